@@ -1,0 +1,192 @@
+"""Folders on disk: JSON and safetensors, complete or absent, never a pickle.
+
+A folder is built under a temporary name beside its place, every file is fsynced, and the folder is renamed; a
+single file likewise. So a reader sees the old thing or the new one, whatever was interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lightretriever.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder for this; its rename is durable.
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    Args:
+        path: the folder to make; its parents are made as needed.
+        replace: allow ``path`` to exist already; it is swapped out whole.
+
+    Raises:
+        ArtifactError: ``path`` exists and ``replace`` is false.
+    """
+    target = Path(path)
+    if target.exists() and not replace:
+        raise ArtifactError(f"{target} exists already: remove it or choose another output")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    temporary.chmod(0o755)  # mkdtemp makes it private; what we publish is as open as any new folder
+    try:
+        yield temporary
+        for entry in temporary.rglob("*"):
+            fsync_path(entry)
+        fsync_path(temporary)
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.rename(old / "old")
+            temporary.rename(target)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(target)
+        fsync_path(target.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """A temporary path to write, fsynced and renamed to ``path`` when the block ends well."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    temporary.chmod(0o644)
+    try:
+        yield temporary
+        fsync_path(temporary)
+        temporary.replace(target)
+        fsync_path(target.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON atomically, keys in the order given."""
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, object]:
+    """Read a JSON object. Raises ArtifactError when it is absent or is not one."""
+    source = Path(path)
+    try:
+        value = json.loads(source.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{source} does not exist: {source.parent} is not complete, or not what it should be"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{source} cannot be read as JSON ({error}): make the folder again") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{source} holds no JSON object: make the folder again")
+    return value
+
+
+def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIFEST) -> dict[str, object]:
+    """The manifest of one of our folders, of the given ``kind`` and a format ``version`` we can read.
+
+    Raises:
+        ArtifactError: no manifest, another kind of folder, or a version from the future.
+    """
+    manifest = read_json(Path(folder) / name)
+    if manifest.get("kind") != kind:
+        raise ArtifactError(
+            f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})"
+        )
+    found = manifest.get("format_version")
+    if not isinstance(found, int) or found > version:
+        raise ArtifactError(
+            f"{folder} has format version {found}, this lightretriever reads up to {version}: upgrade it"
+        )
+    return manifest
+
+
+def save_tensors(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a safetensors file, atomically."""
+    with new_file(path) as temporary:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
+
+
+def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of a safetensors file, memory-mapped while they are read in.
+
+    Raises:
+        ArtifactError: the file is absent, truncated or not safetensors.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist: the folder is not complete") from None
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"{path} is damaged or not safetensors ({error}): make the folder again"
+        ) from None
+
+
+def map_tensor(path: str | Path, name: str) -> np.ndarray:
+    """One array of a safetensors file as a read-only memory map: pages are read when they are touched.
+
+    Raises:
+        ArtifactError: the file is absent, truncated, or lacks ``name``.
+    """
+    source = Path(path)
+    dtypes = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I32": np.int32, "I64": np.int64}
+    try:
+        with source.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < 100_000_000 else {}
+        entry = header[name]
+        start, end = entry["data_offsets"]
+        shape, dtype = tuple(entry["shape"]), np.dtype(dtypes[entry["dtype"]])
+        if source.stat().st_size < 8 + length + end:
+            raise ValueError(f"{source.stat().st_size} bytes, {8 + length + end} expected")
+        if start == end:
+            return np.zeros(shape, dtype=dtype)
+        return np.memmap(source, mode="r", dtype=dtype, shape=shape, offset=8 + length + start)
+    except FileNotFoundError:
+        raise ArtifactError(f"{source} does not exist: the folder is not complete") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtifactError(
+            f"{source} is damaged or holds no {name!r} ({error}): make the folder again"
+        ) from None
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

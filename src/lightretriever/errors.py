@@ -1,0 +1,43 @@
+"""Every error a user can meet. A message is one line: what is wrong, where, and what to do about it."""
+
+
+class LightRetrieverError(Exception):
+    """Base of all errors this package raises on purpose; the command line prints its message alone."""
+
+
+class UsageError(LightRetrieverError, ValueError):
+    """An argument has a value that makes no sense (k = 0, an unknown mode). The command line exits with 2."""
+
+
+class InputError(LightRetrieverError, ValueError):
+    """A file of the user's cannot be read as what it should be; the message names file and line or id."""
+
+
+class ModelError(LightRetrieverError):
+    """A model folder cannot be loaded, or must not be (a pickle), or lacks what was asked of it."""
+
+
+class ArtifactError(LightRetrieverError):
+    """A folder of ours (table, vectors, index) is absent, half-written, damaged or from another version."""
+
+
+class MismatchError(LightRetrieverError):
+    """Two things that must belong together do not: a table and an index, vectors and their texts."""
+
+
+class LockedError(LightRetrieverError):
+    """Another process owns the index."""
+
+
+class MissingExtraError(LightRetrieverError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        what: the feature that needs it, as the user would name it.
+        extra: the extra of this package that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs packages that are not installed: pip install 'lightretriever[{extra}]'"
+        )

@@ -1,0 +1,122 @@
+"""Tokenizers as the method wants them (METHOD "Tokenizer"): nothing cut silently, lower-cased, bos? A eos.
+
+Only ``tokenizers`` is needed. Edits are made on the tokenizer's JSON, so that what is saved is what runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from lightretriever.artifact import sha256_bytes
+from lightretriever.errors import ModelError
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """Load a ``tokenizer.json`` (or the folder that holds one) with truncation and padding cleared.
+
+    Both may have been saved with it, and would cut long text without a word.
+
+    Raises:
+        ModelError: the file is absent or ``tokenizers`` cannot read it.
+    """
+    source = Path(path)
+    if source.is_dir():
+        source = source / "tokenizer.json"
+    if not source.is_file():
+        raise ModelError(
+            f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)"
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(source))
+    except Exception as error:  # tokenizers raises bare Exception for malformed files
+        raise ModelError(f"{source} cannot be read as a tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def id_count(tokenizer: Tokenizer) -> int:
+    """Number of token ids, 0 … highest; ids may have holes, so this can exceed the number of tokens."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of what decides the ids: the tokenizer's JSON without truncation and padding, keys sorted."""
+    state = json.loads(tokenizer.to_str())
+    state["truncation"] = state["padding"] = None
+    return sha256_bytes(
+        json.dumps(state, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
+
+
+def _parts(component: dict | None, plural: str) -> list[dict]:
+    """The flat list of steps of a normalizer, pre-tokenizer or post-processor, through nested sequences."""
+    if component is None:
+        return []
+    if component["type"] != "Sequence":
+        return [component]
+    return [step for part in component[plural] for step in _parts(part, plural)]
+
+
+def is_byte_level(tokenizer: Tokenizer) -> bool:
+    """Whether the vocabulary is byte-level BPE, where a word inside a text carries its leading space."""
+    state = json.loads(tokenizer.to_str())
+    steps = _parts(state["pre_tokenizer"], "pretokenizers") + _parts(state["decoder"], "decoders")
+    return state["model"]["type"] == "BPE" and any(step["type"] == "ByteLevel" for step in steps)
+
+
+def with_lowercase(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy whose normalizers begin with ``Lowercase``, unless it lower-cases already.
+
+    Special tokens are matched before normalisation, so they keep their case.
+    """
+    state = json.loads(tokenizer.to_str())
+    steps = _parts(state["normalizer"], "normalizers")
+    lowers = any(
+        step["type"] == "Lowercase" or (step["type"] == "BertNormalizer" and step["lowercase"])
+        for step in steps
+    )
+    if not lowers:
+        steps.insert(0, {"type": "Lowercase"})
+        state["normalizer"] = steps[0] if len(steps) == 1 else {"type": "Sequence", "normalizers": steps}
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def with_bos_eos(tokenizer: Tokenizer, bos: str | None, eos: str) -> Tokenizer:
+    """A copy whose post-processor is ``bos? A eos``.
+
+    Args:
+        tokenizer: left as it is.
+        bos: the begin token, or None for tokenizers that have none (Qwen).
+        eos: the end token.
+
+    Raises:
+        ModelError: the vocabulary lacks one of them.
+    """
+    state = json.loads(tokenizer.to_str())
+    specials = [token for token in (bos, eos) if token is not None]
+    for token in specials:
+        if tokenizer.token_to_id(token) is None:
+            raise ModelError(
+                f"the tokenizer has no token {token!r}: name the model's own begin and end tokens"
+            )
+    first = [{"SpecialToken": {"id": bos, "type_id": 0}}] if bos is not None else []
+    last = [{"SpecialToken": {"id": eos, "type_id": 0}}]
+    sequence_a, sequence_b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    template = {
+        "type": "TemplateProcessing",
+        "single": [*first, sequence_a, *last],
+        "pair": [*first, sequence_a, sequence_b, *last],
+        "special_tokens": {
+            token: {"id": token, "ids": [tokenizer.token_to_id(token)], "tokens": [token]}
+            for token in specials
+        },
+    }
+    kept = [
+        step for step in _parts(state["post_processor"], "processors") if step["type"] == "ByteLevel"
+    ]  # it only trims offsets; every other step would add special tokens of its own
+    state["post_processor"] = {"type": "Sequence", "processors": [*kept, template]} if kept else template
+    return Tokenizer.from_str(json.dumps(state))

@@ -1,0 +1,127 @@
+"""The small frozen types that pass between the two towers, the index and the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVectors:
+    """n sparse vectors as compressed sparse rows (CSR), token ids ascending within a row.
+
+    Attributes:
+        indptr: int64 [n + 1]; row i is the slice ``indptr[i]:indptr[i + 1]`` of the other two.
+        indices: int32 [non-zeros]; token ids in 0 … width - 1.
+        values: float32 [non-zeros]; counts of a query, impacts of a document. Never zero.
+        width: V, the number of token ids.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def row(self, i: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Token ids and values of row i, as views."""
+        start, end = self.indptr[i], self.indptr[i + 1]
+        return self.indices[start:end], self.values[start:end]
+
+    def to_dense(self) -> NDArray[np.float32]:
+        """float32 [n, width]; for tests and small n, since it holds every zero."""
+        dense = np.zeros((len(self), self.width), dtype=np.float32)
+        rows = np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        dense[rows, self.indices] = self.values
+        return dense
+
+
+def sparse_from_dense(dense: NDArray[np.float32]) -> SparseVectors:
+    """The non-zero entries of a float32 [n, width] array."""
+    rows, columns = np.nonzero(dense)
+    return SparseVectors(
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(dense)))]).astype(np.int64),
+        indices=columns.astype(np.int32),
+        values=dense[rows, columns].astype(np.float32),
+        width=dense.shape[1],
+    )
+
+
+def concatenate_sparse(parts: Sequence[SparseVectors]) -> SparseVectors:
+    """The rows of all parts, in order. Raises ValueError for no parts or parts of different width."""
+    if not parts or any(part.width != parts[0].width for part in parts):
+        raise ValueError("concatenate_sparse needs at least one part, all of one width")
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    return SparseVectors(
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        indices=np.concatenate([part.indices for part in parts]),
+        values=np.concatenate([part.values for part in parts]),
+        width=parts[0].width,
+    )
+
+
+def take_sparse(sparse: SparseVectors, rows: NDArray[np.intp] | Sequence[int]) -> SparseVectors:
+    """The given rows, in the given order; a row may be taken more than once."""
+    chosen = np.asarray(rows, dtype=np.intp)
+    lengths = np.diff(sparse.indptr)[chosen]
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    # Position of every taken entry: its row's start plus its offset within the row.
+    source = np.repeat(sparse.indptr[chosen] - indptr[:-1], lengths) + np.arange(indptr[-1])
+    return SparseVectors(indptr, sparse.indices[source], sparse.values[source], sparse.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What either tower makes of n texts.
+
+    Attributes:
+        dense: float32 [n, d], rows of unit length; the zero row for a query with no tokens.
+        sparse: [n, V], or None where the model has no sparse side.
+    """
+
+    dense: NDArray[np.float32]
+    sparse: SparseVectors | None = None
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document found for a query.
+
+    Attributes:
+        id: the document's id, as the user gave it.
+        score: the fused score, or the arm's own in a one-arm search; higher is better.
+        title, text, metadata: the document's payload.
+        dense_score, sparse_score: inner products; None where that arm did not list the document.
+        dense_rank, sparse_rank: place in that arm's list, the best being 1; None likewise.
+    """
+
+    id: str
+    score: float
+    title: str = ""
+    text: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    dense_score: float | None = None
+    dense_rank: int | None = None
+    sparse_score: float | None = None
+    sparse_rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a system retrieved for each query, as in a TREC run file.
+
+    Attributes:
+        scores: query id to (document id to score, higher is better).
+        tag: the system's name, the sixth column of a run file.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    tag: str = "lightretriever"

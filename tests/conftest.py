@@ -1,0 +1,46 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("LIGHTRETRIEVER_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the numbers an independent implementation computed; the test is skipped without it."""
+    folder = SHARED / "golden"
+    if not folder.is_dir():
+        pytest.skip("no golden numbers here: set LIGHTRETRIEVER_SHARED to the folder that holds golden/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Unpacks a real collection by name into a BEIR folder; the test is skipped where there is none."""
+    import zstandard
+
+    root = tmp_path_factory.mktemp("collections")
+
+    def unpack(name: str) -> Path:
+        archive = SHARED / "data" / f"{name}.tar.zst"
+        if not archive.is_file():
+            pytest.skip(
+                f"no collection {name} here: set LIGHTRETRIEVER_SHARED to the folder that holds data/"
+            )
+        if not (root / name).is_dir():
+            with (
+                archive.open("rb") as packed,
+                zstandard.ZstdDecompressor().stream_reader(packed) as stream,
+                tarfile.open(fileobj=stream, mode="r|") as tar,
+            ):
+                tar.extractall(root, filter="data")
+        return root / name
+
+    return unpack
