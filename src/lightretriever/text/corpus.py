@@ -1,0 +1,232 @@
+"""Documents and queries in, as people have them: BEIR folders, JSON lines, tables, folders of text files.
+
+Everything is streamed. Nothing is dropped: a row that is no document is an error with its place. Text that
+could not be written as UTF-8 later (lone surrogates) or that engines end at (NUL) is made safe and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from lightretriever.errors import InputError
+from lightretriever.text.rows import COMPRESSIONS, FORMATS, read_lines, read_rows
+
+log = logging.getLogger(__name__)
+
+MAX_ID_BYTES = 1024
+"""An id is a key, not a text; engines and run files hold it many times over."""
+
+TEXT_SUFFIXES = (".txt", ".md")
+_UNSAFE = re.compile("[\0\ud800-\udfff]")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document of a corpus.
+
+    Attributes:
+        id: unique in its corpus; "" only where the caller numbers documents itself.
+        text, title: safe to encode as UTF-8, without NUL.
+        metadata: every other field of the row, JSON-able.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def input(self) -> str:
+        """What the document tower reads: title, a space and text, or text alone (METHOD "Documents")."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a file of queries."""
+
+    id: str
+    text: str
+
+
+def safe_text(text: str) -> str:
+    """The text with NUL and lone surrogates replaced by U+FFFD; the same object where there are none."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return _UNSAFE.sub("\ufffd", text) if _UNSAFE.search(text) else text
+
+
+def read_corpus(path: str | Path) -> Iterator[Document]:
+    """Stream the documents of a corpus, in its order, duplicate ids included.
+
+    Args:
+        path: a BEIR folder (its ``corpus.jsonl``), a folder of .txt and .md files (one document each, its id
+            the path within the folder, its title the file's name), or a .jsonl, .csv, .tsv or .parquet file,
+            plain or .gz, .zst, .bz2, .xz. Rows have ``_id`` or ``id``, ``text``, perhaps ``title``; whatever
+            else they have becomes metadata, an object named ``metadata`` being merged in.
+
+    Raises:
+        InputError: no such file, nothing in it, or a row that is no document; it names file and line.
+        MissingExtraError: Parquet without ``pyarrow``.
+    """
+    source = _existing(path)
+    if source.is_dir():
+        found = _beir_file(source, "corpus")
+        rows = read_rows(found) if found else _text_files(source)
+    else:
+        rows = read_rows(source)
+    return _stream(path, "documents", rows, _document)
+
+
+def read_queries(path: str | Path) -> Iterator[Query]:
+    """Stream the queries of a BEIR folder (its ``queries.jsonl``) or of a file, in the formats of a corpus.
+
+    Raises:
+        InputError: no such file, nothing in it, or a row without id or text; it names file and line.
+        MissingExtraError: Parquet without ``pyarrow``.
+    """
+    source = _existing(path)
+    if source.is_dir():
+        found = _beir_file(source, "queries")
+        if found is None:
+            raise InputError(f"{source} holds no queries.jsonl: name the file of queries")
+        source = found
+    return _stream(path, "queries", read_rows(source), _query)
+
+
+def as_document(value: str | Mapping[str, object] | Document, default_id: str = "") -> Document:
+    """What callers hand over as a document, as a Document: itself, a text, or a row as in a corpus file.
+
+    Args:
+        value: a mapping needs ``text``; ``_id`` or ``id``, ``title`` and other fields may be there.
+        default_id: the id of a value that has none of its own.
+
+    Raises:
+        InputError: no text, or a field that is not what it should be; it names the id.
+    """
+    if isinstance(value, Document):
+        return value
+    if isinstance(value, str):
+        return Document(default_id, safe_text(value))
+    where = "among the documents given"
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: a text or a mapping is needed, this is {type(value).__name__}")
+    row, _ = _plain(value)
+    if "_id" not in value and "id" not in value:
+        return replace(_document(where, {**row, "_id": default_id or "?"}), id=default_id)
+    return _document(where, row)
+
+
+def _existing(path: str | Path) -> Path:
+    source = Path(path)
+    if not source.exists():
+        raise InputError(f"{path} does not exist")
+    return source
+
+
+def _beir_file(folder: Path, stem: str) -> Path | None:
+    names = (f"{stem}{form}{packed}" for form in FORMATS for packed in ("", *COMPRESSIONS))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _text_files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    paths = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise InputError(f"{folder} holds neither corpus.jsonl nor {' or '.join(TEXT_SUFFIXES)} files")
+    for path in paths:
+        text = "".join(line for _, line in read_lines(path))
+        yield str(path), {"_id": path.relative_to(folder).as_posix(), "title": path.stem, "text": text}
+
+
+def _stream(
+    path: str | Path,
+    what: str,
+    rows: Iterator[tuple[str, dict[str, object]]],
+    make: Callable[[str, dict[str, object]], T],
+) -> Iterator[T]:
+    count = repaired = 0
+    for where, row in rows:
+        plain, changed = _plain(row)
+        yield make(where, plain)
+        count += 1
+        repaired += changed
+    if repaired:
+        log.warning("%s: %d %s held NUL or lone surrogates, now U+FFFD", path, repaired, what)
+    if not count:
+        raise InputError(f"{path} holds no {what}")
+
+
+def _plain(row: Mapping[str, object]) -> tuple[dict[str, object], bool]:
+    """The row with safe strings and JSON values only, and whether a string had to be made safe."""
+    changed = False
+
+    def plain(value: object) -> object:
+        nonlocal changed
+        if isinstance(value, str):
+            safe = safe_text(value)
+            changed = changed or safe is not value
+            return safe
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return value if -(2**63) <= value < 2**63 else str(value)  # what engines hold an integer in
+        if isinstance(value, float):
+            return value if math.isfinite(value) else None
+        if isinstance(value, Mapping):
+            return {str(plain(str(key))): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return plain(str(value))  # a date or a decimal out of a Parquet file
+
+    return {str(plain(str(key))): plain(value) for key, value in row.items()}, changed
+
+
+def _document(where: str, row: dict[str, object]) -> Document:
+    identifier, text = _id_and_text(where, row, "document")
+    title = row.pop("title", None)
+    if title is not None and not isinstance(title, str):
+        raise InputError(f"{where}: document {identifier}: its title is {type(title).__name__}, not a string")
+    inner = row.pop("metadata", None)
+    if isinstance(inner, dict):
+        row |= inner
+    elif inner is not None:
+        row["metadata"] = inner
+    return Document(identifier, text, title or "", row)
+
+
+def _query(where: str, row: dict[str, object]) -> Query:
+    return Query(*_id_and_text(where, row, "query"))
+
+
+def _id_and_text(where: str, row: dict[str, object], what: str) -> tuple[str, str]:
+    """Take both out of the row."""
+    value = row.pop("_id", None)
+    if value is None:
+        value = row.pop("id", None)
+    if value is None:
+        raise InputError(f"{where}: the {what} has no id: a field _id or id is needed")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        kind = type(value).__name__
+        raise InputError(f"{where}: the {what}'s id is of type {kind}: a string or an integer is needed")
+    identifier = str(value)
+    if not identifier.strip():
+        raise InputError(f"{where}: the {what}'s id is empty")
+    size = len(identifier.encode())
+    if size > MAX_ID_BYTES:
+        start = identifier[:20]
+        raise InputError(f"{where}: the id {start!r}… has {size:,} bytes: at most {MAX_ID_BYTES:,} can be")
+    text = row.pop("text", None)
+    if text is None:
+        raise InputError(f"{where}: {what} {identifier} has no text")
+    if not isinstance(text, str):
+        raise InputError(f"{where}: {what} {identifier}: its text is {type(text).__name__}, not a string")
+    return identifier, text
