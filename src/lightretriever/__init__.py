@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lightretriever.query.encoder import QueryEncoder
+    from lightretriever.query.table import TokenTable
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
 
 __version__ = "0.1.0"
@@ -17,15 +19,19 @@ __version__ = "0.1.0"
 _HOME = {
     "Encoded": "lightretriever.types",
     "Hit": "lightretriever.types",
+    "QueryEncoder": "lightretriever.query.encoder",
     "Run": "lightretriever.types",
     "SparseVectors": "lightretriever.types",
+    "TokenTable": "lightretriever.query.table",
 }
 
 __all__ = [
     "Encoded",
     "Hit",
+    "QueryEncoder",
     "Run",
     "SparseVectors",
+    "TokenTable",
 ]
 
 

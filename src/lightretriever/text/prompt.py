@@ -1,5 +1,3 @@
 """The instruction that a query carries before its text (METHOD "Queries")."""
 
-DEFAULT_PROMPT = (
-    "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
-)
+DEFAULT_PROMPT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "

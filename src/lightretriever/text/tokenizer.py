@@ -26,9 +26,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     if source.is_dir():
         source = source / "tokenizer.json"
     if not source.is_file():
-        raise ModelError(
-            f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)"
-        )
+        raise ModelError(f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)")
     try:
         tokenizer = Tokenizer.from_file(str(source))
     except Exception as error:  # tokenizers raises bare Exception for malformed files
@@ -47,24 +45,22 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """SHA-256 of what decides the ids: the tokenizer's JSON without truncation and padding, keys sorted."""
     state = json.loads(tokenizer.to_str())
     state["truncation"] = state["padding"] = None
-    return sha256_bytes(
-        json.dumps(state, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    )
+    return sha256_bytes(json.dumps(state, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-def _parts(component: dict | None, plural: str) -> list[dict]:
+def flat_steps(component: dict | None, plural: str) -> list[dict]:
     """The flat list of steps of a normalizer, pre-tokenizer or post-processor, through nested sequences."""
     if component is None:
         return []
     if component["type"] != "Sequence":
         return [component]
-    return [step for part in component[plural] for step in _parts(part, plural)]
+    return [step for part in component[plural] for step in flat_steps(part, plural)]
 
 
 def is_byte_level(tokenizer: Tokenizer) -> bool:
     """Whether the vocabulary is byte-level BPE, where a word inside a text carries its leading space."""
     state = json.loads(tokenizer.to_str())
-    steps = _parts(state["pre_tokenizer"], "pretokenizers") + _parts(state["decoder"], "decoders")
+    steps = flat_steps(state["pre_tokenizer"], "pretokenizers") + flat_steps(state["decoder"], "decoders")
     return state["model"]["type"] == "BPE" and any(step["type"] == "ByteLevel" for step in steps)
 
 
@@ -74,10 +70,9 @@ def with_lowercase(tokenizer: Tokenizer) -> Tokenizer:
     Special tokens are matched before normalisation, so they keep their case.
     """
     state = json.loads(tokenizer.to_str())
-    steps = _parts(state["normalizer"], "normalizers")
+    steps = flat_steps(state["normalizer"], "normalizers")
     lowers = any(
-        step["type"] == "Lowercase" or (step["type"] == "BertNormalizer" and step["lowercase"])
-        for step in steps
+        step["type"] == "Lowercase" or (step["type"] == "BertNormalizer" and step["lowercase"]) for step in steps
     )
     if not lowers:
         steps.insert(0, {"type": "Lowercase"})
@@ -100,9 +95,7 @@ def with_bos_eos(tokenizer: Tokenizer, bos: str | None, eos: str) -> Tokenizer:
     specials = [token for token in (bos, eos) if token is not None]
     for token in specials:
         if tokenizer.token_to_id(token) is None:
-            raise ModelError(
-                f"the tokenizer has no token {token!r}: name the model's own begin and end tokens"
-            )
+            raise ModelError(f"the tokenizer has no token {token!r}: name the model's own begin and end tokens")
     first = [{"SpecialToken": {"id": bos, "type_id": 0}}] if bos is not None else []
     last = [{"SpecialToken": {"id": eos, "type_id": 0}}]
     sequence_a, sequence_b = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
@@ -111,12 +104,11 @@ def with_bos_eos(tokenizer: Tokenizer, bos: str | None, eos: str) -> Tokenizer:
         "single": [*first, sequence_a, *last],
         "pair": [*first, sequence_a, sequence_b, *last],
         "special_tokens": {
-            token: {"id": token, "ids": [tokenizer.token_to_id(token)], "tokens": [token]}
-            for token in specials
+            token: {"id": token, "ids": [tokenizer.token_to_id(token)], "tokens": [token]} for token in specials
         },
     }
     kept = [
-        step for step in _parts(state["post_processor"], "processors") if step["type"] == "ByteLevel"
+        step for step in flat_steps(state["post_processor"], "processors") if step["type"] == "ByteLevel"
     ]  # it only trims offsets; every other step would add special tokens of its own
     state["post_processor"] = {"type": "Sequence", "processors": [*kept, template]} if kept else template
     return Tokenizer.from_str(json.dumps(state))

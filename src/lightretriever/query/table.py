@@ -1,0 +1,292 @@
+"""The token table: one row for each token id, the whole of a query's dense encoder (METHOD "Queries").
+
+A row is the document tower's last hidden state for ``[bos?; prompt; token; eos]``, or was fitted to stand for it.
+The table belongs to one prompt, one model revision and one tokenizer, and its folder says which.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from lightretriever.artifact import (
+    map_tensor,
+    new_folder,
+    read_manifest,
+    save_tensors,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+)
+from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.text.memo import chunk_rule
+from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+FORMAT_VERSION = 1
+DTYPES = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Rows of a token table, with what they belong to. Make one with `from_rows`, `load`, `cache_table` or `fit_table`.
+
+    Attributes:
+        rows: [V, d], float32, float16 or int8; not normalised. Often a memory map.
+        scales: float32 [V] for int8 rows (a row is ``rows[v] * scales[v]``), else None.
+        tokenizer: the document tower's own, without truncation and padding.
+        tokenizer_hash: SHA-256 of what decides its ids.
+        model, revision: the document tower that the rows stand for.
+        prompt: the instruction inside every row; "" for none.
+        max_length: tokens of a query that count; the rest is cut.
+        skip_ids: ids that a dense query leaves out (the pad token).
+        leading_space: whether a sparse query is tokenised with one leading space (byte-level BPE).
+        chunks: how text may be tokenised chunk by chunk; see `lightretriever.text.memo`.
+        fitted: how the rows were fitted; empty for a cached table.
+    """
+
+    rows: NDArray[np.generic]
+    scales: NDArray[np.float32] | None
+    tokenizer: Tokenizer = field(repr=False)
+    tokenizer_hash: str
+    model: str
+    revision: str
+    prompt: str
+    max_length: int
+    skip_ids: tuple[int, ...]
+    leading_space: bool
+    chunks: str
+    fitted: Mapping[str, object]
+
+    @staticmethod
+    def from_rows(
+        rows: NDArray[np.floating],
+        tokenizer: Tokenizer,
+        *,
+        model: str,
+        revision: str = "",
+        prompt: str = "",
+        dtype: str = "float32",
+        dim: int | None = None,
+        skip_ids: Iterable[int] = (),
+        max_length: int = 512,
+        fitted: Mapping[str, object] | None = None,
+    ) -> TokenTable:
+        """A table of the given rows.
+
+        Args:
+            rows: floating [V, d], at least one row for each token id.
+            tokenizer: the tower's; its truncation and padding are cleared in a copy.
+            model, revision, prompt, max_length, skip_ids, fitted: see the class.
+            dtype: "float32", "float16" or "int8" (symmetric, one scale a row).
+            dim: keep the first ``dim`` columns only (Matryoshka towers).
+
+        Raises:
+            UsageError: too few rows, rows that are not finite, or an impossible dtype, dim or max_length.
+        """
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        ids = id_count(tokenizer)
+        if rows.ndim != 2 or len(rows) < ids:
+            raise UsageError(f"the table has shape {rows.shape}, the tokenizer {ids} ids: a row for each is needed")
+        if max_length < 1:
+            raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            raise UsageError(f"row {int(np.argmin(finite))} of the table is not finite: the model gave NaN or infinity")
+        stored, scales = quantize_rows(first_columns(rows, dim), dtype)
+        return TokenTable(
+            rows=stored,
+            scales=scales,
+            tokenizer=tokenizer,
+            tokenizer_hash=tokenizer_hash(tokenizer),
+            model=model,
+            revision=revision,
+            prompt=prompt,
+            max_length=max_length,
+            skip_ids=tuple(sorted(set(skip_ids))),
+            leading_space=is_byte_level(tokenizer),
+            chunks=chunk_rule(tokenizer),
+            fitted=dict(fitted or {}),
+        )
+
+    @staticmethod
+    def load(path: str | Path) -> TokenTable:
+        """Open a table folder; rows stay on disk until they are touched.
+
+        Raises:
+            ArtifactError: the folder is absent, incomplete, damaged or from a newer version.
+        """
+        folder = Path(path)
+        config = read_manifest(folder, "token table", FORMAT_VERSION, CONFIG)
+        try:
+            tokenizer_sha256, dtype, shape = config["tokenizer_sha256"], config["dtype"], config["shape"]
+            options: dict[str, Any] = {name: config[name] for name in _STORED}
+        except KeyError as error:
+            raise ArtifactError(f"{folder / CONFIG} lacks {error}: make the table again") from None
+        tokenizer_file = folder / "tokenizer.json"
+        if not tokenizer_file.is_file() or sha256_file(tokenizer_file) != tokenizer_sha256:
+            raise ArtifactError(f"{tokenizer_file} is not the one the table was made with: make the table again")
+        rows = map_tensor(folder / WEIGHTS, "embedding.weight")
+        if rows.dtype.name != dtype or list(rows.shape) != shape:
+            raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {CONFIG} says {dtype} {shape}")
+        options["skip_ids"] = tuple(options["skip_ids"])
+        scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
+        table = TokenTable(rows=rows, scales=scales, tokenizer=load_tokenizer(tokenizer_file), **options)
+        table.__dict__["weights_sha256"] = config["weights_sha256"]  # known from when it was written
+        return table
+
+    def save(self, path: str | Path, *, replace: bool = False) -> None:
+        """Write the table folder: config.json, model.safetensors, tokenizer.json, README.md, and modules.json.
+
+        With the last, float32 and float16 tables load as a sentence-transformers model too.
+
+        Raises:
+            ArtifactError: ``path`` exists and ``replace`` is false.
+        """
+        tokenizer_json = self.tokenizer.to_str(pretty=True)
+        tensors: dict[str, np.ndarray] = {"embedding.weight": self.rows}
+        if self.scales is not None:
+            tensors["embedding.scale"] = self.scales
+        with new_folder(path, replace=replace) as folder:
+            save_tensors(folder / WEIGHTS, tensors)
+            (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+            (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
+            if self.scales is None:
+                write_json(folder / "modules.json", _SENTENCE_TRANSFORMERS_MODULES)
+            write_json(
+                folder / CONFIG,
+                {
+                    "kind": "token table",
+                    "format_version": FORMAT_VERSION,
+                    "dtype": self.dtype,
+                    "shape": list(self.rows.shape),
+                    "tokenizer_sha256": sha256_bytes(tokenizer_json.encode()),
+                    "weights_sha256": self.weights_sha256,
+                    **{name: getattr(self, name) for name in _STORED},
+                },
+            )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, ids: int | slice | NDArray[np.integer] | list[int]) -> NDArray[np.float32]:
+        """Rows as float32, whatever their stored dtype."""
+        rows = np.asarray(self.rows[ids], dtype=np.float32)
+        if self.scales is None:
+            return rows
+        return rows * np.asarray(self.scales[ids])[..., None]
+
+    @property
+    def dim(self) -> int:
+        """d, the width of a row."""
+        return int(self.rows.shape[1])
+
+    @property
+    def dtype(self) -> str:
+        """How rows are stored: "float32", "float16" or "int8"."""
+        return self.rows.dtype.name
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the rows as stored, and of the scales."""
+        scales = b"" if self.scales is None else self.scales.tobytes()
+        return sha256_bytes(np.ascontiguousarray(self.rows).tobytes() + scales)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of rows, tokenizer and settings: tables of equal hash encode every query equally."""
+        settings = [self.prompt, self.max_length, list(self.skip_ids), self.dtype, list(self.rows.shape)]
+        identity = [self.model, self.revision, self.tokenizer_hash, self.weights_sha256, settings]
+        return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+    def truncated(self, dim: int) -> TokenTable:
+        """The table of the first ``dim`` columns; query vectors made from it are normalised anew."""
+        return self if dim == self.dim else replace(self, rows=first_columns(self.rows, dim))
+
+    def converted(self, dtype: str) -> TokenTable:
+        """The same rows stored as another dtype."""
+        rows, scales = quantize_rows(self[:], dtype)
+        return replace(self, rows=rows, scales=scales)
+
+
+_STORED = (
+    "model",
+    "revision",
+    "prompt",
+    "tokenizer_hash",
+    "max_length",
+    "skip_ids",
+    "leading_space",
+    "chunks",
+    "fitted",
+)
+
+_SENTENCE_TRANSFORMERS_MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"},
+    {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
+]
+
+
+def first_columns(rows: NDArray[np.generic], dim: int | None) -> NDArray[np.generic]:
+    """The first ``dim`` columns, or all for None. Raises UsageError for a dim outside 1 … d."""
+    if dim is None:
+        return rows
+    if not 1 <= dim <= rows.shape[1]:
+        raise UsageError(f"dim is {dim}, the table has {rows.shape[1]} columns: choose 1 to {rows.shape[1]}")
+    return np.ascontiguousarray(rows[:, :dim])
+
+
+def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
+    """Rows in a storage dtype, with the scales that int8 needs (largest absolute value of a row / 127).
+
+    Raises:
+        UsageError: an unknown dtype, or a value beyond float16's range.
+    """
+    if dtype == "float32":
+        return np.ascontiguousarray(rows, dtype=np.float32), None
+    if dtype == "float16":
+        if np.abs(rows).max(initial=0.0) > np.finfo(np.float16).max:
+            raise UsageError("the table has values beyond float16's range: store it as float32 or int8")
+        return np.ascontiguousarray(rows, dtype=np.float16), None
+    if dtype == "int8":
+        values = np.asarray(rows, dtype=np.float32)
+        scales = np.abs(values).max(axis=1, initial=0.0) / np.float32(127)
+        divisor = np.where(scales > 0, scales, 1)[:, None]
+        return np.rint(values / divisor).astype(np.int8), scales.astype(np.float32)
+    raise UsageError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+
+
+def _model_card(table: TokenTable) -> str:
+    how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
+    return f"""---
+library_name: lightretriever
+tags: [token-table, static-embeddings, retrieval]
+---
+# Token table for {table.model}
+
+A look-up query encoder ([LightRetriever](https://arxiv.org/abs/2505.12260)): the mean of a query's token rows,
+normalised, is searched among document vectors of `{table.model}` (revision `{table.revision or "unknown"}`).
+It was {how}.
+
+| rows | dimensions | stored as | prompt |
+|---|---|---|---|
+| {len(table)} | {table.dim} | {table.dtype} | {json.dumps(table.prompt, ensure_ascii=False).replace("|", "&#124;")} |
+
+```python
+from lightretriever import QueryEncoder
+
+encoder = QueryEncoder.load("this/folder")
+vectors = encoder.encode(["how tall is everest"]).dense  # float32 [1, {table.dim}], unit rows
+```
+"""
