@@ -6,9 +6,9 @@ could not be written as UTF-8 later (lone surrogates) or that engines end at (NU
 
 from __future__ import annotations
 
-import logging
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +16,6 @@ from typing import TypeVar
 
 from lightretriever.errors import InputError
 from lightretriever.text.rows import COMPRESSIONS, FORMATS, read_lines, read_rows
-
-log = logging.getLogger(__name__)
 
 MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""
@@ -137,9 +135,7 @@ def _beir_file(folder: Path, stem: str) -> Path | None:
 
 
 def _text_files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    paths = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
-    )
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
     if not paths:
         raise InputError(f"{folder} holds neither corpus.jsonl nor {' or '.join(TEXT_SUFFIXES)} files")
     for path in paths:
@@ -160,7 +156,7 @@ def _stream(
         count += 1
         repaired += changed
     if repaired:
-        log.warning("%s: %d %s held NUL or lone surrogates, now U+FFFD", path, repaired, what)
+        warnings.warn(f"{path}: {repaired} {what} held NUL or lone surrogates, now U+FFFD", stacklevel=2)
     if not count:
         raise InputError(f"{path} holds no {what}")
 

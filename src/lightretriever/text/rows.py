@@ -133,8 +133,7 @@ def read_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
     if form == ".parquet":
         return _parquet_rows(path)
     raise InputError(
-        f"{path}: unknown format: its name should end in {', '.join(FORMATS)}, "
-        f"then perhaps {', '.join(COMPRESSIONS)}"
+        f"{path}: unknown format: its name should end in {', '.join(FORMATS)}, then perhaps {', '.join(COMPRESSIONS)}"
     )
 
 
