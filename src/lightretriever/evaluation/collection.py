@@ -1,0 +1,69 @@
+"""Test collections in BEIR's layout: a corpus, queries, and relevance judgements by split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightretriever.errors import InputError
+from lightretriever.text.corpus import Document, read_corpus, read_queries
+from lightretriever.text.rows import COMPRESSIONS
+from lightretriever.text.trec import read_qrels
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One split of a test collection.
+
+    Attributes:
+        path: the BEIR folder.
+        split: "test", "dev", "train" …
+        queries: id to text, of the queries that the split judges, in the judgements' order.
+        qrels: query id to (document id to relevance).
+        textless: number of judged queries whose text is not in the folder; they can only count zero.
+    """
+
+    path: Path
+    split: str
+    queries: Mapping[str, str]
+    qrels: Mapping[str, Mapping[str, int]]
+    textless: int = 0
+
+    def documents(self) -> Iterator[Document]:
+        """Stream the corpus."""
+        return read_corpus(self.path)
+
+
+def read_collection(path: str | Path, split: str = "test") -> Collection:
+    """Read the queries and judgements of one split of a BEIR folder; the corpus stays on disk.
+
+    Args:
+        path: a folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``, or compressed ones.
+
+    Raises:
+        InputError: a file is missing or damaged, or there is no such split; the message lists those there are.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{path} is no folder: a BEIR folder (corpus, queries, qrels/{split}.tsv) is needed")
+    splits = _splits(folder / "qrels")
+    if split not in splits:
+        there = f"there are {', '.join(sorted(splits))}" if splits else "the folder has no qrels/*.tsv"
+        raise InputError(f"{path} has no split {split!r}: {there}")
+    qrels = read_qrels(splits[split])
+    texts = {query.id: query.text for query in read_queries(folder) if query.id in qrels}
+    queries = {query: texts[query] for query in qrels if query in texts}
+    if not queries:
+        raise InputError(f"{path}: none of the queries that {splits[split].name} judges is in the folder's queries")
+    return Collection(folder, split, queries, qrels, len(qrels) - len(queries))
+
+
+def _splits(folder: Path) -> dict[str, Path]:
+    suffixes = [f".tsv{packed}" for packed in ("", *COMPRESSIONS)]
+    return {
+        path.name.removesuffix(suffix): path
+        for suffix in reversed(suffixes)  # a plain file wins over a compressed one
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.name.endswith(suffix)
+    }
