@@ -1,13 +1,12 @@
 """The query tower: text to a dense unit vector and to token counts, by look-up (METHOD "Queries").
 
-No model, no torch. One query runs in plain Python and numpy; a batch runs in compiled kernels. Both give the same
-token ids and, up to the last bit of the normalisation, the same vectors.
+No model, no torch. A few queries run in plain Python and numpy, a large batch in compiled kernels: numba takes longer
+to load than many queries to encode. Both give the same token ids and, up to the rounding of the norm, the same vectors.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,107 +79,123 @@ class QueryEncoder:
             ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        ids, offsets = self.tokenize(texts)
-        sparse_ids = (ids, offsets)
-        if self.table.leading_space:
-            sparse_ids = self._tokenize(texts, leading_space=True)
-        return Encoded(self._pool(ids, offsets), self._count(*sparse_ids))
+        if len(texts) >= BATCH:
+            ids, offsets = self._flat_ids(texts, leading_space=False)
+            sparse_ids = self._flat_ids(texts, leading_space=True) if self.table.leading_space else (ids, offsets)
+            return Encoded(self._pool_batch(ids, offsets), self._count_batch(*sparse_ids))
+        rows = self._ids(texts, leading_space=False)
+        dense = self._pool(rows)
+        return Encoded(dense, self._count(self._ids(texts, leading_space=True) if self.table.leading_space else rows))
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
-        return self._pool(*self.tokenize([texts] if isinstance(texts, str) else texts))
+        texts = [texts] if isinstance(texts, str) else texts
+        if len(texts) >= BATCH:
+            return self._pool_batch(*self._flat_ids(texts, leading_space=False))
+        return self._pool(self._ids(texts, leading_space=False))
 
     def encode_sparse(self, texts: Sequence[str] | str) -> SparseVectors:
         """The counts alone: [n, V]."""
         texts = [texts] if isinstance(texts, str) else texts
-        return self._count(*self._tokenize(texts, leading_space=self.table.leading_space))
+        if len(texts) >= BATCH:
+            return self._count_batch(*self._flat_ids(texts, leading_space=self.table.leading_space))
+        return self._count(self._ids(texts, leading_space=self.table.leading_space))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Token ids of the dense side: flat int32, and int64 [n + 1] where each text begins.
 
         They are what ``tokenizers`` gives without special tokens, cut to the table's ``max_length``.
         """
-        return self._tokenize(texts, leading_space=False)
+        return self._flat_ids(texts, leading_space=False)
 
-    def _tokenize(self, texts: Sequence[str], leading_space: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        ids, offsets = self._chunks.flat_ids(texts, leading_space)
-        lengths = np.diff(offsets)
+    def _ids(self, texts: Sequence[str], leading_space: bool) -> list[list[int]]:
+        """Ids of a few texts. An empty query has none, not even that of the space we would put before it."""
+        rows = [self._chunks.ids(text, leading_space) if text else [] for text in texts]
         limit = self.table.max_length
-        if leading_space and "" in texts:  # an empty query has no tokens, not that of the space we put before it
-            lengths = np.where([text == "" for text in texts], 0, lengths)
-        elif len(ids) <= limit or lengths.max() <= limit:
-            return ids, offsets
-        too_long = int((lengths > limit).sum())
-        if too_long and not leading_space:
-            if not self.truncated:
-                warnings.warn(
-                    f"{too_long} of {len(texts)} queries are longer than {limit} tokens and were cut; "
-                    "QueryEncoder.truncated counts them from here on",
-                    stacklevel=4,
-                )
-            self.truncated += too_long
-        kept = np.minimum(lengths, limit)
-        starts = np.concatenate([[0], np.cumsum(kept)])
-        source = np.repeat(offsets[:-1] - starts[:-1], kept) + np.arange(starts[-1])
-        return ids[source], starts
+        too_long = [i for i, row in enumerate(rows) if len(row) > limit]
+        if too_long:
+            self._report_truncated(len(too_long), len(texts), leading_space)
+            for i in too_long:
+                rows[i] = rows[i][:limit]
+        return rows
 
-    def _pool(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-        n = len(offsets) - 1
-        if n < BATCH:
-            out = np.zeros((n, self.dim), dtype=np.float32)
-            for i in range(n):
-                self._pool_one(ids[offsets[i] : offsets[i + 1]], out[i])
-            return out
+    def _flat_ids(self, texts: Sequence[str], leading_space: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Ids of many texts, as `_ids` gives them, flat."""
+        ids, offsets = self._chunks.flat_ids(texts, leading_space)
+        lengths, limit = np.diff(offsets), self.table.max_length
+        kept = np.minimum(lengths, limit)
+        if leading_space and "" in texts:
+            kept[[text == "" for text in texts]] = 0
+        if not len(texts) or (kept == lengths).all():
+            return ids, offsets
+        self._report_truncated(int((lengths > limit).sum()), len(texts), leading_space)
+        starts = np.concatenate([[0], np.cumsum(kept)])
+        return ids[np.repeat(offsets[:-1] - starts[:-1], kept) + np.arange(starts[-1])], starts
+
+    def _report_truncated(self, count: int, n: int, leading_space: bool) -> None:
+        if not count or leading_space:  # the sparse side cuts the same queries again
+            return
+        if not self.truncated:
+            warnings.warn(
+                f"{count} of {n} queries are longer than {self.table.max_length} tokens and were cut; "
+                "said once, QueryEncoder.truncated goes on counting",
+                stacklevel=4,
+            )
+        self.truncated += count
+
+    def _pool(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32]:
+        out = np.zeros((len(rows_of_ids), self.dim), dtype=np.float32)
+        skip = self.table.skip_ids
+        for unit, ids in zip(out, rows_of_ids, strict=True):
+            kept = [i for i in ids if i not in skip] if any(i in ids for i in skip) else ids
+            if not kept:
+                continue
+            rows = self._rows.take(kept, axis=0)
+            if rows.dtype != np.float32:
+                rows = rows.astype(np.float32)
+                if len(self._scales):
+                    rows *= self._scales.take(kept)[:, None]
+            total = np.add.reduce(rows, axis=0)
+            norm = float(total.dot(total)) ** 0.5
+            if norm > 0:
+                np.multiply(total, 1 / norm, out=unit)
+        return out
+
+    def _pool_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
         from lightretriever.query.kernels import pool_rows  # numba loads with the first large batch
 
+        n = len(offsets) - 1
         out = np.empty((n, self.dim), dtype=np.float32)
         rows = self._rows.view(np.uint16) if self._rows.dtype == np.float16 else self._rows
 
-        def pool(part: slice) -> None:
-            pool_rows(ids, offsets[part.start : part.stop + 1], rows, self._scales, self._skip, out[part])
+        def pool(start: int, end: int) -> None:
+            pool_rows(ids, offsets[start : end + 1], rows, self._scales, self._skip, out[start:end])
 
         parts = max(1, min(THREADS, n // TEXTS_PER_THREAD))
-        slices = [slice(n * i // parts, n * (i + 1) // parts) for i in range(parts)]
-        if parts == 1:
-            pool(slices[0])
-        else:
-            with ThreadPoolExecutor(parts) as pool_of_threads:
-                list(pool_of_threads.map(pool, slices))
+        bounds = [n * i // parts for i in range(parts + 1)]
+        with ThreadPoolExecutor(parts) as threads:
+            list(threads.map(pool, bounds[:-1], bounds[1:]))
         return out
 
-    def _pool_one(self, ids: NDArray[np.int32], out: NDArray[np.float32]) -> None:
-        if len(self._skip):
-            for skipped in self.table.skip_ids:
-                if skipped in ids:
-                    ids = ids[ids != skipped]
-        if not len(ids):
-            return
-        rows = self._rows.take(ids, axis=0)
-        if rows.dtype != np.float32:
-            rows = rows.astype(np.float32)
-            if len(self._scales):
-                rows *= self._scales.take(ids)[:, None]
-        total = np.add.reduce(rows, axis=0)
-        norm = float(total.dot(total)) ** 0.5
-        if norm > 0:
-            np.multiply(total, 1 / norm, out=out)
+    def _count(self, rows_of_ids: list[list[int]]) -> SparseVectors:
+        once = self.counts == "bow"
+        indptr, indices, values = [0], list[int](), list[int]()
+        for ids in rows_of_ids:
+            distinct = sorted(set(ids))
+            indices += distinct
+            values += [1] * len(distinct) if once or len(distinct) == len(ids) else map(ids.count, distinct)
+            indptr.append(len(indices))
+        return SparseVectors(
+            np.array(indptr, dtype=np.int64),
+            np.array(indices, dtype=np.int32),
+            np.array(values, dtype=np.float32),
+            self.vocab_size,
+        )
 
-    def _count(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> SparseVectors:
-        n, once = len(offsets) - 1, self.counts == "bow"
-        if n == 1:
-            counted = sorted(Counter(ids.tolist()).items())
-            indices = np.array([i for i, _ in counted], dtype=np.int32)
-            values = np.array([1 if once else count for _, count in counted], dtype=np.float32)
-            return SparseVectors(np.array([0, len(indices)], dtype=np.int64), indices, values, self.vocab_size)
-        if n < BATCH:
-            rows = np.repeat(np.arange(n), np.diff(offsets))
-            keys, counts = np.unique(rows * self.vocab_size + ids, return_counts=True)
-            indptr = np.searchsorted(keys, np.arange(n + 1) * self.vocab_size).astype(np.int64)
-            values = np.ones(len(keys), np.float32) if once else counts.astype(np.float32)
-            return SparseVectors(indptr, (keys % self.vocab_size).astype(np.int32), values, self.vocab_size)
+    def _count_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> SparseVectors:
         from lightretriever.query.kernels import count_ids
 
-        indptr = np.empty(n + 1, dtype=np.int64)
+        indptr = np.empty(len(offsets), dtype=np.int64)
         indices, values = np.empty(len(ids), dtype=np.int32), np.empty(len(ids), dtype=np.float32)
-        used = count_ids(ids, offsets, once, indptr, indices, values)
+        used = count_ids(ids, offsets, self.counts == "bow", indptr, indices, values)
         return SparseVectors(indptr, indices[:used], values[:used], self.vocab_size)
