@@ -1,0 +1,90 @@
+"""Texts as bags of tokens: the rows of the least-squares problem that a table is fitted by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from lightretriever.tables.kernels import multiply
+
+
+@dataclass(frozen=True, slots=True)
+class Bags:
+    """n texts as compressed sparse rows: distinct token ids, ascending, with their weights.
+
+    Attributes:
+        indptr: int64 [n + 1].
+        ids: int32 [non-zeros], 0 … width - 1.
+        weights: float32 [non-zeros]; a token's share of its text's tokens, times the text's scale.
+        width: number of ids (V).
+    """
+
+    indptr: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def take(self, rows: NDArray[np.intp]) -> Bags:
+        """The given texts, in the given order."""
+        lengths = np.diff(self.indptr)[rows]
+        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
+        return Bags(indptr, self.ids[source], self.weights[source], self.width)
+
+    def scaled(self, scale: NDArray[np.float32]) -> Bags:
+        """Each text's weights times its own factor [n]."""
+        factors = np.repeat(scale, np.diff(self.indptr)).astype(np.float32)
+        return Bags(self.indptr, self.ids, self.weights * factors, self.width)
+
+    def relabelled(self, new_ids: NDArray[np.int32], width: int) -> Bags:
+        """Ids replaced by ``new_ids[id]``, which must ascend with id."""
+        return Bags(self.indptr, new_ids[self.ids], self.weights, width)
+
+    def document_frequency(self) -> NDArray[np.int64]:
+        """In how many texts each id occurs [width]."""
+        return np.bincount(self.ids, minlength=self.width)
+
+    def multiply(self, table: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Every text's weighted sum of table rows: [n, d]."""
+        out = np.empty((len(self), table.shape[1]), dtype=np.float32)
+        multiply(self.indptr, self.ids, self.weights, np.ascontiguousarray(table), out)
+        return out
+
+
+def make_bags(
+    texts: Sequence[str], tokenizer: Tokenizer, width: int, max_tokens: int, skip_ids: Iterable[int] = ()
+) -> Bags:
+    """Mean bags of texts as a query would be tokenised (METHOD "Queries"): no specials, ``skip_ids`` left out.
+
+    Args:
+        texts: n texts; the bag of one without tokens is empty.
+        tokenizer: without truncation.
+        width: V, above every id.
+        max_tokens: tokens counted of each text, from its beginning.
+        skip_ids: ids that a query skips.
+    """
+    skipped = np.asarray(sorted(skip_ids), dtype=np.int64)
+    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+    ids: list[NDArray[np.int32]] = []
+    weights: list[NDArray[np.float32]] = []
+    for start in range(0, len(texts), 4096):  # pieces bound the memory of the tokenizer's own objects
+        for row, encoding in enumerate(
+            tokenizer.encode_batch_fast(list(texts[start : start + 4096]), add_special_tokens=False), start
+        ):
+            tokens = np.asarray(encoding.ids[:max_tokens], dtype=np.int64)
+            if len(skipped):
+                tokens = tokens[~np.isin(tokens, skipped)]
+            distinct, counts = np.unique(tokens, return_counts=True)
+            indptr[row + 1] = len(distinct)
+            ids.append(distinct.astype(np.int32))
+            weights.append((counts / max(len(tokens), 1)).astype(np.float32))
+    np.cumsum(indptr, out=indptr)
+    empty_ids, empty_weights = np.empty(0, np.int32), np.empty(0, np.float32)
+    return Bags(indptr, np.concatenate([empty_ids, *ids]), np.concatenate([empty_weights, *weights]), width)

@@ -1,0 +1,161 @@
+"""What a table is fitted to: texts with their vectors, from the tower or from documents encoded before."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.errors import InputError, MismatchError
+from lightretriever.text.corpus import Document, as_document
+from lightretriever.text.sentences import split_sentences
+from lightretriever.vectors import VectorsFolder
+
+if TYPE_CHECKING:
+    from lightretriever.document.encoder import DocumentEncoder
+
+Vectors = VectorsFolder | tuple[Iterable[str], NDArray[np.floating]]
+"""Documents with their vectors: a folder that ``encode`` wrote, or texts and an array [n, d]."""
+
+Progress = Callable[[int, int | None], None]
+
+_CHUNK = 2048  # texts encoded between two calls of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """n texts and their unit vectors.
+
+    Attributes:
+        texts: distinct, none empty.
+        vectors: float32 [n, d], rows of unit length.
+        counts: what was read, kept, dropped and why; JSON-able, for the table's provenance.
+    """
+
+    texts: list[str]
+    vectors: NDArray[np.float32]
+    counts: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def text_key(text: str) -> bytes:
+    """Sixteen bytes that are the same for the same text everywhere: de-duplicates, and orders as if at random."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def unique_sentences(
+    texts: Iterable[str | Mapping[str, object] | Document], limit: int
+) -> tuple[list[str], dict[str, int]]:
+    """Distinct sentences (and titles) of texts, streamed, at most ``limit``: those that sort first by `text_key`.
+
+    So the choice depends on the text alone, not on its order. Holds one key of 16 bytes per distinct sentence.
+    """
+    kept: dict[bytes, str] = {}
+    seen: set[bytes] = set()
+    read = empty = 0
+    bound = b"\xff" * 17
+    for value in texts:
+        read += 1
+        document = as_document(value)
+        sentences = [*split_sentences(document.title), *split_sentences(document.text)]
+        empty += not sentences
+        for sentence in sentences:
+            key = text_key(sentence)
+            if key not in seen:
+                seen.add(key)
+                if key < bound:
+                    kept[key] = sentence
+        if len(kept) > 2 * limit:
+            kept = dict(sorted(kept.items())[:limit])
+            bound = max(kept)
+    chosen = [sentence for _, sentence in sorted(kept.items())[:limit]]
+    return chosen, {
+        "texts_read": read,
+        "texts_empty": empty,
+        "sentences": len(seen),
+        "sentences_used": len(chosen),
+    }
+
+
+def encode_sentences(
+    tower: DocumentEncoder,
+    texts: Iterable[str | Mapping[str, object] | Document],
+    prompt: str,
+    limit: int,
+    progress: Progress | None = None,
+) -> Samples:
+    """Sentences of texts with the vectors that the tower gives them as queries (the symmetric vectors)."""
+    sentences, counts = unique_sentences(texts, limit)
+    vectors = np.empty((len(sentences), tower.dim), dtype=np.float32)
+    for start in range(0, len(sentences), _CHUNK):
+        if progress:
+            progress(start, len(sentences))
+        vectors[start : start + _CHUNK] = tower.encode_queries(sentences[start : start + _CHUNK], prompt)
+    if progress and sentences:
+        progress(len(sentences), len(sentences))
+    return Samples(sentences, vectors, counts)
+
+
+def read_vectors(vectors: Vectors) -> Samples:
+    """Documents encoded before, as samples: distinct texts; without text or with a zero vector: dropped and counted.
+
+    Raises:
+        MismatchError: not one vector for each text.
+        InputError: a vector is not finite, or the vectors are not [n, d]; names the first by index and id.
+    """
+    texts: list[str] = []
+    blocks: list[NDArray[np.float32]] = []
+    seen: set[bytes] = set()
+    read = empty = scaled = 0
+    for names, part_texts, block in _parts(vectors):
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            row = int(np.argmin(finite))
+            raise InputError(f"vector {read + row} ({names[row]}) is not finite: encode that text again")
+        norms = np.linalg.norm(block, axis=1)
+        scaled += int((np.abs(norms - 1.0) > 1e-2).sum() - (norms == 0).sum())
+        kept = []
+        for row, text in enumerate(part_texts):
+            key = text_key(text)
+            if not text.strip() or norms[row] == 0:
+                empty += 1
+            elif key not in seen:
+                seen.add(key)
+                kept.append(row)
+        read += len(part_texts)
+        texts.extend(part_texts[row] for row in kept)
+        blocks.append(block[kept] / norms[kept, None])
+    if scaled:
+        warnings.warn(f"{scaled} of {read} vectors were not of unit length: they were normalised", stacklevel=3)
+    counts = {"documents_read": read, "documents_empty": empty, "documents_used": len(texts)}
+    return Samples(texts, np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), counts)
+
+
+def _parts(
+    vectors: Vectors,
+) -> Iterable[tuple[list[str], list[str], NDArray[np.float32]]]:
+    """Pieces of the vectors: how errors name each row, the texts, and float32 [n, d]."""
+    if not isinstance(vectors, tuple):
+        for documents, encoded in vectors.parts():
+            names = [f"document {document.id!r}" for document in documents]
+            yield names, [document.input for document in documents], encoded.dense
+        return
+    texts = list(vectors[0])
+    array = np.asarray(vectors[1])
+    if array.ndim != 2:
+        raise InputError(f"the vectors have shape {array.shape}: an array [texts, dimension] is needed")
+    if len(array) != len(texts):
+        raise MismatchError(
+            f"{len(texts)} texts, {len(array)} vectors: one vector for each text is needed, in the same order"
+        )
+    for start in range(0, len(texts), 65536):
+        piece = slice(start, start + 65536)
+        block = array[piece].astype(np.float32)
+        yield [f"text {start + row}" for row in range(len(block))], texts[piece], block

@@ -1,0 +1,188 @@
+"""Tables fitted to vectors: the least-squares solution, λ, provenance, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from made_tokenizers import wordpiece
+from numpy.typing import NDArray
+
+from lightretriever.errors import InputError, MismatchError, UsageError
+from lightretriever.tables.bags import Bags, make_bags
+from lightretriever.tables.fit import fit_table
+from lightretriever.tables.ridge import solve_ridge
+from lightretriever.tables.samples import unique_sentences
+from lightretriever.text.tokenizer import id_count
+
+WORDS = "tall mount everest highest mountain world who invented light bulb read csv file thread slow use".split()
+WIDTH = id_count(wordpiece())
+
+
+def made_texts(count: int, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, random.integers(3, 9))) + f" {row}" for row in range(count)]
+
+
+def unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def made_vectors(texts: Sequence[str], dim: int = 24) -> NDArray[np.float32]:
+    """Vectors that a table can express exactly: unit means of rows drawn once."""
+    rows = np.random.default_rng(1).normal(size=(WIDTH, dim)).astype(np.float32)
+    return unit(make_bags(texts, wordpiece(), WIDTH, 510).multiply(rows))
+
+
+def predicted(table: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
+    return unit(make_bags(texts, wordpiece(), WIDTH, 510).multiply(table))
+
+
+def dense(bags: Bags) -> NDArray[np.float64]:
+    matrix = np.zeros((len(bags), bags.width))
+    rows = np.repeat(np.arange(len(bags)), np.diff(bags.indptr))
+    matrix[rows, bags.ids] = bags.weights
+    return matrix
+
+
+@pytest.mark.parametrize("dim", [1, 5, 600])
+def test_solver_finds_the_ridge_solution(dim: int) -> None:
+    random = np.random.default_rng(2)
+    bags = make_bags(made_texts(60), wordpiece(), WIDTH, 510)
+    targets, prior = random.normal(size=(60, dim)), random.normal(size=(WIDTH, dim)).astype(np.float32)
+    x, l2 = dense(bags), 0.01
+    exact = prior + np.linalg.solve(x.T @ x + l2 * np.eye(WIDTH), x.T @ (targets - x @ prior))
+    for start in (None, np.zeros_like(prior)):
+        table = solve_ridge(bags, targets, prior, l2, start, iterations=200, tolerance=1e-7)
+        np.testing.assert_allclose(table, exact, atol=2e-4)
+
+
+def test_bags_are_what_a_query_averages() -> None:
+    skipped = wordpiece().token_to_id("[PAD]")
+    texts = ["everest everest tall", "", "[PAD] tall"]
+    bags = make_bags(texts, wordpiece(), WIDTH, 510, skip_ids=[skipped])
+    for row, text in enumerate(texts):
+        ids = [i for i in wordpiece().encode(text, add_special_tokens=False).ids if i != skipped]
+        expected = np.bincount(ids, minlength=WIDTH) / max(len(ids), 1)
+        np.testing.assert_allclose(dense(bags)[row], expected, atol=1e-7)
+    assert len(make_bags(["tall " * 50], wordpiece(), WIDTH, 10).ids) == len(
+        make_bags(["tall"], wordpiece(), WIDTH, 10).ids
+    )
+
+
+def test_given_l2_matches_the_formula_with_bags_scaled_under_the_prior() -> None:
+    texts = made_texts(200)
+    vectors = made_vectors(texts)
+    prior = np.random.default_rng(3).normal(size=(WIDTH, 24)).astype(np.float32)
+    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    x = dense(bags.scaled(1 / np.linalg.norm(bags.multiply(prior), axis=1)))
+    exact = prior + np.linalg.solve(x.T @ x + 0.05 * np.eye(WIDTH), x.T @ (vectors - x @ prior))
+    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), prior=prior, l2=0.05)
+    np.testing.assert_allclose(table[:], exact, atol=1e-3)
+    assert table.fitted["l2"] == 0.05
+    assert table.fitted["held_out_cosine"] is None
+
+
+def test_vectors_alone_give_a_table_for_unseen_texts() -> None:
+    texts = made_texts(800)
+    vectors = made_vectors(texts)
+    table = fit_table(vectors=(texts, vectors.astype(np.float16)), tokenizer=wordpiece())
+    new = made_texts(50, seed=9)
+    assert np.einsum("nd,nd->n", predicted(table[:], new), made_vectors(new)).mean() > 0.97
+    assert 0.95 < table.fitted["held_out_cosine"] <= 1  # type: ignore[operator]
+    assert table.fitted["samples"] == 800
+    again = fit_table(vectors=(texts, vectors.astype(np.float16)), tokenizer=wordpiece())
+    assert again.hash == table.hash
+
+
+def test_first_dimensions_and_storage() -> None:
+    texts = made_texts(300)
+    table = fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece(), dim=8, dtype="int8")
+    assert (table.dim, table.dtype) == (8, "int8")
+    cut = unit(made_vectors(texts)[:, :8])
+    assert np.einsum("nd,nd->n", predicted(table[:], texts), cut).mean() > 0.8
+
+
+def test_duplicates_and_empty_texts_are_counted_and_leave_no_trace() -> None:
+    texts = made_texts(300)
+    vectors = made_vectors(texts)
+    clean = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1)
+    more = [*texts, texts[0], " ", ""]
+    table = fit_table(vectors=(more, np.vstack([vectors, vectors[:3]])), tokenizer=wordpiece(), l2=0.1)
+    np.testing.assert_allclose(table[:], clean[:], atol=1e-3)
+    assert (table.fitted["documents_read"], table.fitted["documents_used"]) == (303, 300)
+    assert table.fitted["documents_empty"] == 2
+
+
+def test_vectors_of_other_lengths_are_normalised_and_said() -> None:
+    texts = made_texts(300)
+    vectors = made_vectors(texts)
+    clean = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1)
+    with pytest.warns(UserWarning, match="300 of 300 vectors were not of unit length"):
+        table = fit_table(vectors=(texts, vectors * 7), tokenizer=wordpiece(), l2=0.1)
+    np.testing.assert_allclose(table[:], clean[:], atol=1e-3)
+
+
+def test_few_texts_warn_with_the_coverage() -> None:
+    texts = ["tall mount everest", "who invented the bulb", "read a csv file", "use one thread"]
+    with pytest.warns(UserWarning, match=r"4 texts are few .* of its \d+ tokens \(\d+%\)"):
+        table = fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece())
+    assert np.isfinite(table[:]).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        many = made_texts(2000)
+        fit_table(
+            vectors=([text.rsplit(" ", 1)[0] for text in many], made_vectors(many)), tokenizer=wordpiece(), l2=1.0
+        )
+
+
+def test_what_cannot_be_fitted_is_refused() -> None:
+    texts = made_texts(20)
+    vectors = made_vectors(texts)
+    broken = vectors.copy()
+    broken[7, 3] = np.nan
+    tokenizer = wordpiece()
+    with pytest.raises(InputError, match=r"vector 7 \(text 7\) is not finite"):
+        fit_table(vectors=(texts, broken), tokenizer=tokenizer)
+    with pytest.raises(MismatchError, match="20 texts, 19 vectors"):
+        fit_table(vectors=(texts, vectors[1:]), tokenizer=tokenizer)
+    with pytest.raises(InputError, match="shape"):
+        fit_table(vectors=(texts, vectors[0]), tokenizer=tokenizer)
+    with pytest.raises(InputError, match="nothing to fit to"):
+        fit_table(vectors=(["", " "], vectors[:2]), tokenizer=tokenizer)
+    with pytest.raises(UsageError, match="give a tower and texts"):
+        fit_table(tokenizer=tokenizer)
+    with pytest.raises(UsageError, match="tokenizer"):
+        fit_table(vectors=(texts, vectors))
+    with pytest.raises(UsageError, match="tower"):
+        fit_table(texts=texts, vectors=(texts, vectors), tokenizer=tokenizer)
+    for l2 in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="l2"):
+            fit_table(vectors=(texts, vectors), tokenizer=tokenizer, l2=l2)
+    with pytest.raises(UsageError, match="dim is 25"):
+        fit_table(vectors=(texts, vectors), tokenizer=tokenizer, dim=25)
+    with pytest.raises(UsageError, match="prior"):
+        fit_table(vectors=(texts, vectors), tokenizer=tokenizer, prior="raw")
+    with pytest.raises(MismatchError, match="prior"):
+        fit_table(vectors=(texts, vectors), tokenizer=tokenizer, prior=np.zeros((3, 24), np.float32))
+
+
+def test_sentences_are_distinct_and_their_choice_does_not_depend_on_order() -> None:
+    texts = [f"Sentence {row} stands here. It is followed by another." for row in range(500)]
+    chosen, counts = unique_sentences([*texts, texts[0], ""], limit=40)
+    assert len(set(chosen)) == 40
+    assert counts == {"texts_read": 502, "texts_empty": 1, "sentences": 501, "sentences_used": 40}
+    assert unique_sentences(texts[::-1], limit=40)[0] == chosen
+
+
+def test_a_fit_from_vectors_imports_no_torch() -> None:
+    script = (
+        "import sys; from lightretriever import fit_table\n"
+        "import lightretriever.tables.fit\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
