@@ -21,8 +21,10 @@ from lightretriever.text.corpus import (
     Document,
     Query,
     as_document,
+    estimate_count,
     read_corpus,
     read_queries,
+    read_texts,
     safe_text,
 )
 
@@ -214,6 +216,33 @@ def test_reading_is_streamed(tmp_path: Path) -> None:
     assert next(documents).id == "1"
     with pytest.raises(InputError, match=":2: not JSON"):
         next(documents)
+
+
+def test_texts_of_any_kind(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt.gz").write_bytes(gzip.compress(b"one text\n\n  another text \r\n"))
+    (tmp_path / "no-ids.jsonl").write_bytes(jsonl([{"text": "a"}, {"text": "b", "title": "t", "_id": 5}]))
+    (tmp_path / "corpus.jsonl").write_bytes(jsonl(ROWS))
+    assert [document.text for document in read_texts(tmp_path / "lines.txt.gz")] == ["one text", "another text"]
+    assert [document.input for document in read_texts(tmp_path / "no-ids.jsonl")] == ["a", "t b"]
+    assert contents(list(read_texts(tmp_path))) == EXPECTED
+    (tmp_path / "bad.jsonl").write_bytes(jsonl([{"text": "a"}, {"words": "b"}]))
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: document .* has no text"):
+        list(read_texts(tmp_path / "bad.jsonl"))
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"empty\.txt holds no texts"):
+        list(read_texts(tmp_path / "empty.txt"))
+    with pytest.raises(InputError, match="does not exist"):
+        read_texts(tmp_path / "nowhere.txt")
+
+
+def test_counts_are_estimated_for_progress(tmp_path: Path) -> None:
+    (tmp_path / "corpus.jsonl.zst").write_bytes(PACK[".zst"](jsonl(ROWS)))
+    assert estimate_count(tmp_path) == 3
+    assert estimate_count(tmp_path / "corpus.jsonl.zst") == 3
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(jsonl(ROWS))[:30])
+    (tmp_path / "corpus.csv").write_text("id,text\n")
+    assert estimate_count(tmp_path / "cut.jsonl.gz") is None
+    assert estimate_count(tmp_path / "corpus.csv") is None
 
 
 def test_as_document() -> None:

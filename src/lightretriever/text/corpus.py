@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lightretriever.errors import InputError
-from lightretriever.text.rows import COMPRESSIONS, FORMATS, read_lines, read_rows
+from lightretriever.text.rows import COMPRESSIONS, FORMATS, estimate_rows, read_lines, read_rows, split_suffix
 
 MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""
@@ -23,6 +23,7 @@ MAX_ID_BYTES = 1024
 TEXT_SUFFIXES = (".txt", ".md")
 _UNSAFE = re.compile("[\0\ud800-\udfff]")
 T = TypeVar("T")
+Rows = Iterator[tuple[str, dict[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,38 @@ def read_queries(path: str | Path) -> Iterator[Query]:
     return _stream(path, "queries", read_rows(source), _query)
 
 
+def read_texts(path: str | Path) -> Iterator[Document]:
+    """Stream unlabelled text of any kind, to fit to: a corpus, or a file whose rows need no ids.
+
+    Args:
+        path: whatever `read_corpus` reads; rows without an id, as of queries or of plain texts, get their place;
+            or a .txt file, plain or compressed, each line of which is a text.
+
+    Raises:
+        InputError: no such file, nothing in it, or a row without text; it names file and line.
+        MissingExtraError: Parquet without ``pyarrow``.
+    """
+    source = _existing(path)
+    if source.is_dir():
+        return read_corpus(path)
+    if split_suffix(source)[0] == ".txt":
+        lines = ((number, line.strip()) for number, line in read_lines(source))
+        rows: Rows = ((f"{path}:{number}", {"text": line}) for number, line in lines if line)
+    else:
+        rows = read_rows(source)
+    numbered = ((where, row if {"_id", "id"} & row.keys() else {**row, "_id": where}) for where, row in rows)
+    return _stream(path, "texts", numbered, _document)
+
+
+def estimate_count(path: str | Path) -> int | None:
+    """About how many rows a corpus has, cheaply, for showing progress; None where only reading it would tell."""
+    source = Path(path)
+    if source.is_dir():
+        found = _beir_file(source, "corpus")
+        return estimate_rows(found) if found else sum(1 for _ in _text_paths(source))
+    return estimate_rows(source)
+
+
 def as_document(value: str | Mapping[str, object] | Document, default_id: str = "") -> Document:
     """What callers hand over as a document, as a Document: itself, a text, or a row as in a corpus file.
 
@@ -134,8 +167,12 @@ def _beir_file(folder: Path, stem: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _text_files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
+def _text_paths(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
+
+
+def _text_files(folder: Path) -> Rows:
+    paths = sorted(_text_paths(folder))
     if not paths:
         raise InputError(f"{folder} holds neither corpus.jsonl nor {' or '.join(TEXT_SUFFIXES)} files")
     for path in paths:
@@ -146,7 +183,7 @@ def _text_files(folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
 def _stream(
     path: str | Path,
     what: str,
-    rows: Iterator[tuple[str, dict[str, object]]],
+    rows: Rows,
     make: Callable[[str, dict[str, object]], T],
 ) -> Iterator[T]:
     count = repaired = 0

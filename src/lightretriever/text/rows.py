@@ -137,6 +137,22 @@ def read_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
     )
 
 
+def estimate_rows(path: str | Path) -> int | None:
+    """How many lines of JSON a file has, or rows of Parquet; None for other formats and unreadable files."""
+    form, _ = split_suffix(path)
+    try:
+        if form in (".jsonl", ".ndjson"):
+            with open_bytes(path) as file:
+                return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK), b""))
+        if form == ".parquet":
+            from pyarrow import parquet
+
+            return int(parquet.read_metadata(path).num_rows)
+    except (ImportError, OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError):
+        return None  # whoever reads the file will say what is wrong with it
+    return None
+
+
 def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
     for number, line in read_lines(path):
         if not line.strip():
