@@ -1,0 +1,156 @@
+"""One ranking out of two (METHOD "Scores and fusion"): pure functions on lists of hits and on plain scores.
+
+Linear: each list is min-max normalised, ``(s − min)/(max − min + 1e-8)``, and the two are added with weights, 0.7
+dense and 0.3 sparse by default; a document that a list lacks counts 0 there. Under that formula a list whose scores
+are all equal (one hit, or all tied) normalises to 0, as if the list had found nothing. Here such a list normalises
+to 1 instead: each of its documents is the best that the list found. ``tied="paper"`` gives the formula as it stands.
+
+Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.errors import UsageError
+from lightretriever.types import Hit
+
+EPSILON = 1e-8
+METHODS = ("linear", "rrf")
+TIED = ("best", "paper")
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How two lists become one.
+
+    Attributes:
+        method: "linear" or "rrf".
+        dense, sparse: weights of the linear method; not both 0, none negative.
+        rrf_k: the constant of reciprocal rank fusion.
+        tied: what a list of one hit, or of equal scores, normalises to: "best" 1, "paper" 0.
+
+    Raises:
+        UsageError: a value outside these.
+    """
+
+    method: str = "linear"
+    dense: float = 0.7
+    sparse: float = 0.3
+    rrf_k: float = 60.0
+    tied: str = "best"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"the fusion method is {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.tied not in TIED:
+            raise UsageError(f"tied is {self.tied!r}: choose one of {', '.join(TIED)}")
+        weights = (self.dense, self.sparse)
+        if not all(np.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise UsageError(f"the fusion weights are {weights}: neither may be negative, one must be positive")
+        if not self.rrf_k > -1:
+            raise UsageError(f"rrf_k is {self.rrf_k}: it must be greater than -1")
+
+
+DEFAULT_FUSION = Fusion()
+
+
+def min_max(scores: NDArray[np.floating] | Sequence[float], tied: str = "best") -> NDArray[np.float64]:
+    """``(s − min)/(max − min + 1e-8)`` over one list, float64 [n]; all 1 for a tied list unless ``tied="paper"``."""
+    values = np.asarray(scores, dtype=np.float64)
+    if not len(values):
+        return values
+    low, high = values.min(), values.max()
+    if low == high and tied == "best":
+        return np.ones(len(values))
+    return np.asarray((values - low) / (high - low + EPSILON))
+
+
+def contributions(scores: Sequence[float], weight: float, fusion: Fusion) -> list[float]:
+    """What each place of one list adds to a document's fused score; ``scores`` fall from place to place."""
+    if fusion.method == "rrf":
+        return [1.0 / (fusion.rrf_k + rank) for rank in range(1, len(scores) + 1)]
+    return [weight * value for value in min_max(scores, fusion.tied).tolist()]
+
+
+def fuse_scores(
+    dense: Mapping[Key, float] | Iterable[tuple[Key, float]],
+    sparse: Mapping[Key, float] | Iterable[tuple[Key, float]],
+    fusion: Fusion = DEFAULT_FUSION,
+) -> list[tuple[Key, float]]:
+    """Fuse two lists of (id, score), each in any order, ids distinct within a list.
+
+    Returns:
+        (id, fused score) of every document of either list, best first. Equal fused scores are ordered by dense
+        score, a document without one last, then by id.
+    """
+    dense_list, sparse_list = _ranked(dense), _ranked(sparse)
+    fused: dict[Key, float] = {}
+    for ranked, weight in ((dense_list, fusion.dense), (sparse_list, fusion.sparse)):
+        added = contributions([score for _, score in ranked], weight, fusion)
+        for (key, _), value in zip(ranked, added, strict=True):
+            fused[key] = fused.get(key, 0.0) + value
+    own = dict(dense_list)
+    lowest = float("-inf")
+    return sorted(fused.items(), key=lambda item: (-item[1], -own.get(item[0], lowest), item[0]))
+
+
+def fuse(
+    dense: Sequence[Hit], sparse: Sequence[Hit], k: int | None = None, fusion: Fusion = DEFAULT_FUSION
+) -> list[Hit]:
+    """Fuse the hits of a dense and of a sparse search for one query.
+
+    Args:
+        dense, sparse: hits of one arm, scored in ``score``, in any order.
+        k: how many to return; None for all.
+        fusion: method, weights and treatment of tied lists.
+
+    Returns:
+        Hits, best fused score first, each with both arms' scores and ranks. Ties as in `fuse_scores`.
+
+    Raises:
+        UsageError: k below 1.
+    """
+    if k is not None and k < 1:
+        raise UsageError(f"k is {k}: ask for at least 1 hit")
+    dense_places = _places(dense)
+    sparse_places = _places(sparse)
+    fused = fuse_scores(
+        ((key, hit.score) for key, (_, hit) in dense_places.items()),
+        ((key, hit.score) for key, (_, hit) in sparse_places.items()),
+        fusion,
+    )
+    hits = []
+    for key, score in fused[:k]:
+        dense_rank, in_dense = dense_places.get(key, (None, None))
+        sparse_rank, in_sparse = sparse_places.get(key, (None, None))
+        hits.append(
+            replace(
+                in_dense or sparse_places[key][1],
+                score=score,
+                dense_rank=dense_rank,
+                dense_score=in_dense.score if in_dense else None,
+                sparse_rank=sparse_rank,
+                sparse_score=in_sparse.score if in_sparse else None,
+            )
+        )
+    return hits
+
+
+def _ranked(scores: Mapping[Key, float] | Iterable[tuple[Key, float]]) -> list[tuple[Key, float]]:
+    pairs = scores.items() if isinstance(scores, Mapping) else scores
+    return sorted(pairs, key=lambda pair: -pair[1])  # stable: places of equal scores stay as they came
+
+
+def _places(hits: Sequence[Hit]) -> dict[str, tuple[int, Hit]]:
+    """Rank and hit by id; of a document listed twice, the better one."""
+    places: dict[str, tuple[int, Hit]] = {}
+    for hit in sorted(hits, key=lambda hit: -hit.score):
+        places.setdefault(hit.id, (len(places) + 1, hit))
+    return places

@@ -1,0 +1,94 @@
+"""Fusion against the golden numbers, and where the paper's formula misleads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightretriever import Hit, fuse
+from lightretriever.errors import UsageError
+from lightretriever.fusion import Fusion, fuse_scores, min_max
+
+
+def hits(**scores: float) -> list[Hit]:
+    return [Hit(id=name, score=score) for name, score in scores.items()]
+
+
+@pytest.mark.parametrize(
+    ("case", "fusion"),
+    [
+        ("linear_0.7_0.3", Fusion(tied="paper")),
+        ("linear_0.5_0.5", Fusion(dense=0.5, sparse=0.5, tied="paper")),
+        ("rrf_k60", Fusion(method="rrf")),
+        ("rrf_k10", Fusion(method="rrf", rrf_k=10)),
+    ],
+)
+def test_golden(golden: Path, case: str, fusion: Fusion) -> None:
+    numbers = json.loads((golden / "common/fusion.json").read_text())
+    for query, expected in numbers[case].items():
+        fused = fuse_scores(numbers["run_emb"].get(query, {}), numbers["run_tok"].get(query, {}), fusion)
+        assert dict(fused) == pytest.approx(expected, abs=1e-12)
+        scores = [score for _, score in fused]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_linear_by_hand() -> None:
+    dense, sparse = hits(a=0.9, b=0.5, c=0.1), hits(c=30.0, d=10.0, a=20.0)
+    fused = fuse(dense, sparse, k=3)
+    assert [hit.id for hit in fused] == ["a", "b", "c"]
+    assert [hit.score for hit in fused] == pytest.approx([0.7 + 0.3 * 0.5, 0.7 * 0.5, 0.3], abs=1e-6)
+    first = fused[0]
+    assert (first.dense_score, first.dense_rank, first.sparse_score, first.sparse_rank) == (0.9, 1, 20.0, 2)
+    assert (fused[1].sparse_score, fused[1].sparse_rank) == (None, None)
+
+
+def test_a_list_of_one_hit_counts() -> None:
+    dense = hits(a=0.9, b=0.89, c=0.1)
+    only = hits(b=7.0)
+    assert [hit.id for hit in fuse(dense, only)] == ["b", "a", "c"]
+    assert [hit.id for hit in fuse(dense, only, fusion=Fusion(tied="paper"))] == ["a", "b", "c"]
+    assert min_max([3.0, 3.0]).tolist() == [1.0, 1.0]
+    assert min_max([3.0, 3.0], tied="paper").tolist() == [0.0, 0.0]
+    assert fuse([], only)[0].score == pytest.approx(0.3)
+
+
+def test_ties_go_by_dense_score_then_id() -> None:
+    fused = fuse(hits(z=0.5, y=0.5), hits(x=2.0, w=2.0), fusion=Fusion(dense=0.5, sparse=0.5))
+    assert [hit.id for hit in fused] == ["y", "z", "w", "x"]
+
+
+def test_nothing_found() -> None:
+    assert fuse([], []) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"method": "max"}, {"dense": -1.0}, {"dense": 0.0, "sparse": 0.0}, {"dense": float("nan")}, {"tied": "x"}],
+)
+def test_impossible_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(UsageError):
+        Fusion(**wrong)
+    with pytest.raises(UsageError, match="k is 0"):
+        fuse([], [], k=0)
+
+
+scores = st.dictionaries(st.text("abcdef", min_size=1, max_size=2), st.floats(-1e6, 1e6), max_size=12)
+
+
+@given(scores, scores, st.sampled_from(["linear", "rrf"]), st.sampled_from(["best", "paper"]))
+def test_invariants(dense: dict, sparse: dict, method: str, tied: str) -> None:
+    fusion = Fusion(method=method, tied=tied)
+    fused = fuse_scores(dense, sparse, fusion)
+    assert {key for key, _ in fused} == dense.keys() | sparse.keys()
+    values = np.array([score for _, score in fused])
+    assert (np.diff(values) <= 0).all()
+    assert (values >= 0).all()
+    assert (values <= 1 + 1e-9).all()
+    shuffled = fuse_scores(dict(reversed(dense.items())), dict(reversed(sparse.items())), fusion)
+    if method == "linear":  # ranks of equal scores follow the order given
+        assert shuffled == fused
