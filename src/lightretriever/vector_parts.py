@@ -1,0 +1,164 @@
+"""One part of a vectors folder: some documents and their vectors in two files, known by their checksums."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import zstandard
+
+from lightretriever.artifact import fsync_path, load_tensors, new_file, save_tensors, sha256_bytes, sha256_file
+from lightretriever.errors import ArtifactError, InputError, MismatchError
+from lightretriever.text.corpus import Document
+from lightretriever.types import Encoded, SparseVectors
+
+DONE = "done.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished part, as a line of ``done.jsonl`` records it.
+
+    Attributes:
+        documents: how many it holds.
+        vectors, packed: SHA-256 of its two files.
+        content: SHA-256 of its documents' JSON lines before they were compressed.
+    """
+
+    documents: int
+    vectors: str
+    packed: str
+    content: str
+
+
+def check_vectors(ids: list[str], encoded: Encoded, dim: int) -> None:
+    """Refuse vectors that no search could use.
+
+    Raises:
+        MismatchError: not one vector for each id, or another dimension than ``dim``.
+        InputError: NaN or infinity, or a dense vector that is not of unit length; names the first such id.
+    """
+    dense, sparse = encoded.dense, encoded.sparse
+    if dense.ndim != 2 or len(dense) != len(ids):
+        raise MismatchError(f"{len(ids)} documents, dense vectors of shape {dense.shape}: one for each is needed")
+    if dense.shape[1] != dim:
+        raise MismatchError(f"the dense vectors have {dense.shape[1]} dimensions, {dim} are needed")
+    norms = np.linalg.norm(dense.astype(np.float32), axis=1)
+    for wrong, what in (
+        (~np.isfinite(norms), "holds NaN or infinity"),
+        (abs(norms - 1) > 1e-2, "is not of unit length"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"document {ids[row]!r}: its dense vector {what} (norm {norms[row]:.4g}): encode it again")
+    if sparse is None:
+        return
+    if len(sparse) != len(ids):
+        raise MismatchError(f"{len(ids)} documents, {len(sparse)} sparse vectors: one for each is needed")
+    bad = ~np.isfinite(sparse.values)
+    if bad.any():
+        row = int(np.searchsorted(sparse.indptr, np.argmax(bad), side="right")) - 1
+        raise InputError(f"document {ids[row]!r}: its sparse vector holds NaN or infinity: encode it again")
+    if len(sparse.indices) and not 0 <= sparse.indices.min() <= sparse.indices.max() < sparse.width:
+        raise InputError(f"sparse vectors have token ids outside 0 … {sparse.width - 1}: encode the documents again")
+
+
+def first_dimensions(encoded: Encoded, dim: int) -> Encoded:
+    """Dense vectors cut to their first ``dim`` dimensions and normalised anew (Matryoshka); shorter ones unchanged."""
+    if encoded.dense.ndim != 2 or encoded.dense.shape[1] <= dim:
+        return encoded
+    dense = encoded.dense[:, :dim].astype(np.float32)
+    norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    return Encoded(dense / np.where(norms > 0, norms, 1), encoded.sparse)
+
+
+def content_lines(documents: list[Document]) -> bytes:
+    """The documents as JSON lines in UTF-8."""
+    rows = ({"id": d.id, "title": d.title, "text": d.text, "metadata": dict(d.metadata)} for d in documents)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
+
+
+def write_part(shard: Path, number: int, documents: list[Document], encoded: Encoded, dtype: np.dtype) -> Part:
+    """Write both files, then the line in ``done.jsonl``, each fsynced before the next. Raises OSError."""
+    vectors_file, documents_file = _names(shard, number)
+    tensors: dict[str, np.ndarray] = {"dense": encoded.dense.astype(dtype)}
+    if encoded.sparse is not None:
+        tensors["sparse.indptr"] = encoded.sparse.indptr.astype(np.int64)
+        tensors["sparse.indices"] = encoded.sparse.indices.astype(np.int32)
+        tensors["sparse.values"] = _as_stored(encoded.sparse.values, dtype)
+    save_tensors(vectors_file, tensors)
+    content = content_lines(documents)
+    packed = zstandard.ZstdCompressor(level=3).compress(content)
+    with new_file(documents_file) as temporary:
+        temporary.write_bytes(packed)
+    part = Part(len(documents), sha256_file(vectors_file), sha256_bytes(packed), sha256_bytes(content))
+    with (shard / DONE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(part)) + "\n")
+    fsync_path(shard / DONE)
+    return part
+
+
+def read_done(shard: Path, *, repair: bool = False) -> list[Part]:
+    """The finished parts of a shard, in order.
+
+    Args:
+        shard: the worker's folder.
+        repair: drop a last line that a crash cut short from the file, so that its part is written anew.
+
+    Raises:
+        ArtifactError: the list is damaged.
+    """
+    file = shard / DONE
+    if not file.exists():
+        return []
+    data = file.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if repair and len(whole) < len(data):
+        with new_file(file) as temporary:
+            temporary.write_bytes(whole)
+    try:
+        return [Part(**json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"{file} is damaged ({error}): encode again to another output") from None
+
+
+def read_documents(shard: Path, number: int, part: Part) -> list[Document]:
+    """The documents of a part. Raises ArtifactError when the file is missing or damaged."""
+    file = _names(shard, number)[1]
+    _check_file(file, part.packed)
+    content = zstandard.ZstdDecompressor().decompress(file.read_bytes())
+    return [Document(**json.loads(line)) for line in content.decode("utf-8").split("\n") if line]
+
+
+def read_vectors(shard: Path, number: int, part: Part, width: int | None) -> Encoded:
+    """The vectors of a part as float32, dense rows of unit length. Raises ArtifactError as `read_documents`."""
+    file = _names(shard, number)[0]
+    _check_file(file, part.vectors)
+    tensors = load_tensors(file)
+    dense = tensors["dense"].astype(np.float32)
+    dense /= np.linalg.norm(dense, axis=1, keepdims=True)  # float16 rounds the length by up to 5e-4
+    if width is None:
+        return Encoded(dense)
+    values = tensors["sparse.values"].astype(np.float32)
+    return Encoded(dense, SparseVectors(tensors["sparse.indptr"], tensors["sparse.indices"], values, width))
+
+
+def _names(shard: Path, number: int) -> tuple[Path, Path]:
+    return shard / f"part-{number:06d}.safetensors", shard / f"part-{number:06d}.jsonl.zst"
+
+
+def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Weights in the storage dtype; one that float16 would round to zero becomes its smallest, since none is zero."""
+    stored = values.astype(dtype)
+    vanished = (stored == 0) & (values != 0)
+    stored[vanished] = np.copysign(np.finfo(dtype).smallest_subnormal, values[vanished])
+    return stored
+
+
+def _check_file(file: Path, sha256: str) -> None:
+    if not file.is_file():
+        raise ArtifactError(f"{file} is missing: restore it, or encode again")
+    if sha256_file(file) != sha256:
+        raise ArtifactError(f"{file} is damaged (its checksum differs): restore it, or encode again")

@@ -1,0 +1,272 @@
+"""The vectors folder: documents and what the tower made of them, encoded once, by one worker or by many.
+
+    VECTORS/
+      manifest.json               model, revision, dimension, dtype, width, settings: the same for every worker
+      shard-00001-of-00002/       what worker 1 of 2 wrote; nobody else writes there
+        part-000000.safetensors   dense [n, d]; sparse.indptr, sparse.indices, sparse.values where there are any
+        part-000000.jsonl.zst     the n documents, one JSON object a line
+        done.jsonl                one line a finished part: its number of documents, SHA-256 of both files
+        manifest.json             written last: how many parts and documents the worker wrote in all
+
+A part is written whole and fsynced before its line is added to ``done.jsonl``, so a worker killed anywhere goes on
+after its last whole part. Workers share nothing but the identical top manifest; a reader wants all n of n finished,
+and checks every file against its checksum as it reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+
+from lightretriever.artifact import fsync_path, read_manifest, sha256_bytes, write_json
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.provider_vectors import read_provider_vectors as read_provider_vectors
+from lightretriever.text.corpus import Document
+from lightretriever.types import Encoded
+from lightretriever.vector_parts import (
+    DONE,
+    Part,
+    check_vectors,
+    content_lines,
+    read_documents,
+    read_done,
+    read_vectors,
+    write_part,
+)
+
+FORMAT_VERSION = 1
+KIND = "vectors"
+SHARD_KIND = "vectors shard"
+MANIFEST = "manifest.json"
+DTYPES = ("float32", "float16")
+
+
+def take_shard(documents: Iterable[Document], shard: tuple[int, int]) -> Iterator[Document]:
+    """The documents of worker i of n, i in 1 … n: every n-th, beginning with the i-th.
+
+    Raises:
+        UsageError: i outside 1 … n.
+    """
+    i, n = shard
+    if not 1 <= i <= n:
+        raise UsageError(f"the shard is {i}/{n}: the first number goes from 1 to the second")
+    return islice(documents, i - 1, None, n)
+
+
+class VectorsWriter:
+    """Writes one worker's shard of a vectors folder, part by part, and resumes where it was interrupted.
+
+    Attributes:
+        finished: whether `finish` was called, now or in an earlier run.
+    """
+
+    def __init__(self, shard: Path, manifest: Mapping[str, Any], parts: list[Part], finished: bool) -> None:
+        """Use `open`."""
+        self._shard = shard
+        self._manifest = manifest
+        self._parts = parts
+        self.finished = finished
+
+    @staticmethod
+    def open(
+        path: str | Path,
+        *,
+        model: str,
+        revision: str,
+        dim: int,
+        settings: Mapping[str, object],
+        width: int | None,
+        dtype: str = "float16",
+        shard: tuple[int, int] = (1, 1),
+    ) -> VectorsWriter:
+        """Begin a shard, or resume it.
+
+        Args:
+            path: the vectors folder, shared by all workers.
+            model, revision: the tower.
+            dim: d of the dense vectors.
+            settings: what else decides the vectors (max_length, top_k, …); JSON-able.
+            width: V of the sparse vectors, None where there are none.
+            dtype: "float32" or "float16", how dense and sparse values are stored.
+            shard: (i, n), worker i of n, i in 1 … n.
+
+        Raises:
+            MismatchError: the folder was begun with another model, other settings, or another number of workers.
+            ArtifactError: the folder is damaged or is something else.
+            UsageError: an unknown dtype or an impossible shard.
+        """
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+        take_shard([], shard)
+        folder = Path(path)
+        manifest: dict[str, Any] = {
+            "kind": KIND,
+            "format_version": FORMAT_VERSION,
+            "model": model,
+            "revision": revision,
+            "dim": dim,
+            "dtype": dtype,
+            "sparse_width": width,
+            "settings": json.loads(json.dumps(dict(settings))),
+            "shards": shard[1],
+        }
+        if (folder / MANIFEST).exists():
+            begun = read_manifest(folder, KIND, FORMAT_VERSION)
+            for name, value in manifest.items():
+                if begun.get(name) != value:
+                    raise MismatchError(
+                        f"{folder} was begun with {name} {begun.get(name)!r}, now it is {value!r}: "
+                        "use the same, or another output"
+                    )
+        elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
+            raise ArtifactError(f"{folder} exists and is no vectors folder: choose another output")
+        else:
+            write_json(folder / MANIFEST, manifest)
+        own = folder / _shard_name(shard)
+        own.mkdir(exist_ok=True)
+        fsync_path(folder)
+        return VectorsWriter(own, manifest, read_done(own, repair=True), (own / MANIFEST).exists())
+
+    @property
+    def done(self) -> int:
+        """Documents written by this worker so far, in this run and before."""
+        return sum(part.documents for part in self._parts)
+
+    def resume(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Of this worker's documents, those that were not written before.
+
+        Raises:
+            MismatchError: the documents do not begin with those that were written.
+        """
+        stream = iter(documents)
+        for number, part in enumerate(self._parts):
+            if sha256_bytes(content_lines(list(islice(stream, part.documents)))) != part.content:
+                raise MismatchError(
+                    f"{self._shard}: part {number} was encoded from other documents than the corpus has there now: "
+                    "restore the corpus, or choose another output"
+                )
+        return stream
+
+    def append(self, documents: list[Document], encoded: Encoded) -> None:
+        """Write one part; it is durable when this returns.
+
+        Args:
+            documents: n documents.
+            encoded: their vectors, in the same order: dense [n, d] unit rows, sparse [n, V] or None as at `open`.
+
+        Raises:
+            MismatchError: another number, dimension or width of vectors than was said.
+            InputError: a vector that is not finite or not of unit length, by document id.
+            UsageError: the shard is finished.
+            ArtifactError: the disk is full, or cannot be written for another reason.
+        """
+        if self.finished:
+            raise UsageError(f"{self._shard} is finished: nothing can be added")
+        if not documents:
+            return
+        check_vectors([document.id for document in documents], encoded, self._manifest["dim"])
+        width, expected = None if encoded.sparse is None else encoded.sparse.width, self._manifest["sparse_width"]
+        if width != expected:
+            raise MismatchError(f"the sparse vectors have width {width}, {expected} was announced")
+        number, dtype = len(self._parts), np.dtype(self._manifest["dtype"])
+        try:
+            self._parts.append(write_part(self._shard, number, documents, encoded, dtype))
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(
+                f"{self._shard}: part {number} cannot be written ({error}): make room and run again, "
+                f"the {self.done} documents before it are kept"
+            ) from None
+
+    def finish(self) -> None:
+        """Declare the shard complete. Without this a reader refuses the folder."""
+        state = {"parts": len(self._parts), "documents": self.done}
+        write_json(self._shard / MANIFEST, {"kind": SHARD_KIND, "format_version": FORMAT_VERSION, **state})
+        self.finished = True
+
+
+@dataclass(frozen=True, slots=True)
+class VectorsFolder:
+    """A complete vectors folder, opened for reading.
+
+    Attributes:
+        path: where it is.
+        model, revision, settings: the tower and how it was used.
+        dim: d of the dense vectors.
+        sparse_width: V of the sparse vectors, or None.
+        count: documents in all shards, duplicate ids included.
+    """
+
+    path: Path
+    model: str
+    revision: str
+    dim: int
+    sparse_width: int | None
+    settings: Mapping[str, object]
+    count: int
+    _parts: tuple[tuple[Path, int, Part], ...]
+
+    @staticmethod
+    def open(path: str | Path) -> VectorsFolder:
+        """Check that every worker finished; contents are checked part by part as they are read.
+
+        Raises:
+            ArtifactError: absent, damaged, from a newer version, or a worker has not finished (it is named).
+        """
+        folder = Path(path)
+        manifest: dict[str, Any] = read_manifest(folder, KIND, FORMAT_VERSION)
+        n = manifest["shards"]
+        parts: list[tuple[Path, int, Part]] = []
+        for i in range(1, n + 1):
+            shard = folder / _shard_name((i, n))
+            if not (shard / MANIFEST).exists():
+                raise ArtifactError(
+                    f"{folder}: shard {i} of {n} is not finished: run `encode` for it again, it resumes"
+                )
+            written = read_manifest(shard, SHARD_KIND, FORMAT_VERSION)["parts"]
+            done = read_done(shard)
+            if len(done) != written:
+                raise ArtifactError(f"{shard / DONE} lists {len(done)} parts, {written} were written: encode again")
+            parts += [(shard, number, part) for number, part in enumerate(done)]
+        return VectorsFolder(
+            path=folder,
+            model=manifest["model"],
+            revision=manifest["revision"],
+            dim=manifest["dim"],
+            sparse_width=manifest["sparse_width"],
+            settings=manifest["settings"],
+            count=sum(part.documents for _, _, part in parts),
+            _parts=tuple(parts),
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all parts' checksums: folders of equal digest hold equal documents and vectors."""
+        return sha256_bytes(json.dumps([asdict(part) for _, _, part in self._parts]).encode())
+
+    def parts(self) -> Iterator[tuple[list[Document], Encoded]]:
+        """Every part, shard by shard: its documents and their vectors as float32, dense rows of unit length.
+
+        Raises:
+            ArtifactError: a file is missing or does not match its checksum; it is named.
+        """
+        for shard, number, part in self._parts:
+            yield read_documents(shard, number, part), read_vectors(shard, number, part, self.sparse_width)
+
+    def documents(self) -> Iterator[list[Document]]:
+        """The documents of every part, without their vectors, in the order of `parts`. Raises as `parts`."""
+        for shard, number, part in self._parts:
+            yield read_documents(shard, number, part)
+
+
+def _shard_name(shard: tuple[int, int]) -> str:
+    return f"shard-{shard[0]:05d}-of-{shard[1]:05d}"
