@@ -1,0 +1,242 @@
+"""The embedded engine: one Qdrant Edge shard, in this process, on this disk.
+
+What was measured of qdrant-edge-py 0.9, and is relied on here:
+- A write is in the write-ahead log when ``update`` returns: SIGKILL loses none; a power cut may, before ``flush``.
+- A rejected write has been logged already, and NaN, wrong order and huge integers are accepted: so everything is
+  checked before it comes here.
+- Calls hold the interpreter's lock: threads do not speed searches up. A batch saves a tenth of a loop.
+- Payloads on a search double its time: lists are fetched bare, payloads for the final k only.
+- Points added since the last ``optimise`` are scanned exactly, beside the graph.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as qdrant
+from numpy.typing import NDArray
+
+from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.index.backend import Payload, Points, Ranking
+from lightretriever.types import SparseVectors
+
+DENSE, SPARSE = "dense", "sparse"
+EXACT_BELOW = 5_000  # documents; below it a scan is as fast as the graph
+MIN_FREE_BYTES = 256 << 20  # the engine maps files and dies of a full disk: it must never come to that
+BATCH = 64  # queries handed over at once
+WRITE = 1_000  # points handed over at once
+T = TypeVar("T")
+
+_GRAPH = qdrant.SearchParams(hnsw_ef=128, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
+_EXACT = qdrant.SearchParams(exact=True, quantization=qdrant.QuantizationSearchParams(ignore=True))
+
+
+class EdgeBackend:
+    """A Qdrant Edge shard as a `Backend`. Use `create` or `open`."""
+
+    def __init__(self, shard: qdrant.EdgeShard, path: Path) -> None:
+        self._shard = shard
+        self._path = path
+        self._dirty = False  # written to since the last flush
+
+    @staticmethod
+    def create(path: Path, dim: int, sparse: bool) -> EdgeBackend:
+        """Make an empty shard in a new folder.
+
+        Args:
+            path: does not exist yet.
+            dim: d of the dense vectors.
+            sparse: whether points have a sparse vector.
+
+        Raises:
+            ArtifactError: the engine cannot make it there.
+        """
+        check_room(path.parent)
+        path.mkdir()
+        config = qdrant.EdgeConfig(
+            vectors={DENSE: qdrant.EdgeVectorParams(dim, qdrant.Distance.Dot)},
+            sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams()} if sparse else None,
+            hnsw_config=qdrant.HnswIndexConfig(m=16, ef_construct=100, full_scan_threshold=10_000),
+            quantization_config=qdrant.TurboQuantQuantizationConfig(
+                bits=qdrant.TurboQuantBitSize.Bits4, memory=qdrant.Memory.Pinned
+            ),
+            optimizers=qdrant.EdgeOptimizersConfig(
+                default_segment_number=1,  # every segment more is one more graph to search
+                max_segment_size=1 << 30,  # kB: all in one
+                indexing_threshold=max(1, EXACT_BELOW * dim * 4 // 1024),  # kB of dense vectors
+            ),
+        )
+        shard = _call(path, lambda: qdrant.EdgeShard.create(str(path), config))
+        backend = EdgeBackend(shard, path)
+        index = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold)
+        backend._update(qdrant.UpdateOperation.create_field_index("tags", index))
+        return backend
+
+    @staticmethod
+    def open(path: Path) -> EdgeBackend:
+        """Open a shard; this process owns it until `close`.
+
+        Raises:
+            LockedError: it is open already, here or in another process.
+            ArtifactError: it is absent or damaged.
+        """
+        if not (path / "edge_config.json").is_file():
+            raise ArtifactError(f"{path} holds no engine data: the index is not complete, make it again")
+        return EdgeBackend(_call(path, lambda: qdrant.EdgeShard.load(str(path))), path)
+
+    def upsert(self, points: Points) -> None:
+        rows = points.dense.tolist()
+        sparse = points.sparse
+        for start in range(0, len(points.keys), WRITE):
+            check_room(self._path)
+            batch = []
+            for i in range(start, min(start + WRITE, len(points.keys))):
+                vectors: dict[str, Any] = {DENSE: rows[i]}
+                if sparse is not None:
+                    vectors[SPARSE] = _sparse_vector(sparse, i)
+                batch.append(qdrant.Point(points.keys[i], vectors, dict(points.payloads[i])))
+            self._update(qdrant.UpdateOperation.upsert_points(batch))
+
+    def set_sparse(self, keys: Sequence[UUID], sparse: SparseVectors) -> None:
+        for start in range(0, len(keys), WRITE):
+            check_room(self._path)
+            rows = range(start, min(start + WRITE, len(keys)))
+            batch = [qdrant.PointVectors(keys[i], {SPARSE: _sparse_vector(sparse, i)}) for i in rows]
+            self._update(qdrant.UpdateOperation.update_vectors(batch))
+
+    def delete(self, keys: Sequence[UUID]) -> None:
+        self._update(qdrant.UpdateOperation.delete_points(list(keys)))
+
+    def existing(self, keys: Sequence[UUID]) -> set[UUID]:
+        records = self._call(lambda: self._shard.retrieve(list(keys), with_payload=False, with_vector=False))
+        return {cast(UUID, record.id) for record in records}
+
+    def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+        # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
+        params = _EXACT if tags else _GRAPH
+        return self._search([qdrant.Query.Nearest(row, using=DENSE) for row in vectors.tolist()], k, tags, params)
+
+    def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+        vectors = [_sparse_vector(queries, i) for i in range(len(queries))]
+        return self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, tags, None)
+
+    def payloads(self, keys: Sequence[UUID]) -> list[Payload]:
+        if not keys:
+            return []
+        records = self._call(lambda: self._shard.retrieve(list(keys), with_payload=True, with_vector=False))
+        found = {record.id: record.payload for record in records}
+        return [found.get(key) or {} for key in keys]
+
+    def pages(self, size: int, vectors: bool = False) -> Iterator[Points]:
+        offset: Any = None
+        while True:
+            request = qdrant.ScrollRequest(offset=offset, limit=size, with_payload=True, with_vector=vectors)
+            records, offset = self._call(partial(self._shard.scroll, request))
+            if records:
+                yield _points(records, vectors)
+            if offset is None:
+                return
+
+    def count(self) -> int:
+        return self._call(lambda: self._shard.count(qdrant.CountRequest(exact=True)))
+
+    def info(self) -> Mapping[str, object]:
+        state = self._call(self._shard.info)
+        files = [file.stat() for file in self._path.rglob("*") if file.is_file()]
+        return {
+            "engine": "qdrant-edge",
+            "segments": state.segments_count,
+            "indexed_vectors": state.indexed_vectors_count,
+            "bytes_on_disk": sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files),
+        }
+
+    def flush(self) -> None:
+        if self._dirty:
+            self._call(self._shard.flush)
+            self._dirty = False
+
+    def optimise(self) -> None:
+        check_room(self._path)
+        self._dirty = True
+        self._call(self._shard.optimize)
+
+    def close(self) -> None:
+        self.flush()  # the engine flushes as it closes, but keeps an error to itself
+        self._call(self._shard.close)
+
+    def _search(self, queries: list[Any], k: int, tags: Sequence[str], params: Any) -> list[Ranking]:
+        wanted = None
+        if tags:
+            matches = [qdrant.FieldCondition("tags", match=qdrant.MatchValue(tag)) for tag in tags]
+            wanted = qdrant.Filter(must=list(matches))
+        requests = [
+            qdrant.QueryRequest(k, query=query, filter=wanted, params=params, with_payload=False, with_vector=False)
+            for query in queries
+        ]
+        found: list[Any] = []
+        for start in range(0, len(requests), BATCH):
+            batch = qdrant.QueryBatchRequest(requests[start : start + BATCH])
+            found += self._call(partial(self._shard.query_batch, batch))
+        return [_ranking(points) for points in found]
+
+    def _update(self, operation: Any) -> None:
+        self._dirty = True
+        self._call(lambda: self._shard.update(operation))
+
+    def _call(self, action: Callable[[], T]) -> T:
+        return _call(self._path, action)
+
+
+def check_room(path: Path) -> None:
+    """Refuse to write to a disk that is nearly full. Raises ArtifactError."""
+    free = shutil.disk_usage(path).free
+    if free < MIN_FREE_BYTES:
+        raise ArtifactError(
+            f"{path}: the disk is full ({free >> 20} MB free, {MIN_FREE_BYTES >> 20} MB are kept as reserve): "
+            "make room and run again; what was acknowledged before is kept"
+        )
+
+
+def _call(path: Path, action: Callable[[], T]) -> T:
+    """Run one engine call. The engine raises bare Exception for everything, and a BaseException when it panics."""
+    try:
+        return action()
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        if "WouldBlock" in message:
+            raise LockedError(f"{path.parent} is open already") from None
+        raise ArtifactError(f"{path}: the engine failed: {message}") from None
+
+
+def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:
+    indices, values = sparse.row(i)
+    return qdrant.SparseVector(indices.tolist(), values.tolist())
+
+
+def _ranking(points: list[Any]) -> Ranking:
+    pairs = sorted((-point.score, point.id) for point in points)
+    return Ranking([key for _, key in pairs], [-score for score, _ in pairs])
+
+
+def _points(records: list[Any], vectors: bool) -> Points:
+    keys, payloads = [record.id for record in records], [record.payload or {} for record in records]
+    if not vectors:
+        return Points(keys, np.empty((len(keys), 0), np.float32), None, payloads)
+    dense = np.array([record.vector[DENSE] for record in records], dtype=np.float32)
+    if SPARSE not in records[0].vector:
+        return Points(keys, dense, None, payloads)
+    rows = [record.vector[SPARSE] for record in records]
+    lengths = [len(row.indices) for row in rows]
+    indices = np.concatenate([np.array(row.indices, dtype=np.int32) for row in rows])
+    values = np.concatenate([np.array(row.values, dtype=np.float32) for row in rows])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    width = int(indices.max(initial=-1)) + 1  # the engine does not know V; the index does
+    return Points(keys, dense, SparseVectors(indptr, indices, values, width), payloads)

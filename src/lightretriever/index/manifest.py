@@ -1,0 +1,113 @@
+"""The index's manifest: what it is bound to, and the checks that what comes to it belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightretriever.artifact import read_manifest, write_json
+from lightretriever.errors import ArtifactError, MismatchError
+from lightretriever.fusion import Fusion
+from lightretriever.query.table import TokenTable
+
+KIND = "index"
+FORMAT_VERSION = 1
+SPARSE_KINDS = ("lm", "bm25", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """What ``manifest.json`` holds.
+
+    Attributes:
+        model, revision: the document tower whose vectors are in the index.
+        dim: d of the dense vectors.
+        width: V of the sparse vectors.
+        sparse: "lm" (the tower's own), "bm25" or "none".
+        table_hash, tokenizer_hash: of the table in ``table/``.
+        fusion: how the two lists become one.
+        engine: which engine holds ``shard/``.
+        state: "complete", or "building" while `index` has not finished.
+        documents: how many there were when the manifest was written last.
+        source: digest of what `index` built it from; "" when it was not built that way.
+        ingested: parts that `index` has stored so far, while building.
+        bm25_changes: documents added, replaced or deleted since the BM25 statistics were taken.
+        bm25_refreshing: whether a refresh of them has begun and not ended.
+    """
+
+    model: str
+    revision: str
+    dim: int
+    width: int
+    sparse: str
+    table_hash: str
+    tokenizer_hash: str
+    fusion: Fusion = field(default_factory=Fusion)
+    engine: str = "edge"
+    state: str = "complete"
+    documents: int = 0
+    source: str = ""
+    ingested: int = 0
+    bm25_changes: int = 0
+    bm25_refreshing: bool = False
+
+    @staticmethod
+    def of(table: TokenTable, sparse: str, state: str = "complete", source: str = "") -> IndexManifest:
+        """The manifest of a new index over a table."""
+        return IndexManifest(
+            model=table.model,
+            revision=table.revision,
+            dim=table.dim,
+            width=len(table),
+            sparse=sparse,
+            table_hash=table.hash,
+            tokenizer_hash=table.tokenizer_hash,
+            state=state,
+            source=source,
+        )
+
+    @staticmethod
+    def load(path: Path) -> IndexManifest:
+        """Read it. Raises ArtifactError when it is absent, damaged or from a newer version."""
+        stored: dict[str, Any] = read_manifest(path, KIND, FORMAT_VERSION)
+        del stored["kind"], stored["format_version"]
+        try:
+            return IndexManifest(**{**stored, "fusion": Fusion(**stored["fusion"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path / 'manifest.json'} is damaged ({error}): make the index again") from None
+
+    def save(self, path: Path) -> None:
+        """Write it, atomically."""
+        write_json(path / "manifest.json", {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(self)})
+
+    def check_table(self, table: TokenTable, what: str) -> None:
+        """Raises MismatchError when the table is not the one that the index was made with."""
+        check_model(what, table.model, table.revision, "the index", self.model, self.revision)
+        if table.tokenizer_hash != self.tokenizer_hash:
+            raise MismatchError(f"{what} has another tokenizer than the index was made with: use the index's own table")
+        if table.hash != self.table_hash:
+            raise MismatchError(f"{what} is another table of {self.model!r} than the index was made with")
+
+    def identity(self) -> Mapping[str, object]:
+        """What must be equal for a build to be the same build."""
+        names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine")
+        return {name: getattr(self, name) for name in names}
+
+
+def check_model(what: str, model: str, revision: str, other: str, other_model: str, other_revision: str) -> None:
+    """Check that two things come of one document model: by revision where both have one, else by name.
+
+    Raises:
+        MismatchError: they do not; both are named.
+    """
+    if revision and other_revision:
+        same = revision == other_revision
+    else:
+        same = not model or not other_model or model == other_model
+    if not same:
+        raise MismatchError(
+            f"{what} belongs to the model {model!r} (revision {revision or 'unknown'}), {other} to {other_model!r} "
+            f"(revision {other_revision or 'unknown'}): use things of one model together"
+        )

@@ -1,0 +1,118 @@
+"""From encoded queries to hits: both arms' lists out of the engine, fused here, payloads for the final k only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import numpy as np
+
+from lightretriever.errors import InputError, MismatchError, UsageError
+from lightretriever.fusion import Fusion, fuse_scores
+from lightretriever.index.backend import Backend, Payload, Ranking, filter_tags
+from lightretriever.types import Encoded, Hit, take_sparse
+
+MODES = ("hybrid", "dense", "sparse")
+CANDIDATES = 100
+"""A hybrid search fuses this many of each arm, or k where that is more."""
+_NOTHING = Ranking([], [])
+
+
+def check_request(k: int, mode: str, sparse: str) -> None:
+    """Raises UsageError for k below 1, an unknown mode, or the sparse mode of an index that has no sparse side."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise UsageError(f"k is {k!r}: ask for at least 1 hit")
+    if mode not in MODES:
+        raise UsageError(f"the mode is {mode!r}: choose one of {', '.join(MODES)}")
+    if mode == "sparse" and sparse == "none":
+        raise UsageError("the index has no sparse side: search it in mode dense, or make it with another")
+
+
+def search(
+    backend: Backend,
+    encoded: Encoded,
+    k: int,
+    mode: str,
+    conditions: Mapping[str, object] | None,
+    fusion: Fusion,
+    dim: int,
+    sparse: str,
+) -> list[list[Hit]]:
+    """The hits of each query; see `Index.search_encoded`."""
+    check_request(k, mode, sparse)
+    tags = filter_tags(conditions)
+    if sparse == "none":
+        mode = "dense"
+    depth = max(k, CANDIDATES) if mode == "hybrid" else k
+    dense_lists = _dense_lists(backend, encoded, depth, tags, dim) if mode != "sparse" else []
+    sparse_lists = _sparse_lists(backend, encoded, depth, tags) if mode != "dense" else []
+    if mode == "hybrid":
+        pairs = zip(dense_lists, sparse_lists, strict=True)
+        ranked = [_fused(dense, lexical, k, fusion) for dense, lexical in pairs]
+    else:
+        ranked = [_pairs(ranking)[:k] for ranking in dense_lists or sparse_lists]
+    wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
+    payloads = dict(zip(wanted, backend.payloads(wanted), strict=True))
+    none = [_NOTHING] * len(ranked)
+    return [
+        _hits(query, payloads, dense, lexical)
+        for query, dense, lexical in zip(ranked, dense_lists or none, sparse_lists or none, strict=True)
+    ]
+
+
+def _dense_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence[str], dim: int) -> list[Ranking]:
+    dense = np.asarray(encoded.dense, dtype=np.float32)
+    if dense.ndim != 2 or dense.shape[1] != dim:
+        raise MismatchError(f"the query vectors have shape {dense.shape}, the index {dim} dimensions")
+    if not np.isfinite(dense).all():
+        raise InputError("a query vector holds NaN or infinity: encode the query again")
+    rows = np.flatnonzero(dense.any(axis=1))  # a query without tokens finds nothing, rather than anything
+    lists = [_NOTHING] * len(dense)
+    for row, ranking in zip(rows, backend.search_dense(dense[rows], depth, tags), strict=True):
+        lists[row] = ranking
+    return lists
+
+
+def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence[str]) -> list[Ranking]:
+    if encoded.sparse is None:
+        raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
+    rows = np.flatnonzero(np.diff(encoded.sparse.indptr))
+    lists = [_NOTHING] * len(encoded.sparse)
+    for row, ranking in zip(rows, backend.search_sparse(take_sparse(encoded.sparse, rows), depth, tags), strict=True):
+        lists[row] = ranking
+    return lists
+
+
+def _fused(dense: Ranking, sparse: Ranking, k: int, fusion: Fusion) -> list[tuple[UUID, float]]:
+    return fuse_scores(_pairs(dense), _pairs(sparse), fusion)[:k]
+
+
+def _pairs(ranking: Ranking) -> list[tuple[UUID, float]]:
+    return list(zip(ranking.keys, ranking.scores, strict=True))
+
+
+def _hits(
+    ranked: list[tuple[UUID, float]], payloads: Mapping[UUID, Payload], dense: Ranking, sparse: Ranking
+) -> list[Hit]:
+    dense_places = {key: rank for rank, key in enumerate(dense.keys)}
+    sparse_places = {key: rank for rank, key in enumerate(sparse.keys)}
+    hits = []
+    for key, score in ranked:
+        payload = payloads[key]
+        if not payload:
+            continue  # deleted by another thread since the lists were made
+        in_dense, in_sparse = dense_places.get(key), sparse_places.get(key)
+        hits.append(
+            Hit(
+                id=payload["id"],
+                score=score,
+                title=payload["title"],
+                text=payload["text"],
+                metadata=payload["metadata"],
+                dense_score=None if in_dense is None else dense.scores[in_dense],
+                dense_rank=None if in_dense is None else in_dense + 1,
+                sparse_score=None if in_sparse is None else sparse.scores[in_sparse],
+                sparse_rank=None if in_sparse is None else in_sparse + 1,
+            )
+        )
+    return hits

@@ -1,0 +1,413 @@
+"""The index through its public names: what is found, what is replaced, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index.conftest import (
+    WORDS,
+    RandomTower,
+    make_documents,
+    make_encoder,
+    sparse_scores,
+    unit_rows,
+)
+
+from lightretriever import Encoded, Index, SparseVectors
+from lightretriever.errors import (
+    ArtifactError,
+    InputError,
+    LockedError,
+    MismatchError,
+    UsageError,
+)
+from lightretriever.fusion import Fusion, fuse_scores
+from lightretriever.types import sparse_from_dense, take_sparse
+
+QUERIES = ["w01 w05", "W07 w07 w30", "w12", "w02 w03 w04 w05 w06 w07 w08 w09"]
+
+
+def test_both_arms_equal_brute_force(searchable) -> None:
+    index, documents, encoded = searchable
+    queries = index.encoder.encode(QUERIES)
+    dense = queries.dense @ encoded.dense.T
+    sparse = sparse_scores(queries.sparse, encoded.sparse)
+    for mode, expected in (("dense", dense), ("sparse", sparse)):
+        for hits, scores in zip(index.search_many(QUERIES, k=20, mode=mode), expected, strict=True):
+            order = np.argsort(-scores)[:20]
+            assert [hit.score for hit in hits] == pytest.approx([s for s in scores[order] if s != 0], abs=1e-5)
+            for rank, hit in enumerate(hits, 1):
+                assert scores[int(hit.id[1:])] == pytest.approx(hit.score, abs=1e-5)
+                assert hit.text == documents[int(hit.id[1:])].text
+                own, other = (hit.dense_score, hit.sparse_score)[:: 1 if mode == "dense" else -1]
+                assert (own, other) == (hit.score, None)
+                assert rank == (hit.dense_rank if mode == "dense" else hit.sparse_rank)
+
+
+def test_hybrid_fuses_the_best_hundred_of_each_arm(searchable) -> None:
+    index, documents, encoded = searchable
+    queries = index.encoder.encode(QUERIES)
+    dense, sparse = queries.dense @ encoded.dense.T, sparse_scores(queries.sparse, encoded.sparse)
+    for row, hits in enumerate(index.search_many(QUERIES, k=10)):
+        lists = [
+            {documents[i].id: float(scores[i]) for i in np.argsort(-scores)[:100] if scores[i] != 0}
+            for scores in (dense[row], sparse[row])
+        ]
+        expected = fuse_scores(*lists)[:10]
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-4)
+        for hit in hits:
+            assert hit.score == pytest.approx(dict(expected)[hit.id], abs=1e-4)
+            assert hit.dense_score is None or hit.dense_score == pytest.approx(lists[0][hit.id], abs=1e-5)
+            assert hit.sparse_score is None or hit.sparse_score == pytest.approx(lists[1][hit.id], abs=1e-5)
+            assert (hit.dense_rank is None) == (hit.id not in lists[0])
+
+
+def test_opening_again_finds_the_same(filled) -> None:
+    index, documents, _ = filled(120)
+    before = index.search_many(QUERIES, k=30)
+    index.close()
+    index.close()
+    with pytest.raises(UsageError, match="closed"):
+        index.search("w01")
+    with Index.open(index.path) as again:
+        assert again.count == len(again) == len(documents)
+        assert again.search_many(QUERIES, k=30) == before
+        assert sorted(d.id for d in again.documents()) == sorted(d.id for d in documents)
+        hit = again.search(QUERIES[0])[0]
+        assert hit.metadata == documents[int(hit.id[1:])].metadata
+
+
+def test_adding_an_id_again_replaces_and_deleting_removes(filled) -> None:
+    index, documents, encoded = filled(30)
+    with index:
+        new = Encoded(encoded.dense[[5]], take_sparse(encoded.sparse, [5]))
+        added = index.add(["d9"], new, [{"text": "changed", "year": 2026}])
+        assert (added.documents, added.replaced, added.duplicates) == (1, 1, 0)
+        assert index.count == len(documents)
+        found = index.search_encoded(Encoded(encoded.dense[[5]]), k=2, mode="dense")[0]
+        assert {hit.id for hit in found} == {"d5", "d9"}
+        changed = next(hit for hit in found if hit.id == "d9")
+        assert (changed.text, changed.title, changed.metadata) == ("changed", "", {"year": 2026})
+        assert index.delete(["d9", "d5", "nowhere", "d5"]) == 2
+        assert index.delete(["d9"]) == 0
+        assert index.count == len(documents) - 2
+        assert not {"d5", "d9"} & {hit.id for hit in index.search_encoded(Encoded(encoded.dense[[5]]), 300, "dense")[0]}
+
+
+def test_of_equal_ids_in_one_call_the_last_wins(filled) -> None:
+    index, _, encoded = filled(3)
+    with index:
+        added = index.add(["x", "y", "x"], Encoded(encoded.dense, encoded.sparse), [{"text": t} for t in "abc"])
+        assert (added.documents, added.replaced, added.duplicates) == (2, 0, 1)
+        assert {d.text for d in index.documents() if d.id == "x"} == {"c"}
+
+
+def test_filters_are_exact_in_both_arms(searchable) -> None:
+    index, documents, encoded = searchable
+    queries = index.encoder.encode(QUERIES)
+    arms = {"dense": queries.dense @ encoded.dense.T, "sparse": sparse_scores(queries.sparse, encoded.sparse)}
+    filters = [
+        {"group": 3},
+        {"even": True},
+        {"even": False, "group": 2},
+        {"ratio": 1},
+        {"ratio": 0.5},
+        {"tags": "t1"},
+        {"group": "3"},
+        {"group": True},
+        {"none": 1},
+    ]
+
+    def passes(metadata: dict, wanted: dict) -> bool:
+        for name, value in wanted.items():
+            found = metadata.get(name)
+            options = found if isinstance(found, list) else [found]
+            if not any(option == value and isinstance(option, bool) == isinstance(value, bool) for option in options):
+                return False
+        return True
+
+    for wanted in filters:
+        allowed = [i for i, document in enumerate(documents) if passes(document.metadata, wanted)]
+        for mode, scores in arms.items():
+            for hits, row in zip(index.search_many(QUERIES, 400, mode, wanted), scores, strict=True):
+                assert {hit.id for hit in hits} == {f"d{i}" for i in allowed if row[i] != 0}
+        hybrid = index.search(QUERIES[0], 400, filter=wanted)
+        assert len(hybrid) == len(allowed)
+    with pytest.raises(UsageError, match="'group'"):
+        index.search("w01", filter={"group": [1, 2]})
+
+
+def test_filter_names_and_values_of_any_kind(filled) -> None:
+    index, _, encoded = filled(5)
+    metadata = [{'q"uo.te[0]': "a"}, {"": "a"}, {"日本": "é" * 500}, {"x": ["a", 1, None]}, {"x": {"y": 1}}]
+    with index:
+        index.add([str(i) for i in range(5)], encoded, [{"metadata": m} for m in metadata])
+        for i, wanted in enumerate([{'q"uo.te[0]': "a"}, {"": "a"}, {"日本": "é" * 500}, {"x": 1}]):
+            assert [hit.id for hit in index.search_encoded(encoded, 99, "dense", wanted)[0]] == [str(i)]
+        assert index.search("w01", filter={"日本": "é" * 501}) == []
+
+
+def test_queries_with_nothing_in_them_find_nothing(searchable) -> None:
+    index, _, _ = searchable
+    for mode in ("hybrid", "dense", "sparse"):
+        assert index.search("", mode=mode) == []
+    assert index.search_many([]) == []
+    assert index.search("zzz") == index.search("unknown")
+    assert [bool(hits) for hits in index.search_many(["", "w01", ""])] == [False, True, False]
+
+
+def test_an_empty_index_finds_nothing(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "i", make_encoder(), sparse="bm25") as index:
+        assert index.search("w01") == []
+        assert index.count == 0
+        assert index.delete(["x"]) == 0
+        assert index.info()["documents"] == 0
+
+
+def test_without_a_sparse_side(filled) -> None:
+    index, _, _ = filled(20, sparse="none")
+    with index:
+        assert index.search("w01") == index.search("w01", mode="dense")
+        with pytest.raises(UsageError, match="no sparse side"):
+            index.search("w01", mode="sparse")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"k": 0}, "k is 0"), ({"k": -1}, "k is -1"), ({"k": 2.5}, "k is 2.5"), ({"mode": "fast"}, "'fast'")],
+)
+def test_impossible_searches_are_refused(searchable, arguments: dict, message: str) -> None:
+    index, _, _ = searchable
+    with pytest.raises(UsageError, match=message):
+        index.search("w01", **arguments)
+
+
+def test_k_larger_than_the_index(searchable) -> None:
+    index, documents, _ = searchable
+    assert len(index.search("w01", k=1_000_000, mode="dense")) == len(documents)
+    assert len(index.search("w01", k=1_000_000)) == len(documents)
+
+
+def test_vectors_that_cannot_be_searched_are_refused(filled) -> None:
+    index, _, encoded = filled(3)
+    dense, sparse = encoded.dense, encoded.sparse
+    nan, long = dense.copy(), dense.copy()
+    nan[1, 3], long[2] = np.nan, long[2] * 3
+    values = sparse.values.copy()
+    values[7] = np.inf
+    inf = SparseVectors(sparse.indptr, sparse.indices, values, sparse.width)
+    wide = SparseVectors(sparse.indptr, sparse.indices, sparse.values, 99)
+    ids = ["a", "b", "c"]
+    with index:
+        for wrong, error, message in [
+            (Encoded(nan, sparse), InputError, "'b'.*NaN"),
+            (Encoded(long, sparse), InputError, "'c'.*unit length"),
+            (Encoded(dense, inf), InputError, "'b'.*sparse"),
+            (Encoded(dense[:, :8], sparse), MismatchError, "8 dimensions, 16"),
+            (Encoded(dense[:2], sparse), MismatchError, "3 documents"),
+            (Encoded(dense, take_sparse(sparse, [0])), MismatchError, "1 sparse vectors"),
+            (Encoded(dense), UsageError, "sparse vectors are needed"),
+            (
+                Encoded(dense, wide),
+                MismatchError,
+                "width 99",
+            ),
+        ]:
+            with pytest.raises(error, match=message):
+                index.add(ids, wrong)
+        with pytest.raises(MismatchError, match="3 ids, 1 payloads"):
+            index.add(ids, encoded, [{}])
+        with pytest.raises(InputError, match=r"10,000 bytes"):
+            index.add(["x" * 10_000, "b", "c"], encoded)
+        assert sorted(d.id for d in index.documents()) == ["d0", "d1", "d2"]
+        with pytest.raises(MismatchError, match="8"):
+            index.search_encoded(Encoded(dense[:, :8]), mode="dense")
+
+
+def test_text_of_any_kind_is_kept(filled) -> None:
+    index, _, encoded = filled(4)
+    texts = ["nul\0inside", "lone \ud800 surrogate", "x " * 5_000_000, "\u2028line\nline\r\ttab é 日本 🏔"]
+    with index:
+        index.add([f"é{i}\n" for i in range(4)], encoded, [{"text": text, "title": text[:20]} for text in texts])
+        stored = {d.id: d.text for d in index.documents()}
+        assert stored["é0\n"] == "nul\ufffdinside"
+        assert stored["é1\n"] == "lone \ufffd surrogate"
+        assert stored["é2\n"] == texts[2]
+        assert stored["é3\n"] == texts[3]
+
+
+def test_metadata_is_kept_or_refused(filled) -> None:
+    index, _, encoded = filled(1)
+    kept = {"a": [1, {"b": None}], "c": 1.5, "big": 2**63 - 1, "d": "é"}
+    with index:
+        index.add(["x"], encoded, [{"metadata": kept}])
+        assert next(d.metadata for d in index.documents() if d.id == "x") == kept
+
+
+def test_a_second_owner_is_refused_by_name(filled) -> None:
+    index, _, _ = filled(3)
+    with index:
+        with pytest.raises(LockedError, match="this process"):
+            Index.open(index.path)
+        script = f"from lightretriever import Index\nIndex.open({str(index.path)!r})"
+        failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert f"{index.path} is open already in process" in failed.stderr
+    with Index.open(index.path) as again:
+        assert again.count == 3
+
+
+def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from index.conftest import *
+index = Index.create({str(tmp_path / "i")!r}, make_encoder())
+documents = make_documents(40)
+for document in documents:
+    index.add([document.id], RandomTower().encode([document]), [payload(document)], flush=False)
+    print(document.id, flush=True)
+index.delete(["d3"])
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    with Index.open(tmp_path / "i") as index:
+        assert {d.id for d in index.documents()} == set(killed.stdout.split()) - {"d3"}
+        encoded = RandomTower().encode(make_documents(40))
+        for row in (0, 20, 39):
+            hit = index.search_encoded(Encoded(encoded.dense[[row]]), 1, "dense")[0][0]
+            assert (hit.id, hit.score) == (f"d{row}", pytest.approx(1, abs=1e-5))
+
+
+def test_what_does_not_belong_together_is_refused_by_name(filled) -> None:
+    index, _, _ = filled(3)
+    index.close()
+    for encoder, message in [
+        (make_encoder(1), "another table of 'tiny'"),
+        (make_encoder(0, model="huge", revision="r9"), "'huge'.*'tiny'"),
+    ]:
+        shutil.rmtree(index.path / "table")
+        encoder.table.save(index.path / "table")
+        with pytest.raises(MismatchError, match=message):
+            Index.open(index.path)
+    shutil.rmtree(index.path / "table")
+    make_encoder().table.save(index.path / "table")
+    with pytest.raises(MismatchError, match=r"'huge'.*r2.*'tiny'"):
+        Index.open(index.path, model=RandomTower(name="huge", revision="r2"))
+    with Index.open(index.path, model=RandomTower(name="elsewhere/tiny")) as opened:
+        assert opened.count == 3
+
+
+def test_half_written_and_future_folders_are_refused(filled, tmp_path: Path) -> None:
+    index, _, _ = filled(3)
+    index.close()
+    manifest = index.path / "manifest.json"
+    good = manifest.read_text()
+    for change, message in [
+        ({"state": "building"}, "half-built"),
+        ({"format_version": 99}, "version 99"),
+        ({"kind": "token table"}, "is not a index folder"),
+        ({"fusion": {"method": "max"}}, "damaged"),
+        ({"surprise": 1}, "damaged"),
+        ({"engine": "abacus"}, "'abacus'"),
+    ]:
+        manifest.write_text(json.dumps({**json.loads(good), **change}))
+        with pytest.raises(ArtifactError, match=message):
+            Index.open(index.path)
+    manifest.write_text(good)
+    shutil.rmtree(index.path / "shard")
+    with pytest.raises(ArtifactError, match="engine"):
+        Index.open(index.path)
+    manifest.unlink()
+    with pytest.raises(ArtifactError, match=r"manifest\.json does not exist"):
+        Index.open(index.path)
+    with pytest.raises(ArtifactError, match="does not exist"):
+        Index.open(tmp_path / "nowhere")
+
+
+def test_creating_over_something_is_refused(filled) -> None:
+    index, _, _ = filled(3)
+    index.close()
+    with pytest.raises(ArtifactError, match="exists already"):
+        Index.create(index.path, make_encoder())
+    with pytest.raises(UsageError, match="'splade'"):
+        Index.create(index.path.with_name("new"), make_encoder(), sparse="splade")
+    assert not index.path.with_name("new").exists()
+
+
+def test_adding_documents_through_the_tower(tmp_path: Path) -> None:
+    documents = make_documents(600)
+    with Index.create(tmp_path / "i", make_encoder(), model=RandomTower()) as index:
+        rows = [{"id": d.id, "title": d.title, "text": d.text, **d.metadata} for d in documents]
+        added = index.add_documents([*rows, rows[0]])
+        assert (added.documents, added.replaced) == (601, 1)
+        assert index.count == 600
+        hit = index.search_encoded(Encoded(RandomTower().encode(documents[:1]).dense), 1, "dense")[0][0]
+        assert (hit.id, hit.metadata) == ("d0", documents[0].metadata)
+        with pytest.raises(UsageError, match="no id"):
+            index.add_documents([{"text": "nameless"}])
+    with Index.open(tmp_path / "i") as index, pytest.raises(UsageError, match="model="):
+        index.add_documents(rows)
+
+
+def test_a_table_of_fewer_dimensions_cuts_the_documents(tmp_path: Path) -> None:
+    documents = make_documents(50)
+    dense = RandomTower().encode(documents).dense[:, :6]
+    with Index.create(tmp_path / "i", make_encoder(dim=6), model=RandomTower()) as index:
+        index.add_documents(documents)
+        query = (dense[7] / np.linalg.norm(dense[7]))[None]
+        hit = index.search_encoded(Encoded(query), 1, "dense")[0][0]
+        assert (hit.id, hit.score) == ("d7", pytest.approx(1, abs=1e-5))
+
+
+def test_fusion_is_stored(filled) -> None:
+    index, _, _ = filled(120)
+    before = index.search("w01 w02", k=5)
+    index.set_fusion(Fusion(method="rrf"))
+    ranked = index.search("w01 w02", k=5)
+    assert [hit.score for hit in ranked] != [hit.score for hit in before]
+    index.close()
+    with Index.open(index.path) as again:
+        assert again.fusion == Fusion(method="rrf")
+        assert again.search("w01 w02", k=5) == ranked
+
+
+def test_the_graph_finds_what_a_scan_finds(tmp_path: Path) -> None:
+    """Above the threshold the engine builds a quantised graph; rescored, it misses next to nothing."""
+    rng = np.random.default_rng(0)
+    n = 6_000
+    dense = unit_rows(rng, n, 64)
+    weights = sparse_from_dense((rng.random((n, len(WORDS) + 2)) < 0.1).astype(np.float32))
+    with Index.create(tmp_path / "i", make_encoder(dim=64)) as index:
+        index.add([str(i) for i in range(n)], Encoded(dense, weights), flush=False)
+        index.optimise()
+        assert index.info()["indexed_vectors"] >= n
+        queries = unit_rows(rng, 50, 64)
+        exact = np.argsort(-(queries @ dense.T), axis=1)[:, :10]
+        found = index.search_encoded(Encoded(queries), 10, "dense")
+        recall = np.mean(
+            [len({int(h.id) for h in hits} & set(row)) / 10 for hits, row in zip(found, exact, strict=True)]
+        )
+        assert recall > 0.9
+        assert index.search_encoded(Encoded(queries), 10, "dense", {"x": 1}) == [[]] * 50
+
+
+def test_the_query_path_loads_no_torch(filled) -> None:
+    index, _, _ = filled(30)
+    index.close()
+    script = f"""
+import sys
+from lightretriever import Index, fuse
+with Index.open({str(index.path)!r}) as index:
+    assert index.search("w01 w02", k=3)
+    assert index.search_many(["w01"] * 300, k=3)
+loaded = {{"torch", "transformers", "pandas", "scipy"}} & set(sys.modules)
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
