@@ -1,0 +1,86 @@
+"""What a benchmark found: printed as Markdown, saved as JSON, and put into docs/results.md.
+
+`python benchmarks/NAME.py` prints and saves to `.bench/NAME.json`; `python benchmarks/results.py` then writes every
+saved table into docs/results.md, each between its own pair of marker comments. Nothing there is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SAVED = ROOT / ".bench"
+PAGE = ROOT / "docs" / "results.md"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One table.
+
+    Attributes:
+        name: of the benchmark, and of its markers on the page.
+        header, rows: cells as they are shown.
+        notes: one paragraph: what the columns are, how it was measured.
+        data: what the cells were made from, for other tools.
+    """
+
+    name: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: str
+    data: object = field(default_factory=dict)
+
+
+def machine() -> str:
+    """Processor, cores and Python of this machine."""
+    model = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = found.group(1) if found else model
+    except OSError:
+        pass  # not Linux: what the platform module says will do
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def markdown(result: Result) -> str:
+    """The table and its paragraph."""
+    lines = [result.header, ["---"] * len(result.header), *result.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{result.notes}"
+
+
+def report(result: Result) -> None:
+    """Print a result and save it, with the command and the machine that gave it."""
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    SAVED.mkdir(exist_ok=True)
+    saved = asdict(result) | {"command": command, "machine": machine(), "date": date.today().isoformat()}
+    (SAVED / f"{result.name}.json").write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(markdown(result))
+
+
+def write_page(page: Path = PAGE, saved: Path = SAVED) -> list[str]:
+    """Put every saved result between its markers on the page; returns the names of those written."""
+    text, written = page.read_text(encoding="utf-8"), []
+    for path in sorted(saved.glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        result = Result(found["name"], found["header"], found["rows"], found["notes"])
+        begin, end = f"<!-- begin {result.name} -->", f"<!-- end {result.name} -->"
+        if begin not in text or end not in text:
+            raise SystemExit(f"{page} has no markers for {result.name}: add {begin} and {end} where it belongs")
+        body = f"`{found['command']}` ({found['date']}; {found['machine']})\n\n{markdown(result)}"
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n{body}\n{end}{after}"
+        written.append(result.name)
+    page.write_text(text, encoding="utf-8")
+    return written
+
+
+if __name__ == "__main__":
+    print("written:", ", ".join(write_page()))
