@@ -1,0 +1,354 @@
+"""The vectors folder and providers' files: what is written is read, and a kill loses no finished part."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from lightretriever import Encoded
+from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
+from lightretriever.text.corpus import Document
+from lightretriever.types import concatenate_sparse, sparse_from_dense
+from lightretriever.vectors import (
+    DTYPES,
+    VectorsFolder,
+    VectorsWriter,
+    read_provider_vectors,
+    take_shard,
+)
+
+DIM, WIDTH = 8, 20
+SETTINGS = {"max_length": 32, "top_k": None}
+
+
+def make(n: int, seed: int = 0) -> tuple[list[Document], Encoded]:
+    rng = np.random.default_rng(seed)
+    dense = rng.normal(size=(n, DIM)).astype(np.float32)
+    weights = np.where(rng.random((n, WIDTH)) < 0.3, rng.random((n, WIDTH)) + 0.01, 0).astype(np.float32)
+    documents = [Document(f"é{i}", f"text {i}\n\u2028\"'", f"title {i}" if i % 2 else "", {"n": i}) for i in range(n)]
+    return documents, Encoded(dense / np.linalg.norm(dense, axis=1, keepdims=True), sparse_from_dense(weights))
+
+
+def part(documents: list[Document], encoded: Encoded, rows: slice) -> tuple[list[Document], Encoded]:
+    weights = encoded.sparse.to_dense()[rows]
+    return documents[rows], Encoded(encoded.dense[rows], sparse_from_dense(weights))
+
+
+def open_writer(path: Path, **changes: object) -> VectorsWriter:
+    options: dict = {
+        "model": "m",
+        "revision": "r",
+        "dim": DIM,
+        "settings": SETTINGS,
+        "width": WIDTH,
+        "dtype": "float32",
+    }
+    return VectorsWriter.open(path, **(options | changes))
+
+
+def read_all(path: Path) -> tuple[list[Document], np.ndarray, np.ndarray]:
+    parts = list(VectorsFolder.open(path).parts())
+    documents = [document for some, _ in parts for document in some]
+    dense = np.concatenate([encoded.dense for _, encoded in parts])
+    return documents, dense, concatenate_sparse([encoded.sparse for _, encoded in parts]).to_dense()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-7), ("float16", 1e-3)])
+def test_what_is_written_is_read(tmp_path: Path, dtype: str, tolerance: float) -> None:
+    documents, encoded = make(25)
+    writer = open_writer(tmp_path / "v", dtype=dtype)
+    for start in range(0, 25, 10):
+        writer.append(*part(documents, encoded, slice(start, start + 10)))
+    with pytest.raises(ArtifactError, match="shard 1 of 1 is not finished"):
+        VectorsFolder.open(tmp_path / "v")
+    writer.finish()
+    folder = VectorsFolder.open(tmp_path / "v")
+    assert (folder.model, folder.revision, folder.dim, folder.sparse_width) == ("m", "r", DIM, WIDTH)
+    assert (folder.count, len(folder), folder.settings) == (25, 25, SETTINGS)
+    assert [document for some in folder.documents() for document in some] == documents
+    found, dense, weights = read_all(tmp_path / "v")
+    assert found == documents
+    assert np.abs(dense - encoded.dense).max() < tolerance
+    assert np.abs(np.linalg.norm(dense, axis=1) - 1).max() < 1e-6
+    assert np.abs(weights - encoded.sparse.to_dense()).max() < tolerance
+    assert ((weights != 0) == (encoded.sparse.to_dense() != 0)).all()
+
+
+def test_no_weight_vanishes_in_float16(tmp_path: Path) -> None:
+    weights = np.zeros((1, WIDTH), np.float32)
+    weights[0, 3] = 1e-12
+    writer = open_writer(tmp_path / "v", dtype="float16")
+    writer.append([Document("a", "x")], Encoded(np.eye(1, DIM, dtype=np.float32), sparse_from_dense(weights)))
+    writer.finish()
+    assert read_all(tmp_path / "v")[2][0, 3] > 0
+
+
+def test_workers_share_a_folder(tmp_path: Path) -> None:
+    documents, encoded = make(23)
+    for i in (3, 1, 2):
+        writer = open_writer(tmp_path / "v", shard=(i, 3))
+        own = list(take_shard(documents, (i, 3)))
+        assert own == documents[i - 1 :: 3]
+        rows = slice(i - 1, None, 3)
+        writer.append(*part(documents, encoded, rows))
+        if i != 2:
+            writer.finish()
+    with pytest.raises(ArtifactError, match="shard 2 of 3"):
+        VectorsFolder.open(tmp_path / "v")
+    open_writer(tmp_path / "v", shard=(2, 3)).finish()
+    found, dense, _ = read_all(tmp_path / "v")
+    assert sorted(document.id for document in found) == sorted(document.id for document in documents)
+    order = [documents.index(document) for document in found]
+    assert np.allclose(dense, encoded.dense[order], atol=1e-6)
+    with pytest.raises(MismatchError, match="shards 3, now it is 2"):
+        open_writer(tmp_path / "v", shard=(1, 2))
+
+
+@pytest.mark.parametrize("shard", [(0, 2), (3, 2), (1, 0)])
+def test_impossible_shards_are_refused(tmp_path: Path, shard: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=f"{shard[0]}/{shard[1]}"):
+        open_writer(tmp_path / "v", shard=shard)
+
+
+def test_a_killed_worker_resumes(tmp_path: Path) -> None:
+    """Killed after so many bytes were written, wherever that is; run until it is through."""
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_vectors import *
+from lightretriever import artifact, vector_parts
+budget = int(sys.argv[1])
+real = os.fsync
+def fsync(descriptor):
+    global budget
+    budget -= 1
+    if budget < 0:
+        os.kill(os.getpid(), 9)
+    real(descriptor)
+os.fsync = fsync
+documents, encoded = make(20)
+writer = open_writer(Path({str(tmp_path / "v")!r}))
+start = writer.done
+rest = list(writer.resume(iter(documents)))
+assert rest == documents[start:]
+for row in range(start, 20, 4):
+    writer.append(*part(documents, encoded, slice(row, row + 4)))
+    print(writer.done, flush=True)
+writer.finish()
+"""
+    acknowledged, runs = 0, 0
+    for budget in (0, 1, 3, 4, 5, 9, 2, 13, 100):
+        run = subprocess.run([sys.executable, "-c", script, str(budget)], capture_output=True, text=True, check=False)
+        runs += 1
+        assert run.returncode in (0, -9), run.stderr
+        if (tmp_path / "v/manifest.json").exists():
+            done = open_writer(tmp_path / "v").done
+            printed = [int(line) for line in run.stdout.split()]
+            assert done >= max([acknowledged, *printed])
+            acknowledged = done
+        if run.returncode == 0:
+            break
+    documents, encoded = make(20)
+    found, dense, weights = read_all(tmp_path / "v")
+    assert runs > 3
+    assert found == documents
+    assert np.allclose(dense, encoded.dense, atol=1e-6)
+    assert np.array_equal(weights, encoded.sparse.to_dense())
+
+
+def test_a_torn_line_is_written_anew(tmp_path: Path) -> None:
+    documents, encoded = make(8)
+    writer = open_writer(tmp_path / "v")
+    writer.append(*part(documents, encoded, slice(4)))
+    with (tmp_path / "v/shard-00001-of-00001/done.jsonl").open("a") as file:
+        file.write('{"documents": 4, "vec')
+    writer = open_writer(tmp_path / "v")
+    assert writer.done == 4
+    writer.append(*part(documents, encoded, slice(4, 8)))
+    writer.finish()
+    assert read_all(tmp_path / "v")[0] == documents
+
+
+def test_another_corpus_or_model_is_not_resumed(tmp_path: Path) -> None:
+    documents, encoded = make(8)
+    open_writer(tmp_path / "v").append(*part(documents, encoded, slice(4)))
+    for change, message in [
+        ({"model": "other"}, "model 'm', now it is 'other'"),
+        ({"revision": "s"}, "revision"),
+        ({"settings": {"max_length": 64}}, "settings"),
+        ({"dim": 4}, "dim 8"),
+        ({"width": None}, "sparse_width 20"),
+        ({"dtype": "float16"}, "dtype"),
+    ]:
+        with pytest.raises(MismatchError, match=message):
+            open_writer(tmp_path / "v", **change)
+    writer = open_writer(tmp_path / "v")
+    with pytest.raises(MismatchError, match="part 0 was encoded from other documents"):
+        list(writer.resume([Document("new", "text"), *documents]))
+    with pytest.raises(UsageError, match="'float8'"):
+        open_writer(tmp_path / "w", dtype="float8")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/mine.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match="no vectors folder"):
+        open_writer(tmp_path / "x")
+
+
+def test_vectors_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    documents, encoded = make(3)
+    writer = open_writer(tmp_path / "v")
+    nan = encoded.dense.copy()
+    nan[1] = np.nan
+    for wrong, error, message in [
+        (Encoded(nan, encoded.sparse), InputError, "'é1'"),
+        (Encoded(encoded.dense * 2, encoded.sparse), InputError, "'é0'.*unit"),
+        (Encoded(encoded.dense), MismatchError, "width None, 20"),
+        (Encoded(encoded.dense[:2], encoded.sparse), MismatchError, "3 documents"),
+    ]:
+        with pytest.raises(error, match=message):
+            writer.append(documents, wrong)
+    assert writer.done == 0
+    writer.finish()
+    with pytest.raises(UsageError, match="finished"):
+        writer.append(documents, encoded)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    documents, encoded = make(4)
+    writer = open_writer(tmp_path / "v")
+    writer.append(documents, encoded)
+    writer.finish()
+    shard = tmp_path / "v/shard-00001-of-00001"
+    for file in (shard / "part-000000.safetensors", shard / "part-000000.jsonl.zst"):
+        good = file.read_bytes()
+        file.write_bytes(good[:-3] + bytes([good[-3] ^ 1]) + good[-2:])
+        with pytest.raises(ArtifactError, match=f"{file.name} is damaged"):
+            list(VectorsFolder.open(tmp_path / "v").parts())
+        file.unlink()
+        with pytest.raises(ArtifactError, match=f"{file.name} is missing"):
+            list(VectorsFolder.open(tmp_path / "v").parts())
+        file.write_bytes(good)
+    done = shard / "done.jsonl"
+    good = done.read_bytes()
+    done.write_bytes(b"")
+    with pytest.raises(ArtifactError, match="lists 0 parts, 1 were written"):
+        VectorsFolder.open(tmp_path / "v")
+    done.write_bytes(b"{}\n")
+    with pytest.raises(ArtifactError, match="damaged"):
+        VectorsFolder.open(tmp_path / "v")
+    done.write_bytes(good)
+    manifest = tmp_path / "v/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 2}))
+    with pytest.raises(ArtifactError, match="version 2"):
+        VectorsFolder.open(tmp_path / "v")
+
+
+@given(
+    npst.arrays(np.float32, (5, DIM), elements=st.floats(-10, 10, width=32)), st.sampled_from(["float32", "float16"])
+)
+def test_any_direction_survives(tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray, dtype: str) -> None:
+    rows = rows + np.where(np.abs(rows).max(axis=1, keepdims=True) < 1e-3, 1, 0).astype(np.float32)
+    dense = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    path = tmp_path_factory.mktemp("v") / "v"
+    writer = open_writer(path, width=None, dtype=dtype)
+    writer.append([Document(str(i), "x") for i in range(5)], Encoded(dense))
+    writer.finish()
+    ((_, encoded),) = VectorsFolder.open(path).parts()
+    assert encoded.sparse is None
+    assert np.abs(encoded.dense - dense).max() < (1e-6 if dtype == "float32" else 1e-3)
+
+
+def corpus_file(path: Path, ids: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"_id": name, "text": f"text of {name}"}) + "\n" for name in ids))
+    return path
+
+
+@pytest.fixture
+def provided() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32)
+
+
+def test_provider_vectors_in_the_order_of_the_corpus(tmp_path: Path, provided: np.ndarray) -> None:
+    corpus = corpus_file(tmp_path / "c.jsonl", list("abcab"))
+    np.save(tmp_path / "v.npy", provided)
+    with pytest.warns(UserWarning, match="5 of 5 vectors were not of unit length"):
+        ((documents, encoded),) = read_provider_vectors(tmp_path / "v.npy", corpus)
+    assert [document.id for document in documents] == list("abcab")
+    assert np.allclose(encoded.dense, provided / np.linalg.norm(provided, axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["v.ids.txt", "v.ids.npy", "ids.txt", "ids.npy"])
+def test_provider_vectors_by_id(tmp_path: Path, provided: np.ndarray, name: str) -> None:
+    corpus = corpus_file(tmp_path / "c.jsonl", ["5", "4", "3", "2", "1"])
+    unit = provided / np.linalg.norm(provided, axis=1, keepdims=True)
+    np.save(tmp_path / "v.npy", unit.astype(np.float64))
+    if name.endswith(".txt"):
+        (tmp_path / name).write_text("1\n2\n3\n4\n5\n")
+    else:
+        np.save(tmp_path / name, np.arange(1, 6))
+    ((documents, encoded),) = read_provider_vectors(tmp_path / "v.npy", corpus)
+    assert [document.id for document in documents] == ["5", "4", "3", "2", "1"]
+    assert np.allclose(encoded.dense, unit[::-1], atol=1e-6)
+
+
+def test_provider_vectors_in_parquet(tmp_path: Path, provided: np.ndarray) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    corpus = corpus_file(tmp_path / "c.jsonl", list("edcba"))
+    unit = provided / np.linalg.norm(provided, axis=1, keepdims=True)
+    for kind in (pyarrow.list_(pyarrow.float32()), pyarrow.list_(pyarrow.float64(), DIM)):
+        columns = {"id": list("abcde"), "embedding": pyarrow.array(unit.tolist(), kind)}
+        parquet.write_table(pyarrow.table(columns), tmp_path / "v.parquet")
+        ((_, encoded),) = read_provider_vectors(tmp_path / "v.parquet", corpus)
+        assert np.allclose(encoded.dense, unit[::-1], atol=1e-6)
+    ragged = [[1.0], [1.0, 2.0], [1.0], [1.0], [1.0]]
+    parquet.write_table(pyarrow.table({"id": list("abcde"), "vector": ragged}), tmp_path / "v.parquet")
+    with pytest.raises(MismatchError, match="'b' has 2 dimensions, the first 1"):
+        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
+    parquet.write_table(pyarrow.table({"key": list("abcde"), "vector": ragged}), tmp_path / "v.parquet")
+    with pytest.raises(InputError, match="columns key, vector"):
+        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
+    parquet.write_table(pyarrow.table({"id": list("abcde"), "vector": list("abcde")}), tmp_path / "v.parquet")
+    with pytest.raises(InputError, match="lists of floats"):
+        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
+
+
+def test_provider_vectors_that_do_not_fit_are_named(tmp_path: Path, provided: np.ndarray) -> None:
+    corpus = corpus_file(tmp_path / "c.jsonl", list("abcde"))
+
+    def read(rows: np.ndarray, ids: str = "") -> None:
+        np.save(tmp_path / "v.npy", rows)
+        if ids:
+            (tmp_path / "v.ids.txt").write_text("\n".join(ids))
+        list(read_provider_vectors(tmp_path / "v.npy", corpus))
+
+    with pytest.raises(MismatchError, match="4 vectors, none of them for document 'e'"):
+        read(provided[:4])
+    with pytest.raises(MismatchError, match=r"1 vectors for no document.*row 5"):
+        read(np.vstack([provided, provided[:1]]))
+    for value, message in ((np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (0, "is zero")):
+        wrong = provided.copy()
+        wrong[2] = value
+        with pytest.raises(InputError, match=f"'c' .row 2. .*{message}"):
+            read(wrong)
+    with pytest.raises(InputError, match="shape"):
+        read(provided[0])
+    with pytest.raises(MismatchError, match="none of them for document 'd'"):
+        read(provided, "abcxe")
+    with pytest.raises(MismatchError, match="4 ids"):
+        read(provided, "abcd")
+    (tmp_path / "bad.npy").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(InputError, match=r"as \.npy"):
+        list(read_provider_vectors(tmp_path / "bad.npy", corpus))
+    with pytest.raises(InputError, match="does not exist"):
+        list(read_provider_vectors(tmp_path / "none.npy", corpus))
+    with pytest.raises(InputError, match=r"\.npy or \.parquet"):
+        list(read_provider_vectors(corpus, corpus))
