@@ -23,18 +23,26 @@ class Part:
 
     Attributes:
         documents: how many it holds.
+        zeros: how many of them have the zero row as their dense vector.
         vectors, packed: SHA-256 of its two files.
         content: SHA-256 of its documents' JSON lines before they were compressed.
     """
 
     documents: int
+    zeros: int
     vectors: str
     packed: str
     content: str
 
 
-def check_vectors(ids: list[str], encoded: Encoded, dim: int) -> None:
+def check_vectors(ids: list[str], encoded: Encoded, dim: int, *, zeros: bool = False) -> None:
     """Refuse vectors that no search could use.
+
+    Args:
+        ids: the documents', n of them.
+        encoded: their vectors.
+        dim: d.
+        zeros: whether a dense vector may be zero: what a tower gives for a text of no tokens.
 
     Raises:
         MismatchError: not one vector for each id, or another dimension than ``dim``.
@@ -46,10 +54,10 @@ def check_vectors(ids: list[str], encoded: Encoded, dim: int) -> None:
     if dense.shape[1] != dim:
         raise MismatchError(f"the dense vectors have {dense.shape[1]} dimensions, {dim} are needed")
     norms = np.linalg.norm(dense.astype(np.float32), axis=1)
-    for wrong, what in (
-        (~np.isfinite(norms), "holds NaN or infinity"),
-        (abs(norms - 1) > 1e-2, "is not of unit length"),
-    ):
+    long = abs(norms - 1) > 1e-2
+    if zeros:
+        long &= norms > 0
+    for wrong, what in ((~np.isfinite(norms), "holds NaN or infinity"), (long, "is not of unit length")):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise InputError(f"document {ids[row]!r}: its dense vector {what} (norm {norms[row]:.4g}): encode it again")
@@ -65,13 +73,26 @@ def check_vectors(ids: list[str], encoded: Encoded, dim: int) -> None:
         raise InputError(f"sparse vectors have token ids outside 0 … {sparse.width - 1}: encode the documents again")
 
 
-def first_dimensions(encoded: Encoded, dim: int) -> Encoded:
-    """Dense vectors cut to their first ``dim`` dimensions and normalised anew (Matryoshka); shorter ones unchanged."""
-    if encoded.dense.ndim != 2 or encoded.dense.shape[1] <= dim:
-        return encoded
+def usable(encoded: Encoded, dim: int) -> Encoded:
+    """What a tower gave, as an index can use it.
+
+    Dense rows are cut to their first ``dim`` dimensions (Matryoshka) and normalised, which not every tower does; a
+    row that is not finite becomes the zero row, which no dense search finds. Sparse weights that are not finite and
+    positive are left out.
+    """
     dense = encoded.dense[:, :dim].astype(np.float32)
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
-    return Encoded(dense / np.where(norms > 0, norms, 1), encoded.sparse)
+    good = np.isfinite(norms) & (norms > 0)
+    dense = np.where(good, dense / np.where(good, norms, 1), 0).astype(np.float32)
+    sparse = encoded.sparse
+    if sparse is None:
+        return Encoded(dense)
+    kept = np.isfinite(sparse.values) & (sparse.values > 0)
+    if not kept.all():
+        before = np.concatenate([[0], np.cumsum(kept)])
+        indptr = before[sparse.indptr].astype(np.int64)
+        sparse = SparseVectors(indptr, sparse.indices[kept], sparse.values[kept], sparse.width)
+    return Encoded(dense, sparse)
 
 
 def content_lines(documents: list[Document]) -> bytes:
@@ -93,7 +114,8 @@ def write_part(shard: Path, number: int, documents: list[Document], encoded: Enc
     packed = zstandard.ZstdCompressor(level=3).compress(content)
     with new_file(documents_file) as temporary:
         temporary.write_bytes(packed)
-    part = Part(len(documents), sha256_file(vectors_file), sha256_bytes(packed), sha256_bytes(content))
+    zeros = len(documents) - int(encoded.dense.any(axis=1).sum())
+    part = Part(len(documents), zeros, sha256_file(vectors_file), sha256_bytes(packed), sha256_bytes(content))
     with (shard / DONE).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(part)) + "\n")
     fsync_path(shard / DONE)
@@ -133,12 +155,13 @@ def read_documents(shard: Path, number: int, part: Part) -> list[Document]:
 
 
 def read_vectors(shard: Path, number: int, part: Part, width: int | None) -> Encoded:
-    """The vectors of a part as float32, dense rows of unit length. Raises ArtifactError as `read_documents`."""
+    """The vectors of a part as float32, dense rows of unit length or zero. Raises ArtifactError as `read_documents`."""
     file = _names(shard, number)[0]
     _check_file(file, part.vectors)
     tensors = load_tensors(file)
     dense = tensors["dense"].astype(np.float32)
-    dense /= np.linalg.norm(dense, axis=1, keepdims=True)  # float16 rounds the length by up to 5e-4
+    norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    dense /= np.where(norms > 0, norms, 1)  # float16 rounds the length by up to 5e-4
     if width is None:
         return Encoded(dense)
     values = tensors["sparse.values"].astype(np.float32)

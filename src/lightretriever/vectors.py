@@ -159,7 +159,8 @@ class VectorsWriter:
 
         Args:
             documents: n documents.
-            encoded: their vectors, in the same order: dense [n, d] unit rows, sparse [n, V] or None as at `open`.
+            encoded: their vectors, in the same order: dense [n, d], unit or zero rows;
+                sparse [n, V] or None as at `open`.
 
         Raises:
             MismatchError: another number, dimension or width of vectors than was said.
@@ -171,7 +172,7 @@ class VectorsWriter:
             raise UsageError(f"{self._shard} is finished: nothing can be added")
         if not documents:
             return
-        check_vectors([document.id for document in documents], encoded, self._manifest["dim"])
+        check_vectors([document.id for document in documents], encoded, self._manifest["dim"], zeros=True)
         width, expected = None if encoded.sparse is None else encoded.sparse.width, self._manifest["sparse_width"]
         if width != expected:
             raise MismatchError(f"the sparse vectors have width {width}, {expected} was announced")
@@ -201,6 +202,7 @@ class VectorsFolder:
         dim: d of the dense vectors.
         sparse_width: V of the sparse vectors, or None.
         count: documents in all shards, duplicate ids included.
+        zeros: how many of them have no dense vector but the zero row.
     """
 
     path: Path
@@ -210,6 +212,7 @@ class VectorsFolder:
     sparse_width: int | None
     settings: Mapping[str, object]
     count: int
+    zeros: int
     _parts: tuple[tuple[Path, int, Part], ...]
 
     @staticmethod
@@ -242,6 +245,7 @@ class VectorsFolder:
             sparse_width=manifest["sparse_width"],
             settings=manifest["settings"],
             count=sum(part.documents for _, _, part in parts),
+            zeros=sum(part.zeros for _, _, part in parts),
             _parts=tuple(parts),
         )
 
@@ -254,7 +258,7 @@ class VectorsFolder:
         return sha256_bytes(json.dumps([asdict(part) for _, _, part in self._parts]).encode())
 
     def parts(self) -> Iterator[tuple[list[Document], Encoded]]:
-        """Every part, shard by shard: its documents and their vectors as float32, dense rows of unit length.
+        """Every part, shard by shard: its documents and their vectors as float32, dense rows of unit length or zero.
 
         Raises:
             ArtifactError: a file is missing or does not match its checksum; it is named.

@@ -46,9 +46,11 @@ class RandomTower:
     dim: int = DIM
     vocab_size: int = len(WORDS) + 2
     has_sparse: bool = True
+    max_length: int = 32
+    top_k: int | None = None
     calls: int = 0
 
-    def encode(self, documents: Sequence[Document]) -> Encoded:
+    def encode(self, documents: Sequence[Document], progress: Callable | None = None) -> Encoded:
         self.calls += 1
         documents = list(documents)
         dense = np.empty((len(documents), self.dim), dtype=np.float32)
@@ -57,6 +59,8 @@ class RandomTower:
             rng = np.random.default_rng(list(document.input.encode()))
             dense[row] = unit_rows(rng, 1, self.dim)[0]
             weights[row, rng.choice(self.vocab_size, 6, replace=False)] = rng.random(6) + 0.1
+        if progress:
+            progress(len(documents), None)
         return Encoded(dense, sparse_from_dense(weights) if self.has_sparse else None)
 
 

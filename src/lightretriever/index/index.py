@@ -27,7 +27,7 @@ from lightretriever.index.sparse import STATISTICS, SparseSide, stored_documents
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document, as_document, safe_text
 from lightretriever.types import Encoded, Hit, take_sparse
-from lightretriever.vector_parts import check_vectors, first_dimensions
+from lightretriever.vector_parts import check_vectors, usable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -217,6 +217,7 @@ class Index:
             raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
         fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
         documents = [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
+        check_vectors(list(ids), encoded, self.manifest.dim)
         return self.store(documents, encoded, flush=flush)
 
     def add_documents(
@@ -240,7 +241,7 @@ class Index:
             for document in chunk:
                 if not document.id:
                     raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-            done = self.store(chunk, first_dimensions(self.model.encode(chunk), self.manifest.dim), flush=False)
+            done = self.store(chunk, usable(self.model.encode(chunk), self.manifest.dim), flush=False)
             total = Added(
                 total.documents + done.documents,
                 total.replaced + done.replaced,
@@ -255,7 +256,7 @@ class Index:
 
     def store(self, documents: Sequence[Document], encoded: Encoded, *, flush: bool) -> Added:
         """Store documents with their vectors; what `add` and `add_documents` come down to."""
-        check_vectors([document.id for document in documents], encoded, self.manifest.dim)
+        check_vectors([document.id for document in documents], encoded, self.manifest.dim, zeros=True)
         rows = list({document.id: row for row, document in enumerate(documents)}.values())
         if not rows:
             return Added(0, 0, 0)

@@ -27,6 +27,8 @@ class IndexManifest:
         width: V of the sparse vectors.
         sparse: "lm" (the tower's own), "bm25" or "none".
         table_hash, tokenizer_hash: of the table in ``table/``.
+        encoding: how documents were encoded, so that more can be alike: ``source`` and ``base`` (where the tower was
+            loaded from), ``max_length``, ``top_k``; as far as it is known.
         fusion: how the two lists become one.
         engine: which engine holds ``shard/``.
         state: "complete", or "building" while `index` has not finished.
@@ -44,6 +46,7 @@ class IndexManifest:
     sparse: str
     table_hash: str
     tokenizer_hash: str
+    encoding: Mapping[str, object] = field(default_factory=dict)
     fusion: Fusion = field(default_factory=Fusion)
     engine: str = "edge"
     state: str = "complete"
@@ -54,7 +57,7 @@ class IndexManifest:
     bm25_refreshing: bool = False
 
     @staticmethod
-    def of(table: TokenTable, sparse: str, state: str = "complete", source: str = "") -> IndexManifest:
+    def of(table: TokenTable, sparse: str, state: str = "complete") -> IndexManifest:
         """The manifest of a new index over a table."""
         return IndexManifest(
             model=table.model,
@@ -65,7 +68,6 @@ class IndexManifest:
             table_hash=table.hash,
             tokenizer_hash=table.tokenizer_hash,
             state=state,
-            source=source,
         )
 
     @staticmethod

@@ -1,0 +1,85 @@
+"""A corpus through a document tower into a vectors folder, by one worker or many, resumable. No torch of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from lightretriever.errors import MismatchError
+from lightretriever.text.corpus import Document
+from lightretriever.types import Encoded
+from lightretriever.vector_parts import usable
+from lightretriever.vectors import VectorsWriter, take_shard
+
+_PART = 1024  # documents encoded between two writes: what a kill costs
+Progress = Callable[[int, int | None], None]
+
+
+class Tower(Protocol):
+    """What encoding a corpus asks of a document tower; `DocumentEncoder` is one."""
+
+    name: str
+    dim: int
+    vocab_size: int
+    has_sparse: bool
+    max_length: int
+    top_k: int | None
+
+    @property
+    def revision(self) -> str: ...
+
+    def encode(self, documents: Sequence[Document], progress: Progress | None = None) -> Encoded: ...
+
+
+def encode_corpus(
+    documents: Iterable[Document],
+    tower: Tower,
+    path: str | Path,
+    *,
+    dtype: str = "float16",
+    shard: tuple[int, int] = (1, 1),
+    progress: Progress | None = None,
+) -> int:
+    """Encode a corpus into a vectors folder; run again after an interruption, it goes on where it was.
+
+    Args:
+        documents: the whole corpus, from its beginning, in the same order every time.
+        tower: the document tower.
+        path: the vectors folder.
+        dtype: how vectors are stored.
+        shard: (i, n): this worker encodes every n-th document, beginning with the i-th, i in 1 … n.
+        progress: called with the number done, those of earlier runs included, and None.
+
+    Returns:
+        How many documents this worker's shard holds.
+
+    Raises:
+        MismatchError: the folder was begun with another tower, settings, number of workers, or corpus.
+        ArtifactError: the folder is damaged, or the disk full.
+    """
+    writer = VectorsWriter.open(
+        path,
+        model=tower.name,
+        revision=tower.revision,
+        dim=tower.dim,
+        settings={"max_length": tower.max_length, "top_k": tower.top_k},
+        width=tower.vocab_size if tower.has_sparse else None,
+        dtype=dtype,
+        shard=shard,
+    )
+    rest = writer.resume(take_shard(documents, shard))
+    while chunk := list(islice(rest, _PART)):
+        if writer.finished:
+            raise MismatchError(
+                f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
+            )
+        writer.append(chunk, usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim))
+    if not writer.finished:
+        writer.finish()
+    return writer.done
+
+
+def _onwards(progress: Progress | None, done: int) -> Progress | None:
+    return None if progress is None else lambda more, _: progress(done + more, None)

@@ -1,0 +1,297 @@
+"""From a corpus, or from vectors, to a searchable index; interrupted anywhere, the same call goes on.
+
+While it is being built an index is marked so, cannot be opened, and holds what is not yet stored:
+
+    INDEX/staging/vectors/    a vectors folder: what the tower has made of the corpus so far
+    INDEX/staging/counts/     token counts of each part, where the sparse side is BM25
+
+First every document is encoded; then, if need be, BM25 statistics are taken of all of them; then all are stored,
+the engine flushed and the number of parts noted now and then; then the graph is built and the staging removed. Of
+documents with one id the last wins, and the earlier ones are never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.artifact import load_tensors, save_tensors
+from lightretriever.encoding import Progress, Tower, encode_corpus
+from lightretriever.errors import MismatchError, UsageError
+from lightretriever.index.backend import Points, document_payload, point_key
+from lightretriever.index.bm25 import BM25
+from lightretriever.index.folder import create_folder, open_folder
+from lightretriever.index.index import Index
+from lightretriever.index.manifest import IndexManifest, check_model
+from lightretriever.query.encoder import QueryEncoder
+from lightretriever.text.corpus import Document
+from lightretriever.text.tokenizer import id_count
+from lightretriever.types import Encoded, SparseVectors, take_sparse
+from lightretriever.vector_parts import content_lines, usable
+from lightretriever.vectors import VectorsFolder
+
+STAGING = "staging"
+_CSR = ("indptr", "indices", "values")
+_FLUSH = 20_000  # documents stored between two flushes: what a kill costs
+Report = Callable[[str], Progress]
+"""Called when a phase begins ("encoding", "counting", "storing", "optimising"); gives what to tell its progress to."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What building an index came to.
+
+    Attributes:
+        documents: in the index now.
+        read: in the corpus, duplicates included.
+        duplicates: passed over because a later document has their id.
+        without_dense: documents of no tokens, or for which the tower gave NaN: only the sparse arm finds them.
+        resumed: whether an earlier, interrupted run had begun it.
+        complete_before: whether there was nothing to do, the same documents being in already.
+        seconds: by phase, of this run: "encoding", "counting", "storing", "optimising".
+    """
+
+    documents: int
+    read: int
+    duplicates: int
+    without_dense: int
+    resumed: bool
+    complete_before: bool
+    seconds: dict[str, float]
+
+
+def index_corpus(
+    path: str | Path,
+    documents: Iterable[Document],
+    tower: Tower,
+    encoder: QueryEncoder,
+    sparse: str = "lm",
+    report: Report | None = None,
+) -> IngestReport:
+    """Encode a corpus and index it; run again on the same output, it resumes.
+
+    Args:
+        path: the index; new, or begun by the same call.
+        documents: the whole corpus, from its beginning, in the same order every time; streamed.
+        tower: the document tower.
+        encoder: the query encoder, of the same model; the index keeps a copy of its table.
+        sparse: "lm" (the tower's own), "bm25" or "none".
+        report: gives the progress function of each phase.
+
+    Raises:
+        UsageError: sparse="lm" with a tower that has no LM head, or an unknown kind.
+        MismatchError: tower and table are of two models, or the output was begun with other things or documents.
+        ArtifactError: the output is something else or damaged, or the disk is full.
+        LockedError: another process is at it.
+    """
+    table = encoder.table
+    check_model("the token table", table.model, table.revision, "the document model", tower.name, tower.revision)
+    if sparse == "lm" and not tower.has_sparse:
+        raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
+    _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
+    encoding = {
+        "source": getattr(tower, "source", tower.name),
+        "base": getattr(tower, "base", None),
+        "max_length": tower.max_length,
+        "top_k": tower.top_k,
+    }
+    digest = hashlib.sha256()
+    stream = _digested(documents, digest)
+    target = Path(path)
+    index, resumed = _begin(target, replace(IndexManifest.of(table, sparse, "building"), encoding=encoding), encoder)
+    if index is None:
+        read = sum(1 for _ in stream)
+        return _complete(target, digest.hexdigest(), read)
+    with index:
+        clock = _Clock(report)
+        staged = target / STAGING / "vectors"
+        with clock.phase("encoding") as progress:
+            encode_corpus(stream, tower, staged, dtype="float32", progress=progress)
+        index.update_manifest(replace(index.manifest, source=digest.hexdigest()))
+        return _store(index, VectorsFolder.open(staged), resumed, clock)
+
+
+def ingest_vectors(
+    path: str | Path,
+    vectors: VectorsFolder,
+    encoder: QueryEncoder,
+    sparse: str = "lm",
+    report: Report | None = None,
+) -> IngestReport:
+    """Index documents encoded before, without any document model; run again on the same output, it resumes.
+
+    Args:
+        path: the index; new, or begun by the same call.
+        vectors: a complete vectors folder.
+        encoder, sparse, report: as for `index_corpus`.
+
+    Raises:
+        As `index_corpus`.
+    """
+    table = encoder.table
+    check_model("the token table", table.model, table.revision, f"{vectors.path}", vectors.model, vectors.revision)
+    if sparse == "lm" and vectors.sparse_width is None:
+        raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
+    _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
+    target = Path(path)
+    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=dict(vectors.settings))
+    index, resumed = _begin(target, manifest, encoder)
+    if index is None:
+        return _complete(target, vectors.digest, vectors.count)
+    with index:
+        if resumed and index.manifest.source not in ("", vectors.digest):
+            raise MismatchError(f"{target} was begun with other vectors than {vectors.path}: choose another output")
+        index.update_manifest(replace(index.manifest, source=vectors.digest))
+        return _store(index, vectors, resumed, _Clock(report))
+
+
+def _check_shapes(encoder: QueryEncoder, dim: int, width: int | None, what: str) -> None:
+    if dim < encoder.dim:
+        raise MismatchError(f"{what} has {dim} dimensions, the token table {encoder.dim}: use the model's own table")
+    tokens = id_count(encoder.table.tokenizer)
+    if width is not None and width not in (tokens, len(encoder.table)):
+        raise MismatchError(f"{what} has sparse vectors of width {width}, the table's tokenizer {tokens} ids")
+
+
+def _begin(path: Path, manifest: IndexManifest, encoder: QueryEncoder) -> tuple[Index | None, bool]:
+    """The half-built index, held by this process, and whether it was begun before; None when it is complete."""
+    resumed = path.exists()
+    if not resumed:
+        create_folder(path, encoder.table, manifest)
+    begun = IndexManifest.load(path)
+    for name, value in manifest.identity().items():
+        found = begun.identity()[name]
+        if found != value:
+            raise MismatchError(f"{path} was begun with {name} {found!r}, now it is {value!r}: choose another output")
+    if begun.state == "complete":
+        return None, resumed
+    table, backend = open_folder(path, begun)
+    return Index(path, begun, QueryEncoder(table), backend), resumed
+
+
+def _complete(path: Path, digest: str, read: int) -> IngestReport:
+    """Nothing is left to do, if the index was made of the same documents."""
+    manifest = IndexManifest.load(path)
+    if manifest.source != digest:
+        raise MismatchError(
+            f"{path} is complete, and was made of other documents: `add` these to it, or choose another output"
+        )
+    shutil.rmtree(path / STAGING, ignore_errors=True)  # a run may have been killed just before it did
+    return IngestReport(manifest.documents, read, 0, 0, resumed=True, complete_before=True, seconds={})
+
+
+def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -> IngestReport:
+    counts = index.path / STAGING / "counts"
+    side = index.sparse_side
+    with clock.phase("counting") as progress:
+        wanted = _last_of_each_id(vectors, progress if side.kind != "bm25" else _silent)
+        if side.kind == "bm25" and not side.file.exists():
+            _count(index, vectors, wanted, counts, progress)
+    statistics = side.statistics()
+    with clock.phase("storing") as progress:
+        done = since = 0
+        for number, (documents, encoded) in enumerate(vectors.parts()):
+            rows = np.flatnonzero(wanted[done : done + len(documents)])
+            done += len(documents)
+            if number < index.manifest.ingested or not len(rows):
+                continue
+            chosen = [documents[row] for row in rows]
+            taken = usable(Encoded(encoded.dense[rows]), index.manifest.dim).dense
+            sparse: SparseVectors | None
+            if statistics is not None:
+                sparse = statistics.impacts(_load_counts(counts, number, side.width))
+            else:
+                sparse = side.of(chosen, None if encoded.sparse is None else take_sparse(encoded.sparse, rows))
+            keys = [point_key(document.id) for document in chosen]
+            payloads = [document_payload(document) for document in chosen]
+            index.backend.upsert(Points(keys, taken, sparse, payloads))
+            since += len(rows)
+            if since >= _FLUSH:  # what is noted as stored must survive whatever comes
+                index.backend.flush()
+                index.update_manifest(replace(index.manifest, ingested=number + 1))
+                since = 0
+            progress(done, vectors.count)
+    with clock.phase("optimising"):
+        index.backend.optimise()
+        index.backend.flush()
+    index.update_manifest(replace(index.manifest, state="complete", ingested=0, documents=index.count))
+    shutil.rmtree(index.path / STAGING, ignore_errors=True)
+    return IngestReport(
+        documents=index.count,
+        read=vectors.count,
+        duplicates=vectors.count - int(wanted.sum()),
+        without_dense=vectors.zeros,
+        resumed=resumed,
+        complete_before=False,
+        seconds=clock.seconds,
+    )
+
+
+def _last_of_each_id(vectors: VectorsFolder, progress: Progress) -> NDArray[np.bool_]:
+    """Which documents have no later one of the same id; 16 bytes of memory a document."""
+    keys = bytearray()
+    for documents in vectors.documents():
+        keys += b"".join(point_key(document.id).bytes for document in documents)
+        progress(len(keys) // 16, vectors.count)
+    backwards = np.frombuffer(bytes(keys), dtype="S16")[::-1]
+    wanted = np.zeros(len(backwards), dtype=bool)
+    wanted[len(backwards) - 1 - np.unique(backwards, return_index=True)[1]] = True
+    return wanted
+
+
+def _count(index: Index, vectors: VectorsFolder, wanted: NDArray[np.bool_], folder: Path, progress: Progress) -> None:
+    """Count the tokens of the wanted documents of each part, then take the BM25 statistics of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = number = 0
+    for number, documents in enumerate(vectors.documents(), 1):
+        rows = np.flatnonzero(wanted[done : done + len(documents)])
+        done += len(documents)
+        if not _counts_file(folder, number - 1).exists():
+            counts = index.sparse_side.counts([documents[row] for row in rows])
+            arrays: dict[str, np.ndarray] = {name: getattr(counts, name) for name in _CSR}
+            save_tensors(_counts_file(folder, number - 1), arrays)
+        progress(done, vectors.count)
+    width = index.sparse_side.width
+    BM25.of((_load_counts(folder, i, width) for i in range(number)), width).save(index.sparse_side.file)
+
+
+def _load_counts(folder: Path, number: int, width: int) -> SparseVectors:
+    tensors = load_tensors(_counts_file(folder, number))
+    indptr, indices, values = (tensors[name] for name in _CSR)
+    return SparseVectors(indptr, indices, values, width)
+
+
+def _counts_file(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:06d}.safetensors"
+
+
+def _digested(documents: Iterable[Document], digest: hashlib._Hash) -> Iterator[Document]:
+    for document in documents:
+        digest.update(content_lines([document]))
+        yield document
+
+
+def _silent(done: int, total: int | None) -> None:
+    """Progress that nobody asked for."""
+
+
+class _Clock:
+    """Seconds of each phase, and its progress function."""
+
+    def __init__(self, report: Report | None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._report = report
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Progress]:
+        start = time.perf_counter()
+        yield self._report(name) if self._report else _silent
+        self.seconds[name] = time.perf_counter() - start

@@ -1,0 +1,273 @@
+"""Building an index, from a corpus and from vectors, interrupted wherever it may be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index.conftest import DIM, RandomTower, make_documents, make_encoder, sparse_scores
+
+from lightretriever import Encoded, Index
+from lightretriever.encoding import encode_corpus
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.index import ingest
+from lightretriever.index.ingest import index_corpus, ingest_vectors
+from lightretriever.text.corpus import Document
+from lightretriever.vectors import VectorsFolder
+
+QUERIES = ["w01 w05", "w07 w07 w30", "w12"]
+
+
+def assert_alike(one: Index, other: Index) -> None:
+    """The same hits with the same scores; of hits that tie with the last, any may have been left out."""
+    modes = ("dense",) if one.manifest.sparse == "none" else ("dense", "sparse", "hybrid")
+    for mode in modes:
+        pairs = zip(one.search_many(QUERIES, 40, mode), other.search_many(QUERIES, 40, mode), strict=True)
+        for left, right in pairs:
+            assert [hit.score for hit in left] == pytest.approx([hit.score for hit in right], abs=1e-5)
+            last = left[-1].score + 1e-4
+            assert {hit.id for hit in left if hit.score > last} == {hit.id for hit in right if hit.score > last}
+
+
+@pytest.mark.parametrize("sparse", ["lm", "bm25", "none"])
+def test_from_a_corpus_and_from_vectors_alike(tmp_path: Path, sparse: str) -> None:
+    documents = make_documents(150)
+    report = index_corpus(tmp_path / "a", documents, RandomTower(), make_encoder(), sparse)
+    assert (report.documents, report.read, report.duplicates, report.without_dense) == (150, 150, 0, 0)
+    assert (report.resumed, report.complete_before) == (False, False)
+    assert set(report.seconds) == {"encoding", "counting", "storing", "optimising"}
+    encode_corpus(documents, RandomTower(), tmp_path / "v", dtype="float32")
+    ingest_vectors(tmp_path / "b", VectorsFolder.open(tmp_path / "v"), make_encoder(), sparse)
+    with Index.open(tmp_path / "a") as a, Index.open(tmp_path / "b") as b:
+        assert_alike(a, b)
+        assert sorted(a.documents(), key=lambda d: d.id) == sorted(documents, key=lambda d: d.id)
+        assert not (a.path / "staging").exists()
+        encoded = RandomTower().encode(documents)
+        queries = a.encoder.encode(QUERIES)
+        top = [hits[0] for hits in a.search_many(QUERIES, 1, "dense")]
+        assert [hit.score for hit in top] == pytest.approx((queries.dense @ encoded.dense.T).max(axis=1), abs=1e-5)
+        if sparse == "lm":
+            top = [hits[0] for hits in a.search_many(QUERIES, 1, "sparse")]
+            best = sparse_scores(queries.sparse, encoded.sparse).max(axis=1)
+            assert [hit.score for hit in top] == pytest.approx(best, abs=1e-4)
+
+
+@pytest.mark.parametrize("sparse", ["lm", "bm25"])
+def test_of_documents_with_one_id_the_last_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: str) -> None:
+    monkeypatch.setattr("lightretriever.encoding._PART", 7)
+    documents = make_documents(40)
+    again = [replace(documents[i], text=f"w0{i} again") for i in (3, 3, 5)]
+    report = index_corpus(tmp_path / "i", [*documents, *again], RandomTower(), make_encoder(), sparse)
+    assert (report.documents, report.read, report.duplicates) == (40, 43, 3)
+    index_corpus(
+        tmp_path / "j",
+        [d for d in documents if d.id not in ("d3", "d5")] + again[1:],
+        RandomTower(),
+        make_encoder(),
+        sparse,
+    )
+    with Index.open(tmp_path / "i") as i, Index.open(tmp_path / "j") as j:
+        assert_alike(i, j)
+        assert {d.text for d in i.documents() if d.id in ("d3", "d5")} == {"w03 again", "w05 again"}
+
+
+def test_running_again_does_nothing_twice(tmp_path: Path) -> None:
+    documents, tower = make_documents(30), RandomTower()
+    index_corpus(tmp_path / "i", documents, tower, make_encoder(), "bm25")
+    calls = tower.calls
+    (tmp_path / "i/staging").mkdir()  # as a run killed at the very end leaves it
+    report = index_corpus(tmp_path / "i", documents, tower, make_encoder(), "bm25")
+    assert (report.complete_before, report.documents, report.read) == (True, 30, 30)
+    assert tower.calls == calls
+    assert not (tmp_path / "i/staging").exists()
+    with pytest.raises(MismatchError, match="made of other documents"):
+        index_corpus(tmp_path / "i", documents[1:], tower, make_encoder(), "bm25")
+
+
+KILLED = """
+import os, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from index.conftest import *
+import lightretriever.encoding as encoding
+import lightretriever.index.ingest as ingest
+from lightretriever.index.edge import EdgeBackend
+encoding._PART, ingest._FLUSH = 16, 30
+steps = int(sys.argv[1])
+def counted(function):
+    def step(*args, **kwargs):
+        global steps
+        steps -= 1
+        if steps < 0:
+            os.kill(os.getpid(), 9)
+        return function(*args, **kwargs)
+    return step
+os.fsync = counted(os.fsync)
+for name in ("upsert", "flush", "optimise", "close"):
+    setattr(EdgeBackend, name, counted(getattr(EdgeBackend, name)))
+tower = RandomTower()
+documents = make_documents(100)
+report = ingest.index_corpus({path!r}, [*documents, documents[4]], tower, make_encoder(), {sparse!r})
+assert report.documents == 100 and report.duplicates == 1, report
+"""
+
+
+@pytest.mark.parametrize("sparse", ["lm", "bm25"])
+def test_killed_anywhere_it_resumes(tmp_path: Path, sparse: str) -> None:
+    script = KILLED.format(tests=str(Path(__file__).parents[1]), path=str(tmp_path / "i"), sparse=sparse)
+    killed = 0
+    for steps in (3, 90, 20, 30, 1, 17, 8, 12, 2, 25, 1000):
+        if (tmp_path / "i").exists() and _state(tmp_path / "i") == "building":
+            with pytest.raises(ArtifactError, match="half-built"):
+                Index.open(tmp_path / "i")
+        run = subprocess.run([sys.executable, "-c", script, str(steps)], capture_output=True, text=True, check=False)
+        assert run.returncode in (0, -9), run.stderr
+        if run.returncode == 0:
+            break
+        killed += 1
+    assert killed > 3
+    documents = make_documents(100)
+    index_corpus(tmp_path / "whole", documents, RandomTower(), make_encoder(), sparse)
+    with Index.open(tmp_path / "i") as resumed, Index.open(tmp_path / "whole") as whole:
+        assert_alike(resumed, whole)
+        assert resumed.count == 100
+
+
+def test_what_was_encoded_is_not_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightretriever.encoding._PART", 10)
+    documents = make_documents(50)
+
+    class Failing(RandomTower):
+        def encode(self, documents, progress=None) -> Encoded:
+            if self.calls == 3:
+                raise KeyboardInterrupt
+            return super().encode(documents, progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        index_corpus(tmp_path / "i", documents, Failing(), make_encoder())
+    tower, phases = RandomTower(), []
+
+    def report(phase: str):
+        phases.append((phase, []))
+        return lambda done, total: phases[-1][1].append((done, total))
+
+    found = index_corpus(tmp_path / "i", documents, tower, make_encoder(), report=report)
+    assert (found.resumed, found.documents, tower.calls) == (True, 50, 2)
+    assert [phase for phase, _ in phases] == ["encoding", "counting", "storing", "optimising"]
+    assert phases[2][1][-1] == (50, 50)
+
+
+def test_another_build_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = make_documents(20)
+    monkeypatch.setattr(ingest, "_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(), "bm25")
+    monkeypatch.undo()
+    with pytest.raises(MismatchError, match="sparse 'bm25', now it is 'lm'"):
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder())
+    with pytest.raises(MismatchError, match="table_hash"):
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(1), "bm25")
+    with pytest.raises(MismatchError, match="other documents"):
+        index_corpus(tmp_path / "i", documents[1:], RandomTower(), make_encoder(), "bm25")
+    with pytest.raises(MismatchError, match="has more now"):
+        index_corpus(tmp_path / "i", make_documents(21), RandomTower(), make_encoder(), "bm25")
+    with pytest.raises(MismatchError, match="max_length"):
+        index_corpus(tmp_path / "i", documents, RandomTower(max_length=99), make_encoder(), "bm25")
+    assert index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(), "bm25").documents == 20
+
+
+def test_things_of_two_models_are_refused_by_name(tmp_path: Path) -> None:
+    documents = make_documents(3)
+    encode_corpus(documents, RandomTower(has_sparse=False), tmp_path / "v")
+    vectors = VectorsFolder.open(tmp_path / "v")
+    other = make_encoder(model="other", revision="r2")
+    with pytest.raises(MismatchError, match=r"'other'.*r2.*'tiny'"):
+        index_corpus(tmp_path / "i", documents, RandomTower(), other)
+    with pytest.raises(MismatchError, match=r"'other'.*r2.*'tiny'"):
+        ingest_vectors(tmp_path / "i", vectors, other)
+    with pytest.raises(UsageError, match="no sparse vectors"):
+        ingest_vectors(tmp_path / "i", vectors, make_encoder())
+    with pytest.raises(UsageError, match="no language-model head"):
+        index_corpus(tmp_path / "i", documents, RandomTower(has_sparse=False), make_encoder())
+    with pytest.raises(MismatchError, match="16 dimensions, the token table 32"):
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(dim=32))
+    with pytest.raises(MismatchError, match="width 39"):
+        index_corpus(tmp_path / "i", documents, RandomTower(vocab_size=39), make_encoder())
+    with pytest.raises(UsageError, match="'splade'"):
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(), "splade")
+    assert not (tmp_path / "i").exists()
+
+
+def test_documents_that_the_tower_cannot_encode_are_kept_and_counted(tmp_path: Path) -> None:
+    class Odd(RandomTower):
+        def encode(self, documents, progress=None) -> Encoded:
+            encoded = super().encode(documents, progress)
+            encoded.dense[2], encoded.dense[5] = np.nan, 0
+            encoded.dense[7] *= 3
+            encoded.sparse.values[0] = np.inf
+            return encoded
+
+    report = index_corpus(tmp_path / "i", make_documents(10), Odd(), make_encoder())
+    assert (report.documents, report.without_dense) == (10, 2)
+    with Index.open(tmp_path / "i") as index:
+        scores = {hit.id: hit.score for hit in index.search("w01", 10, "dense")}
+        assert scores["d2"] == scores["d5"] == 0
+        assert abs(scores["d7"]) <= 1
+        assert len(index.search("w01 w02 w03 w04 w05 w06", 10, "sparse")) > 0
+
+
+def test_a_build_in_another_process_is_refused(tmp_path: Path) -> None:
+    documents = make_documents(5)
+
+    class Waiting(RandomTower):
+        def encode(self, documents, progress=None) -> Encoded:
+            script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from index.conftest import *
+from lightretriever.index.ingest import index_corpus
+index_corpus({str(tmp_path / "i")!r}, make_documents(5), RandomTower(), make_encoder())
+"""
+            run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+            assert "is open already in process" in run.stderr
+            return super().encode(documents, progress)
+
+    assert index_corpus(tmp_path / "i", documents, Waiting(), make_encoder()).documents == 5
+
+
+def test_a_full_disk_stops_with_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightretriever.encoding._PART", 10)
+    monkeypatch.setattr(ingest, "_FLUSH", 10)
+    documents = make_documents(60)
+    room = iter([1 << 40] * 5)  # then none
+    monkeypatch.setattr("lightretriever.index.edge.shutil.disk_usage", lambda _: _Usage(next(room, 0)))
+    with pytest.raises(ArtifactError, match="disk is full") as error:
+        index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(), "bm25")
+    assert "\n" not in str(error.value)
+    assert json.loads((tmp_path / "i/manifest.json").read_text())["ingested"] > 0
+    monkeypatch.undo()
+    assert index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder(), "bm25").documents == 60
+
+
+def _state(path: Path) -> str:
+    return json.loads((path / "manifest.json").read_text())["state"]
+
+
+class _Usage:
+    def __init__(self, free: int) -> None:
+        self.free = free
+
+
+def test_later_additions_are_kept_apart_from_the_source(tmp_path: Path) -> None:
+    documents = make_documents(20)
+    index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder())
+    with Index.open(tmp_path / "i", RandomTower()) as index:
+        index.add_documents([Document("new", "w01")])
+        assert index.manifest.encoding == {"source": "tiny", "base": None, "max_length": 32, "top_k": None}
+    assert index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder()).documents == 21
+    assert DIM == 16
