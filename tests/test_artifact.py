@@ -1,0 +1,151 @@
+"""Folders and files on disk: whole or absent, never a pickle, damage named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from safetensors.numpy import save_file
+
+from lightretriever.artifact import (
+    load_tensors,
+    map_tensor,
+    new_file,
+    new_folder,
+    read_json,
+    read_manifest,
+    save_tensors,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+)
+from lightretriever.errors import ArtifactError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep/er/f") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub/file").write_text("x")
+        assert not (tmp_path / "deep/er/f").exists()
+    assert (tmp_path / "deep/er/f/sub/file").read_text() == "x"
+    assert names(tmp_path / "deep/er") == ["f"]
+    assert (tmp_path / "deep/er/f").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_failed_folder_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="boom"), new_folder(tmp_path / "f") as folder:
+        (folder / "file").write_text("x")
+        raise RuntimeError("boom")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with new_folder(tmp_path / "f", replace=True) as folder:
+            (folder / text).write_text(text)
+    assert names(tmp_path / "f") == ["new"]
+    assert names(tmp_path) == ["f"]
+    with pytest.raises(ArtifactError, match="exists already"), new_folder(tmp_path / "f"):
+        pass
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "f", replace=True):
+        raise RuntimeError
+    assert names(tmp_path / "f") == ["new"]
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    with new_file(tmp_path / "f") as temporary:
+        temporary.write_text("old")
+    with pytest.raises(RuntimeError), new_file(tmp_path / "f") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "f").read_text() == "old"
+    assert names(tmp_path) == ["f"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=4))
+def test_json_is_read_as_written(tmp_path: Path, value: dict) -> None:
+    try:
+        write_json(tmp_path / "j.json", value)
+    except UnicodeEncodeError:  # a lone surrogate somewhere in the values: nothing is written
+        return
+    assert read_json(tmp_path / "j.json") == value
+
+
+@pytest.mark.parametrize(("content", "message"), [("[1]", "no JSON object"), ("{", "as JSON"), ("\udcff", "as JSON")])
+def test_json_of_another_kind_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "j.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ArtifactError, match=message):
+        read_json(tmp_path / "j.json")
+    with pytest.raises(ArtifactError, match="does not exist"):
+        read_json(tmp_path / "none.json")
+
+
+def test_manifests_of_other_kinds_and_later_versions_are_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "manifest.json", {"kind": "index", "format_version": 2})
+    assert read_manifest(tmp_path, "index", 2)["format_version"] == 2
+    with pytest.raises(ArtifactError, match="version 2.*up to 1"):
+        read_manifest(tmp_path, "index", 1)
+    with pytest.raises(ArtifactError, match="not a vectors folder"):
+        read_manifest(tmp_path, "vectors", 2)
+    write_json(tmp_path / "manifest.json", {"kind": "index", "format_version": "x"})
+    with pytest.raises(ArtifactError, match="version x"):
+        read_manifest(tmp_path, "index", 1)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["float32", "float16", "int8", "int32", "int64"]),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    st.data(),
+)
+def test_arrays_are_read_as_written(tmp_path: Path, dtype: str, shape: tuple[int, int], data: st.DataObject) -> None:
+    array = data.draw(npst.arrays(dtype, shape))
+    save_tensors(tmp_path / "t", {"a": array, "turned": array.T})
+    loaded = load_tensors(tmp_path / "t")
+    for name, expected in (("a", array), ("turned", array.T)):
+        for found in (loaded[name], map_tensor(tmp_path / "t", name)):
+            assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+            assert found.tobytes() == np.ascontiguousarray(expected).tobytes()
+    with pytest.raises(ArtifactError, match="'b'"):
+        map_tensor(tmp_path / "t", "b")
+
+
+def test_a_mapped_array_cannot_be_written(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "t", {"a": np.zeros(3, np.float32)})
+    with pytest.raises(ValueError, match="read-only"):
+        map_tensor(tmp_path / "t", "a")[0] = 1
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-4], lambda b: b"\x80\x04." + b, lambda _: b"", lambda b: b[:6]])
+def test_damaged_arrays_are_named(tmp_path: Path, damage) -> None:
+    save_file({"a": np.arange(100, dtype=np.float32)}, tmp_path / "t")
+    (tmp_path / "t").write_bytes(damage((tmp_path / "t").read_bytes()))
+    for read in (load_tensors, lambda path: map_tensor(path, "a")):
+        with pytest.raises(ArtifactError, match=str(tmp_path / "t")):
+            read(tmp_path / "t")
+        with pytest.raises(ArtifactError, match="does not exist"):
+            read(tmp_path / "none")
+
+
+def test_checksums(tmp_path: Path) -> None:
+    data = os.urandom(1 << 20)
+    (tmp_path / "f").write_bytes(data)
+    assert sha256_file(tmp_path / "f") == sha256_bytes(data)
+    assert sha256_bytes(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
