@@ -159,27 +159,30 @@ def merge_adapter(model: nn.Module, folder: Path) -> None:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     prefix = f"{model.base_model_prefix}."
     for name, weight in weights.items():
-        module, _, part = name.removeprefix("base_model.model.").rpartition(".lora_")
-        if part == "B.weight":
+        place = name.removeprefix("base_model.model.")
+        if place.endswith(".lora_B.weight"):
             continue  # taken with its A
-        target = f"{module}.weight" if part == "A.weight" else name.removeprefix("base_model.model.")
+        is_pair = place.endswith(".lora_A.weight")
+        target = place.replace(".lora_A.weight", ".weight")
         owner = next((key for key in (target, prefix + target) if key in parameters), None)
-        if owner is None or (part and part != "A.weight"):
+        if owner is None:
             raise ModelError(f"{path}: {name} has no place in {type(model).__name__}: is the base model right?")
         parameter = parameters[owner]
-        if part:
-            low, high = weight.float(), weights[name.replace("lora_A", "lora_B")].float()
-            value = (high @ low) * _scale(config, module, len(low))
+        if is_pair:
+            high = weights.get(name.replace(".lora_A.", ".lora_B."))
+            if high is None:
+                raise ModelError(f"{path}: {name} has no lora_B beside it: the release is damaged")
+            value = (high.float() @ weight.float()) * _scale(config, target.removesuffix(".weight"), len(weight))
             # GPT-2's Conv1D keeps its weight the other way round.
-            value = parameter.float() + (value.T if config.get("fan_in_fan_out") else value)
+            value = value.T if config.get("fan_in_fan_out") else value
         else:
-            value = weight
+            value = weight.float()
         if value.shape != parameter.shape:
             raise ModelError(
                 f"{path}: {name} does not fit the base model "
                 f"({list(value.shape)} where it has {list(parameter.shape)}): is the base model right?"
             )
-        parameter.copy_(value)
+        parameter.copy_(parameter.float() + value if is_pair else value)
 
 
 def _scale(config: Mapping[str, object], module: str, rank: int) -> float:

@@ -1,0 +1,176 @@
+"""LoRA releases, against peft running the same adapters unmerged; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import peft
+import pytest
+import torch
+from made_models import TEXTS, causal_folder
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from lightretriever import DocumentEncoder
+from lightretriever.errors import ModelError
+
+SWITCHES = "add_bos_num: 1\nadd_eos_num: 1\nlowercase: true\npooling_strategy: lasttoken\nnormalize: true\n"
+
+
+def _release(folder: Path, base: Path, switches: str = SWITCHES, **settings: object) -> Path:
+    """Save random adapters for ``base`` as the authors save theirs: causal LM keys, FEATURE_EXTRACTION."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=settings.pop("target_modules", ["q_proj", "o_proj", "down_proj"]),
+        init_lora_weights=False,
+        task_type="FEATURE_EXTRACTION",
+        **settings,
+    )
+    torch.manual_seed(3)
+    peft.get_peft_model(model, config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, folder / name)
+    (folder / "model_args.yaml").write_text(switches)
+    return folder
+
+
+def _plain(release: Path, base: Path, tower: DocumentEncoder) -> tuple[np.ndarray, np.ndarray]:
+    model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), release).eval()
+    dense, sparse = [], []
+    with torch.inference_mode():
+        for ids in tower.tokenize(TEXTS):
+            output = model.base_model(input_ids=torch.tensor([ids]), output_hidden_states=True)
+            dense.append(torch.nn.functional.normalize(output.hidden_states[-1][0, -1], dim=0))
+            inner = output.logits[0, 1:-1]
+            sparse.append(inner.amax(0).relu().log1p() if len(inner) else torch.zeros(tower.vocab_size))
+    return torch.stack(dense).numpy(), torch.stack(sparse).numpy()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.0.self_attn.q_proj": 3, "down_proj": 16}},
+        {"target_modules": ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj"]},
+    ],
+    ids=["plain", "rslora", "patterns", "full names"],
+)
+def test_merged_adapters_equal_unmerged_ones(settings: dict, tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base, **settings)
+    tower = DocumentEncoder.load(release, base, device="cpu")
+    dense, sparse = _plain(release, base, tower)
+    encoded = tower.encode(TEXTS)
+    assert np.abs(encoded.dense - dense).max() < 1e-5
+    assert encoded.sparse is not None
+    assert np.abs(encoded.sparse.to_dense() - sparse).max() < 1e-4
+    unmerged = DocumentEncoder.load(base, device="cpu").encode(TEXTS).dense
+    assert np.abs(unmerged - dense).max() > 0.01
+
+
+def test_gpt2_keeps_its_weights_the_other_way_round(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "gpt2")
+    release = _release(tmp_path / "release", base, target_modules=["c_attn"], fan_in_fan_out=True)
+    tower = DocumentEncoder.load(release, base, device="cpu")
+    assert np.abs(tower.encode(TEXTS).dense - _plain(release, base, tower)[0]).max() < 1e-5
+
+
+def test_the_base_is_found_beside_the_release(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "tiny-base", "llama")
+    release = _release(tmp_path / "release", base)
+    config = json.loads((release / "adapter_config.json").read_text())
+    (release / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "tiny-base"}))
+    tower = DocumentEncoder.load(release, device="cpu")
+    assert tower.revision.startswith("sha256:")
+    assert tower.revision != DocumentEncoder.load(base, device="cpu").revision
+    shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match="--base"):
+        DocumentEncoder.load(release, device="cpu")
+
+
+def test_a_vocabulary_that_grew(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "qwen2", bos=None)
+    release = _release(tmp_path / "release", base)
+    grown = DocumentEncoder.load(base, device="cpu", sparse="none").tokenizer
+    grown.add_special_tokens(["<|bos|>"])
+    grown.save(str(release / "tokenizer.json"))
+    told = json.loads((release / "tokenizer_config.json").read_text())
+    (release / "tokenizer_config.json").write_text(json.dumps({**told, "bos_token": "<|bos|>"}))
+    weights = load_file(release / "adapter_model.safetensors")
+    embedding = torch.randn(len(grown.get_vocab()), 32)
+    weights["base_model.model.model.embed_tokens.weight"] = embedding
+    weights["base_model.model.lm_head.weight"] = embedding * 0.5
+    save_file(weights, release / "adapter_model.safetensors")
+    tower = DocumentEncoder.load(release, base, device="cpu")
+    assert tower.bos_id == len(embedding) - 1
+    assert tower.tokenize([""]) == [[tower.bos_id, tower.eos_id]]
+    assert torch.equal(tower.backbone.model.get_input_embeddings().weight, embedding)
+    assert tower.encode(TEXTS).sparse is not None
+
+
+def test_new_tokens_without_trained_rows_get_the_mean(tmp_path: Path) -> None:
+    folder = causal_folder(tmp_path, "llama", rows=-2)
+    first, second = (DocumentEncoder.load(folder, device="cpu") for _ in range(2))
+    table = first.backbone.model.get_input_embeddings().weight
+    assert len(table) == first.vocab_size
+    assert torch.allclose(table[-1], table[:-2].mean(0), atol=1e-6)
+    assert np.array_equal(first.encode(TEXTS).dense, second.encode(TEXTS).dense)
+
+
+def test_switches_are_obeyed(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    switches = (
+        "add_bos_num: 0\nlowercase: false\npooling_strategy: mean\nsparse_top_k_psg: 16\n"
+        "hybrid_use_token_id_vector: false\ndense_shrink_dim: 8\n"
+    )
+    tower = DocumentEncoder.load(_release(tmp_path / "release", base, switches), base, device="cpu")
+    assert tower.tokenize(["A"]) == [[tower.tokenizer.token_to_id("A"), tower.eos_id]]
+    assert (tower.top_k, tower.dim, tower.has_sparse, tower.backbone.pooling) == (16, 8, False, "mean")
+    assert np.allclose(np.linalg.norm(tower.encode(TEXTS).dense, axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("switches", "named"),
+    [
+        ("enable_bidirectional_attention: true", "enable_bidirectional_attention"),
+        ("add_pooler: true", "add_pooler"),
+        ("pooling_strategy: attention", "attention"),
+        ("add_eos_num: 2", "end token"),
+        ("- a\n- list", "no list of switches"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_switches_that_mean_another_method_are_refused(switches: str, named: str, tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base, switches)
+    with pytest.raises(ModelError, match=named):
+        DocumentEncoder.load(release, base, device="cpu")
+
+
+def test_other_adapters_and_other_bases_are_refused(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base)
+    for other in (
+        causal_folder(tmp_path / "neox", "gpt_neox"),
+        causal_folder(tmp_path / "wide", "llama", hidden_size=64),
+    ):
+        with pytest.raises(ModelError, match="is the base model right"):
+            DocumentEncoder.load(release, other, device="cpu")
+    with pytest.raises(ModelError, match="plain LoRA"):
+        DocumentEncoder.load(_release(tmp_path / "dora", base, use_dora=True), base, device="cpu")
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base)
+    (release / "training_args.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
+    DocumentEncoder.load(release, base, device="cpu")  # ignored beside safetensors
+    (release / "adapter_model.safetensors").rename(release / "adapter_model.bin")
+    with pytest.raises(ModelError, match="pickle"):
+        DocumentEncoder.load(release, base, device="cpu")
