@@ -1,0 +1,165 @@
+"""What verbs show: results on standard output, progress and remarks on standard error.
+
+On a terminal progress is a bar with rate and time left; anywhere else plain lines, few enough for a log.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightretriever.errors import ArtifactError, UsageError
+
+Progress = Callable[[int, int | None], None]
+LINE_EVERY = 10.0  # seconds between two lines of progress in a log
+WIDE = 200  # columns of a line that no terminal limits
+
+
+def say(line: str) -> None:
+    """One line for the person watching, apart from the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def columns() -> int:
+    """Width that a line of results may have."""
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else WIDE
+
+
+def shorten(text: str, width: int) -> str:
+    """The text on one line of at most ``width`` characters."""
+    line = " ".join(text[: 4 * width + 200].split())
+    return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Plain aligned columns, two spaces apart; ``right`` are the numbers of right-aligned ones."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = []
+    for row in (header, *rows):
+        cells = [cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def format_seconds(seconds: float) -> str:
+    """0.42 s, 37 s, 4 min 10 s, 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def format_bytes(size: float) -> str:
+    """812 B, 3.4 kB, 120 MB, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+@contextmanager
+def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
+    """Show the progress of one step; yields the function that the step calls with (done, total or None).
+
+    Args:
+        what: the step, "encoding".
+        unit: what it counts, "documents".
+        closing: whether to end with a line that says how long it took.
+    """
+    started = time.monotonic()
+    done = 0
+    with (_bar if sys.stderr.isatty() else _lines)(what, unit) as show:
+
+        def report(count: int, total: int | None) -> None:
+            nonlocal done
+            done = count
+            show(count, total)
+
+        yield report
+    if closing and done:
+        say(f"{what}: {done:,} {unit} in {format_seconds(time.monotonic() - started)}")
+
+
+@contextmanager
+def _bar(what: str, unit: str) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    layout = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*layout, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, count="", rate="")
+        rate = _Rate()
+
+        def show(done: int, total: int | None) -> None:
+            of = f"/{total:,}" if total is not None else ""
+            per_second = f"{rate.of(done):,.0f}/s"
+            bar.update(task, completed=done, total=total, count=f"{done:,}{of} {unit}", rate=per_second)
+
+        yield show
+
+
+@contextmanager
+def _lines(what: str, unit: str) -> Iterator[Progress]:
+    printed = time.monotonic()
+    rate = _Rate()
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal printed
+        per_second = rate.of(done)
+        if time.monotonic() - printed < LINE_EVERY:
+            return
+        printed = time.monotonic()
+        of = f" of {total:,}" if total is not None else ""
+        left = f", {format_seconds((total - done) / per_second)} left" if total is not None and per_second else ""
+        say(f"{what}: {done:,}{of} {unit}, {per_second:,.0f}/s{left}")
+
+    yield show
+
+
+class _Rate:
+    """Counts per second since the first report: what an earlier run had done counts for nothing."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def of(self, done: int) -> float:
+        now = time.monotonic()
+        self._first = self._first or (done, now)
+        return (done - self._first[0]) / max(now - self._first[1], 1e-3)
+
+
+def refuse_existing(output: Path) -> None:
+    """Fail before the work, not after it, where the output is there already.
+
+    Raises:
+        ArtifactError: there is something at ``output``.
+    """
+    if output.exists():
+        raise ArtifactError(f"{output} exists already: remove it or choose another output")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Worker and number of workers, (2, 4) for "2/4", the first being 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard {text}: i/n is needed, from 1/n to n/n (2/4 is the second of four)")
+    return int(number), int(count)

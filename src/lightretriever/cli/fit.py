@@ -1,0 +1,113 @@
+"""``fit``: a token table fitted to a frozen tower, on its vectors of text or on documents already encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightretriever.cli.console import format_bytes, progress, refuse_existing, say
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
+from lightretriever.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lightretriever.text.corpus import Document
+    from lightretriever.vectors import VectorsFolder
+
+EXAMPLE = "lightretriever fit minilm --texts corpus.jsonl notes.txt -o table"
+
+
+def command(
+    output: TableOut,
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
+    texts: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE…", help="Unlabelled text: corpora, queries, or .txt with a text a line."),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(metavar="VECTORS", help="Documents already encoded: a vectors folder, or .npy or .parquet."),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(metavar="CORPUS", help="The documents of a .npy or .parquet file of vectors.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="tokenizer.json, needed where no MODEL is given.")
+    ] = None,
+    l2: Annotated[
+        float | None, typer.Option(metavar="λ", help="Pull towards the prior; chosen on held-out text if not given.")
+    ] = None,
+    prompt: Prompt = None,
+    base: Base = None,
+    dtype: TableDtype = "float32",
+    dim: Dim = None,
+    device: Device = "auto",
+    sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
+) -> None:
+    """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
+
+    Give --texts, --vectors or both. With --vectors and --tokenizer alone no model is loaded.
+    """
+    refuse_existing(output)
+    if vectors is not None and vectors.is_file() and corpus is None:
+        if model is not None or not texts or len(texts) != 1:
+            raise UsageError(f"{vectors} holds no texts: name the documents that it was made of with --corpus")
+        corpus, texts = texts[0], None
+    if not texts and vectors is None:
+        raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
+    if model is None and texts:
+        raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
+    if model is None and tokenizer is None:
+        raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
+    from lightretriever.tables.fit import fit_table
+    from lightretriever.text.tokenizer import load_tokenizer
+
+    encoded = _read_vectors(vectors, corpus) if vectors is not None else None
+    tower = None
+    if model is not None:
+        from lightretriever.document.encoder import DocumentEncoder
+
+        tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
+    with progress("encoding for the fit", "sentences") as report:
+        table = fit_table(
+            tower,
+            _read_texts(texts or []),
+            vectors=encoded,
+            l2=l2,
+            dim=dim,
+            tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
+            dtype=dtype,
+            prompt=prompt,
+            max_sentences=sentences,
+            progress=report,
+        )
+    table.save(output)
+    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    fitted = table.fitted
+    cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
+    say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
+    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(size)}")
+
+
+def _read_texts(paths: list[Path]) -> Iterator[Document]:
+    from lightretriever.text.corpus import read_texts
+
+    return chain.from_iterable(read_texts(path) for path in paths)
+
+
+def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[str], NDArray[np.float32]]:
+    from lightretriever.vectors import VectorsFolder, read_provider_vectors
+
+    if corpus is None:
+        return VectorsFolder.open(path)
+    import numpy as np
+
+    parts = list(read_provider_vectors(path, corpus))
+    texts = [document.input for documents, _ in parts for document in documents]
+    return texts, np.concatenate([encoded.dense for _, encoded in parts])

@@ -1,0 +1,153 @@
+"""``index``: a corpus, or documents already encoded, into a searchable index; resumable."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightretriever.cli.console import Progress, progress, say
+from lightretriever.cli.options import MODEL_HELP, Base, Device, MaxLength, TopK
+from lightretriever.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightretriever.index.ingest import IngestReport
+    from lightretriever.query.encoder import QueryEncoder
+    from lightretriever.vectors import VectorsFolder
+
+EXAMPLE = "lightretriever index corpus.jsonl --model minilm --table table -o everest.index --sparse bm25"
+
+
+def command(
+    source: Annotated[Path, typer.Argument(metavar="CORPUS|VECTORS", help="A corpus, or what encode wrote.")],
+    table: Annotated[Path, typer.Option(metavar="TABLE", help="The token table: queries are encoded by it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="INDEX", help="Folder to build the index in.")],
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)] = None,
+    sparse: Annotated[
+        str | None,
+        typer.Option(metavar="lm|bm25|none", help="Sparse side; the model's own, or bm25 where it has none."),
+    ] = None,
+    engine: Annotated[str, typer.Option(metavar="edge", help="What holds the index; edge is embedded.")] = "edge",
+    corpus: Annotated[
+        Path | None, typer.Option(metavar="CORPUS", help="The documents of a .npy or .parquet file of vectors.")
+    ] = None,
+    base: Base = None,
+    device: Device = "auto",
+    max_length: MaxLength = 512,
+    top_k: TopK = None,
+) -> None:
+    """Build an index. Run it again after an interruption: it goes on where it was, and does nothing twice."""
+    if engine != "edge":
+        raise UsageError(f"--engine {engine}: only edge, the embedded engine, is there")
+    from lightretriever.query.encoder import QueryEncoder
+
+    encoder = QueryEncoder.load(table)
+    with ExitStack() as stack:
+
+        def report(phase: str) -> Progress:
+            stack.close()  # the phase before is over
+            return stack.enter_context(progress(phase, "documents"))
+
+        if corpus is not None:
+            built = _index_provided(source, corpus, encoder, output, sparse, report)
+        elif (source / "manifest.json").is_file():
+            from lightretriever.vectors import VectorsFolder
+
+            built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report)
+        elif model is None:
+            raise UsageError(f"{source} has to be encoded: name the --model (or index what `encode` wrote)")
+        else:
+            built = _index_corpus(source, model, encoder, output, sparse, report, base, device, max_length, top_k)
+    _say(output, built)
+
+
+def _index_corpus(
+    corpus: Path,
+    model: str,
+    encoder: QueryEncoder,
+    output: Path,
+    sparse: str | None,
+    report: Callable[[str], Progress],
+    base: str | None,
+    device: str,
+    max_length: int,
+    top_k: int | None,
+) -> IngestReport:
+    from lightretriever.index.ingest import index_corpus
+    from lightretriever.text.corpus import estimate_count, read_corpus
+
+    documents, total = read_corpus(corpus), estimate_count(corpus)
+    from lightretriever.document.encoder import DocumentEncoder
+
+    wanted = {None: "auto", "lm": "lm"}.get(sparse, "none")
+    tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, sparse=wanted, top_k=top_k)
+
+    def with_total(phase: str) -> Progress:
+        show = report(phase)
+        return lambda done, known: show(done, known if known is not None else total)
+
+    kind = sparse or ("lm" if tower.has_sparse else "bm25")
+    return index_corpus(output, documents, tower, encoder, kind, with_total)
+
+
+def _index_vectors(
+    vectors: VectorsFolder, encoder: QueryEncoder, output: Path, sparse: str | None, report: Callable[[str], Progress]
+) -> IngestReport:
+    from lightretriever.index.ingest import ingest_vectors
+
+    kind = sparse or ("lm" if vectors.sparse_width is not None else "bm25")
+    return ingest_vectors(output, vectors, encoder, kind, report)
+
+
+def _index_provided(
+    source: Path,
+    corpus: Path,
+    encoder: QueryEncoder,
+    output: Path,
+    sparse: str | None,
+    report: Callable[[str], Progress],
+) -> IngestReport:
+    """A provider's vectors become a vectors folder beside the index first, so that this resumes as well."""
+    from lightretriever.artifact import sha256_file
+    from lightretriever.vectors import VectorsFolder, VectorsWriter, read_provider_vectors
+
+    folder = output.with_name(f"{output.name}.vectors")
+    table = encoder.table
+    show = report("reading")
+    writer: VectorsWriter | None = None
+    settings = {"provider_vectors": sha256_file(source)}
+    done = 0
+    for documents, encoded in read_provider_vectors(source, corpus):
+        writer = writer or VectorsWriter.open(
+            folder,
+            model=table.model,
+            revision=table.revision,
+            dim=encoded.dense.shape[1],
+            settings=settings,
+            width=None,
+            dtype="float32",
+        )
+        if not writer.finished and done >= writer.done:
+            writer.append(documents, encoded)
+        done += len(documents)
+        show(done, None)
+    if writer is not None and not writer.finished:
+        writer.finish()
+    built = _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report)
+    shutil.rmtree(folder)
+    return built
+
+
+def _say(output: Path, built: IngestReport) -> None:
+    if built.complete_before:
+        say(f"{output}: complete already, {built.documents:,} documents")
+        return
+    say(f"{output}: {built.documents:,} documents")
+    if built.duplicates:
+        say(f"warning: {built.duplicates:,} documents had an id that came again: the last of each is kept")
+    if built.without_dense:
+        say(f"warning: {built.without_dense:,} documents have no dense vector : only the sparse arm finds them")

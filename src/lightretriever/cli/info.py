@@ -1,0 +1,173 @@
+"""``info``: what a table, a vectors folder, an index or a model folder is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lightretriever.cli.console import columns, format_bytes, shorten
+from lightretriever.errors import ArtifactError, InputError
+
+EXAMPLE = "lightretriever info everest.index"
+
+Facts = Mapping[str, object]
+
+
+def command(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A table, vectors, index or model folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what a folder is: kind, sizes, versions, prompt, hashes."""
+    facts = describe(path)
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False, default=_plain))
+    else:
+        print(_lines(facts))
+
+
+def describe(path: Path) -> dict[str, object]:
+    """What there is to say about a folder; "kind" says which of the four it is.
+
+    Raises:
+        InputError: no such path.
+        ArtifactError: it is none of them, or damaged.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+    kinds = {
+        "index": (path / "shard").exists() or _manifest_kind(path) == "index",
+        "vectors": _manifest_kind(path) == "vectors",
+        "table": _manifest_kind(path, "config.json") == "token table",
+        "model": (path / "config.json").is_file() or (path / "adapter_config.json").is_file(),
+    }
+    kind = next((kind for kind, is_it in kinds.items() if is_it), None)
+    if kind is None:
+        raise ArtifactError(f"{path} is no table, vectors, index or model folder")
+    describe_kind = {"index": _index, "vectors": _vectors, "table": _table, "model": _model}[kind]
+    return {"kind": kind, "path": str(path), **describe_kind(path), "bytes": size}
+
+
+def _manifest_kind(path: Path, name: str = "manifest.json") -> object:
+    try:
+        value = json.loads((path / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value.get("kind") if isinstance(value, dict) else None
+
+
+def _index(path: Path) -> dict[str, object]:
+    from lightretriever.index.index import Index
+
+    with Index.open(path) as index:
+        return {"format version": _version(path / "manifest.json"), **index.info()}
+
+
+def _vectors(path: Path) -> dict[str, object]:
+    from lightretriever.vectors import VectorsFolder
+
+    folder = VectorsFolder.open(path)
+    return {
+        "format version": _version(path / "manifest.json"),
+        "documents": folder.count,
+        "model": folder.model,
+        "revision": folder.revision,
+        "dim": folder.dim,
+        "sparse width": folder.sparse_width,
+        "settings": folder.settings,
+        "digest": folder.digest,
+    }
+
+
+def _table(path: Path) -> dict[str, object]:
+    from lightretriever.query.table import TokenTable
+
+    table = TokenTable.load(path)
+    return {
+        "format version": _version(path / "config.json"),
+        "model": table.model,
+        "revision": table.revision,
+        "rows": len(table),
+        "dim": table.dim,
+        "dtype": table.dtype,
+        "prompt": table.prompt,
+        "max length": table.max_length,
+        "skipped ids": list(table.skip_ids),
+        "tokenizer": table.tokenizer_hash,
+        "hash": table.hash,
+        "fitted": dict(table.fitted),
+    }
+
+
+def _model(path: Path) -> dict[str, object]:
+    """From the folder's own JSON files: weights are not loaded, and no torch is needed."""
+    adapter, config = _read(path / "adapter_config.json"), _read(path / "config.json")
+    weights = [file for pattern in ("*.safetensors", "*/*.safetensors") for file in path.glob(pattern)]
+    pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pkl") for file in path.glob(pattern)]
+    facts: dict[str, object] = {
+        "architecture": ", ".join(config.get("architectures") or []) or config.get("model_type"),
+        "base": adapter.get("base_model_name_or_path"),
+        "lora rank": adapter.get("r"),
+        "layers": config.get("num_hidden_layers"),
+        "hidden size": config.get("hidden_size"),
+        "vocabulary": config.get("vocab_size"),
+        "sentence-transformers": (path / "modules.json").is_file() or None,
+        "weights": {file.relative_to(path).as_posix(): format_bytes(file.stat().st_size) for file in weights},
+        "pickles (never loaded)": pickles,
+    }
+    if (path / "tokenizer.json").is_file():
+        from lightretriever.text.tokenizer import id_count, load_tokenizer
+
+        facts["tokens"] = id_count(load_tokenizer(path))
+    return {name: value for name, value in facts.items() if value not in (None, [], {})}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _version(manifest: Path) -> object:
+    return _read(manifest).get("format_version")
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)
+
+
+def _lines(facts: Facts, indent: int = 0) -> str:
+    pad = max(len(name) for name in facts)
+    lines = []
+    for name, value in facts.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        start = f"{' ' * indent}{name.replace('_', ' ').ljust(pad)}  "
+        if isinstance(value, Mapping) and value:
+            lines += [start.rstrip(), _lines(value, indent + 2)]
+        else:
+            lines.append(start + shorten(_show(name, value), max(columns() - len(start), 40)))
+    return "\n".join(lines)
+
+
+def _show(name: str, value: object) -> str:
+    if name.startswith("bytes") and isinstance(value, int):
+        return format_bytes(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if name == "prompt":
+        return json.dumps(value, ensure_ascii=False)
+    return "–" if value in (None, "", [], {}) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

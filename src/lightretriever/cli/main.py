@@ -1,0 +1,164 @@
+"""The command line: finds the verb, runs it, and turns whatever goes wrong into one line and an exit code.
+
+0 success, 2 wrong usage, 1 any other failure, 130 interrupted. Verbs import what they need when they run, so that
+``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+import typer
+
+from lightretriever import __version__
+from lightretriever.cli import add, cache, delete, demo, encode, fit, index, info, run, search
+from lightretriever.cli import eval as evaluation
+from lightretriever.errors import LightRetrieverError, UsageError
+
+VERBS = {
+    "cache": cache,
+    "fit": fit,
+    "encode": encode,
+    "index": index,
+    "add": add,
+    "delete": delete,
+    "search": search,
+    "run": run,
+    "eval": evaluation,
+    "info": info,
+    "demo": demo,
+}
+RESUMABLE = ("encode", "index", "add", "demo")
+MANY_VALUES = ("--texts",)
+ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
+
+app = typer.Typer(
+    name="lightretriever",
+    help="Hybrid search with a full language model for documents and no model at all for queries.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"lightretriever {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="\b\nStart here:\n  lightretriever demo\n  lightretriever VERB --help")
+def _options(
+    verbose: bool = typer.Option(False, "--verbose", help="Add the traceback to an error; may stand anywhere."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    del verbose, version  # seen to by main and by the callback
+
+
+for _name, _module in VERBS.items():
+    _summary = (_module.command.__doc__ or "").partition("\n")[0]
+    app.command(_name, short_help=_summary, epilog=f"\b\nExample:\n  {_module.EXAMPLE}")(_module.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit. ``arguments``: those after the program's name, the process's own if None."""
+    sys.exit(execute(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    verbose, arguments = _prepare(arguments)
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("default", UserWarning)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its remarks and bars are not for our users
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("lightretriever", arguments or ["--help"]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:  # the reader has seen enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except KeyboardInterrupt:
+        return _fail(130, _interrupted(arguments), verbose)
+    except ParseError as error:
+        return _fail(2, _usage(error), verbose)
+    except UsageError as error:
+        return _fail(2, str(error), verbose)
+    except LightRetrieverError as error:
+        return _fail(1, str(error), verbose)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(1, f"{place}{error.strerror or error}", verbose)
+    except MemoryError:
+        return _fail(1, "out of memory: use smaller shards, fewer texts or a smaller model", verbose)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        hint = "" if verbose else " (--verbose shows where)"
+        return _fail(1, f"unexpected {reason}{hint}", verbose)
+
+
+def _prepare(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Whether ``--verbose`` is there, and the arguments without it, ``--texts a b`` spelled ``--texts a --texts b``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    prepared: list[str] = []
+    repeated = ""
+    for argument in arguments[:end]:
+        if argument == "--verbose":
+            continue
+        if argument in MANY_VALUES:
+            repeated = argument
+            prepared.append(argument)
+        elif argument.startswith("-") and argument != "-":
+            repeated = ""
+            prepared.append(argument)
+        elif repeated and prepared[-1] != repeated:
+            prepared += [repeated, argument]
+        else:
+            prepared.append(argument)
+    return "--verbose" in arguments[:end], [*prepared, *arguments[end:]]
+
+
+def _fail(code: int, message: str, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    line = " ".join(message.split())
+    print(f"lightretriever: {line}", file=sys.stderr, flush=True)
+    return code
+
+
+def _usage(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "lightretriever"
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    return f"{message.rstrip('.')} ({path} --help shows how)"
+
+
+def _interrupted(arguments: list[str]) -> str:
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if verb in RESUMABLE:
+        return "interrupted: what is done is kept, run the same command again to go on from there"
+    return "interrupted: nothing was written"
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del category, filename, lineno, file, line
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)

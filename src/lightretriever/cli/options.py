@@ -1,0 +1,30 @@
+"""Options that several verbs share, spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_HELP = "The document tower: a local folder, a hub name, or minilm."
+
+ModelOption = Annotated[str, typer.Option("--model", metavar="MODEL", help=MODEL_HELP)]
+Base = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Base model of a LoRA release, where its folder does not lead to it."),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps …")]
+Prompt = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The queries' instruction; the model's own if not given.")
+]
+TableOut = Annotated[Path, typer.Option("-o", "--output", metavar="TABLE", help="Folder to write the table to.")]
+TableDtype = Annotated[str, typer.Option("--dtype", help="How rows are stored: float32, float16 or int8.")]
+Dim = Annotated[int | None, typer.Option(min=1, metavar="D", help="Keep the first D dimensions only.")]
+MaxLength = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a document that are read.")]
+TopK = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Keep each document's N heaviest sparse weights only.")
+]
+Mode = Annotated[str, typer.Option(metavar="MODE", help="hybrid, dense or sparse.")]
+IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="An index folder.")]
+Split = Annotated[str, typer.Option(metavar="NAME", help="Which qrels/NAME.tsv.")]

@@ -1,0 +1,65 @@
+"""``search``: one query against an index."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightretriever.cli.console import columns, format_table, shorten
+from lightretriever.cli.options import IndexArgument, Mode
+
+if TYPE_CHECKING:
+    from lightretriever.types import Hit
+
+EXAMPLE = 'lightretriever search everest.index "how tall is everest" -k 5'
+
+
+def command(
+    index: IndexArgument,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The query, in quotes.")],
+    k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
+    mode: Mode = "hybrid",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a hit, with text and metadata.")] = False,
+) -> None:
+    """Search: no model runs, the query is looked up and its tokens counted."""
+    from lightretriever.index.index import Index
+
+    with Index.open(index) as opened:
+        hits = opened.search(query, k=k, mode=mode)
+    if as_json:
+        for rank, hit in enumerate(hits, 1):
+            print(json.dumps({"rank": rank, **dataclasses.asdict(hit)}, ensure_ascii=False))
+    else:
+        print(show_hits(hits, columns()) if hits else "no hits")
+
+
+def show_hits(hits: Sequence[Hit], width: int) -> str:
+    """Hits as a table: score, each arm's score and rank, id, and as much of the document as fits ``width``."""
+    header = ("#", "score", "dense", "", "sparse", "", "id", "document")
+    rows = [
+        [
+            str(rank),
+            f"{hit.score:.3f}",
+            *_arm(hit.dense_score, hit.dense_rank, "{:.3f}"),
+            *_arm(hit.sparse_score, hit.sparse_rank, "{:.2f}"),
+            shorten(hit.id, 40),
+        ]
+        for rank, hit in enumerate(hits, 1)
+    ]
+    left = format_table(header[:-1], rows, right=range(6)).splitlines()
+    room = width - max(map(len, left)) - 2
+    texts = ["document", *(shorten(_summary(hit), max(room, 20)) for hit in hits)]
+    pad = max(map(len, left))
+    return "\n".join(f"{line.ljust(pad)}  {text}".rstrip() for line, text in zip(left, texts, strict=True))
+
+
+def _arm(score: float | None, rank: int | None, form: str) -> tuple[str, str]:
+    return ("–", "") if score is None else (form.format(score), f"#{rank}" if rank is not None else "")
+
+
+def _summary(hit: Hit) -> str:
+    return f"{hit.title} — {hit.text}" if hit.title else hit.text

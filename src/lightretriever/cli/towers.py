@@ -1,0 +1,30 @@
+"""The document tower that an index was made with, loaded as it was then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.index.manifest import IndexManifest
+
+
+def load_tower_of(
+    manifest: IndexManifest, model: str | None, base: str | None, device: str, sparse: str
+) -> DocumentEncoder:
+    """Load the tower of an index: from where it was then, or from ``model`` and ``base``; lengths as they were.
+
+    Raises:
+        ModelError: it is not there any more; name it.
+    """
+    from lightretriever.document.encoder import DocumentEncoder
+
+    then: dict[str, Any] = dict(manifest.encoding)
+    return DocumentEncoder.load(
+        model or str(then.get("source") or manifest.model),
+        base=base or then.get("base"),
+        device=device,
+        max_length=then.get("max_length") or 512,
+        sparse=sparse,
+        top_k=then.get("top_k"),
+    )

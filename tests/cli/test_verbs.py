@@ -1,0 +1,237 @@
+"""Every verb on a tiny random tower: what it writes, what it says, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightretriever import Index, TokenTable
+from lightretriever.text.trec import read_run
+
+Verb = Callable[..., Any]  # gives .code, .out, .err; see conftest
+
+
+def done(outcome: Any) -> Any:
+    """The outcome, if it is a success."""
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+@pytest.fixture
+def table(verb: Verb, tower: Path, tmp_path: Path) -> Path:
+    done(verb("cache", tower, "-o", tmp_path / "table", "--prompt", "find:"))
+    return tmp_path / "table"
+
+
+@pytest.fixture
+def index(verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "the.index"
+    done(verb("index", folder, "--model", tower, "--table", table, "-o", path, "--sparse", "bm25"))
+    return path
+
+
+def test_cache(verb: Verb, tower: Path, table: Path, tmp_path: Path) -> None:
+    made = TokenTable.load(table)
+    assert (made.prompt, made.dtype, made.dim) == ("find:", "float32", 32)
+    done(verb("cache", tower, "-o", tmp_path / "small", "--dtype", "int8", "--dim", "8"))
+    small = TokenTable.load(tmp_path / "small")
+    assert (small.dtype, small.dim, len(small)) == ("int8", 8, len(made))
+    refused = verb("cache", tower, "-o", table)
+    assert refused.code == 1
+    assert "exists already" in refused.err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fit_to_texts_to_vectors_and_to_both(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("read a csv file\nhow tall is the mountain\n")
+    texts = ("--texts", folder, tmp_path / "more.txt", folder / "queries.jsonl")
+    outcome = done(verb("fit", tower, *texts, "-o", tmp_path / "t1", "--l2", "0.1", "--dim", "16"))
+    fitted = TokenTable.load(tmp_path / "t1")
+    assert fitted.dim == 16
+    assert fitted.fitted["l2"] == 0.1
+    assert "fitted to" in outcome.err
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "vectors"))
+    tokenizer = ("--tokenizer", tower / "tokenizer.json")
+    done(verb("fit", "--vectors", tmp_path / "vectors", *tokenizer, "-o", tmp_path / "t2", "--l2", "0.1"))
+    done(verb("fit", tower, "--vectors", tmp_path / "vectors", *texts, "-o", tmp_path / "t3", "--l2", "0.1"))
+    assert TokenTable.load(tmp_path / "t2").revision == TokenTable.load(tmp_path / "t3").revision == fitted.revision
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_vectors_of_a_provider(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((4, 24)).astype(np.float32)
+    np.save(tmp_path / "bought.npy", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    given = ("--vectors", tmp_path / "bought.npy", "--tokenizer", tower / "tokenizer.json", "--l2", "0.01")
+    done(verb("fit", *given, "--corpus", folder, "-o", tmp_path / "t1"))
+    done(verb("fit", *given, "--texts", folder, "-o", tmp_path / "t2"))
+    assert TokenTable.load(tmp_path / "t1").hash == TokenTable.load(tmp_path / "t2").hash
+    refused = verb("fit", *given, "-o", tmp_path / "t3")
+    assert refused.code == 2
+    assert "--corpus" in refused.err
+    source = (tmp_path / "bought.npy", "--corpus", folder, "--table", tmp_path / "t1")
+    done(verb("index", *source, "-o", tmp_path / "index"))
+    found = done(verb("search", tmp_path / "index", "highest mountain", "-k", "1", "--json", "--mode", "sparse"))
+    assert json.loads(found.out)["id"] == "everest"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bought.npy", "index", "t1", "t2"]
+
+
+def test_index_from_corpus_or_vectors_finds_the_same(
+    verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path
+) -> None:
+    shards = [done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v", "--shard", f"{i}/2")) for i in (2, 1)]
+    assert all("2 documents encoded" in outcome.err for outcome in shards)
+    answers = []
+    for source, name in ((folder, "a"), (tmp_path / "v", "b")):
+        model = ("--model", tower) if name == "a" else ()
+        done(verb("index", source, *model, "--table", table, "-o", tmp_path / name))
+        found = done(verb("search", tmp_path / name, "who invented the bulb", "--json"))
+        answers.append([json.loads(line) for line in found.out.splitlines()])
+    assert [hit["id"] for hit in answers[0]] == [hit["id"] for hit in answers[1]]
+    scores = [[hit["score"] for hit in answer] for answer in answers]
+    assert scores[0] == pytest.approx(scores[1], abs=5e-3)  # float16 in the vectors folder
+    assert done(verb("info", tmp_path / "a", "--json")).out.find('"sparse": "lm"') > 0
+
+
+def test_index_again_does_nothing_and_other_documents_are_refused(
+    verb: Verb, tower: Path, folder: Path, table: Path, index: Path, tmp_path: Path
+) -> None:
+    same = ("--model", tower, "--table", table, "-o", index, "--sparse", "bm25")
+    assert "complete already" in done(verb("index", folder, *same)).err
+    (tmp_path / "other.jsonl").write_text('{"_id": "1", "text": "other"}\n')
+    refused = verb("index", tmp_path / "other.jsonl", *same)
+    assert refused.code == 1
+    assert "other documents" in refused.err
+    unnamed = verb("index", folder, "--table", table, "-o", tmp_path / "new")
+    assert unnamed.code == 2
+    assert "--model" in unnamed.err
+
+
+def test_search_as_table_and_as_json(verb: Verb, index: Path) -> None:
+    shown = done(verb("search", index, "read a csv file", "-k", "2")).out.splitlines()
+    assert shown[0].split() == ["#", "score", "dense", "sparse", "id", "document"]
+    assert len(shown) == 3
+    hits = [json.loads(line) for line in done(verb("search", index, "read a csv file", "--json")).out.splitlines()]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
+    best = next(hit for hit in hits if hit["sparse_rank"] == 1)
+    assert (best["id"], best["metadata"]) == ("csv", {"lang": "en"})
+    assert set(best) == {
+        *("rank", "id", "score", "title", "text", "metadata"),
+        *("dense_score", "dense_rank", "sparse_score", "sparse_rank"),
+    }
+    sparse = done(verb("search", index, "read a csv file", "--mode", "sparse", "--json"))
+    assert json.loads(sparse.out.splitlines()[0])["dense_score"] is None
+    assert done(verb("search", index, "")).out == "no hits\n"
+
+
+@pytest.mark.parametrize(("option", "value"), [("-k", "0"), ("-k", "-3"), ("--mode", "fuzzy")])
+def test_search_refuses_what_makes_no_sense(verb: Verb, index: Path, option: str, value: str) -> None:
+    refused = verb("search", index, "query", option, value)
+    assert refused.code == 2
+    assert value in refused.err
+
+
+def test_run_and_eval_agree(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    evaluated = done(verb("eval", index, "--data", folder, "--json"))
+    means = {system: result["means"] for system, result in json.loads(evaluated.out).items()}
+    assert list(means) == ["dense", "sparse", "hybrid"]
+    for mode in means:
+        path = tmp_path / f"{mode}.run"
+        done(verb("run", index, "--queries", folder / "queries.jsonl", "--output", path, "--mode", mode))
+        assert set(read_run(path).scores) <= {"q1", "q2", "q3"}
+        by_file = done(verb("eval", path, "--qrels", folder / "qrels" / "test.tsv", "--json"))
+        assert json.loads(by_file.out)[path.name]["means"] == means[mode]
+    assert means["sparse"]["RR@10"] == 1.0
+
+
+def test_eval_against_the_full_model(verb: Verb, index: Path, tower: Path, folder: Path) -> None:
+    asked = ("eval", index, "--data", folder, "--against", "symmetric", "--measures", "RR@10 R@1")
+    shown = done(verb(*asked, "--model", tower)).out.splitlines()
+    assert shown[0].split() == ["RR@10", "R@1"]
+    assert [line.split("  ")[0] for line in shown[1:]] == [
+        *("dense", "sparse", "hybrid"),
+        *("symmetric dense", "symmetric hybrid"),
+    ]
+    assert "%)" in shown[1]
+    assert done(verb(*asked)).out.splitlines() == shown  # the index knows its model's folder
+
+
+def test_eval_names_what_is_missing(verb: Verb, index: Path, folder: Path) -> None:
+    refused = verb("eval", index, "--data", folder, "--split", "train")
+    assert refused.code == 1
+    assert "no split 'train': there are dev, test" in refused.err
+
+
+def test_add_and_delete(verb: Verb, index: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text(
+        '{"_id": "csv", "text": "a csv file again"}\n{"_id": "new", "text": "one"}\n{"_id": "new", "text": "two"}\n'
+    )
+    added = done(verb("add", index, tmp_path / "new.jsonl"))
+    assert "1 added, 1 replaced, 5 documents now" in added.err
+    assert "1 documents had an id that came again" in added.err
+    deleted = done(verb("delete", index, "new", "nobody"))
+    assert "1 deleted, 1 were not there, 4 documents left" in deleted.err
+    with Index.open(index) as opened:
+        texts = {document.id: document.text for document in opened.documents()}
+    assert texts["csv"] == "a csv file again"
+    assert "new" not in texts
+
+
+def test_info_on_everything(verb: Verb, index: Path, table: Path, tower: Path, folder: Path, tmp_path: Path) -> None:
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v"))
+    kinds = {}
+    for path in (index, table, tmp_path / "v", tower):
+        assert done(verb("info", path)).out
+        kinds[path.name] = json.loads(done(verb("info", path, "--json")).out)
+    assert [facts["kind"] for facts in kinds.values()] == ["index", "table", "vectors", "model"]
+    assert kinds["the.index"]["bm25"]["stale"] is False
+    assert kinds["table"]["prompt"] == "find:"
+    assert kinds["v"]["documents"] == 4
+    assert kinds["tiny-bert"]["architecture"] == "BertForMaskedLM"
+    for path in (folder, tmp_path / "nowhere"):
+        assert verb("info", path).code == 1
+
+
+def test_an_index_that_is_open_elsewhere_or_not_whole_is_refused(
+    verb: Verb, index: Path, tower: Path, tmp_path: Path
+) -> None:
+    with Index.open(index):
+        refused = verb("search", index, "query")
+        assert refused.code == 1
+        assert "open already" in refused.err
+    assert done(verb("search", index, "query")).out
+    done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
+    shutil.rmtree(index / "table")
+    shutil.copytree(tmp_path / "other", index / "table")
+    refused = verb("search", index, "query")
+    assert refused.code == 1
+    assert "table" in refused.err
+    shutil.rmtree(index / "table")
+    assert verb("search", index, "query").code == 1
+
+
+def test_bad_corpora_are_refused_before_anything_is_written(
+    verb: Verb, tower: Path, table: Path, tmp_path: Path
+) -> None:
+    cases = {
+        "missing.jsonl": (None, "does not exist"),
+        "empty.jsonl": ("", "holds no documents"),
+        "broken.jsonl": ('{"_id": "1", "text": "a"}\n{oops\n', "broken.jsonl:2: not JSON"),
+        "noid.jsonl": ('{"text": "a"}\n', "noid.jsonl:1: the document has no id"),
+        "notext.jsonl": ('{"_id": "1"}\n', "notext.jsonl:1: document 1 has no text"),
+        "long.jsonl": (json.dumps({"_id": "x" * 10_000, "text": "a"}), "10,000 bytes"),
+    }
+    for name, (content, message) in cases.items():
+        path = tmp_path / name
+        if content is not None:
+            path.write_text(content)
+        refused = verb("index", path, "--model", tower, "--table", table, "-o", tmp_path / f"{name}.index")
+        assert refused.code == 1
+        assert message in refused.err
+        assert refused.err.count("\n") == 1
+        assert verb("search", tmp_path / f"{name}.index", "query").code == 1
