@@ -97,8 +97,10 @@ def fuse_scores(
         for (key, _), value in zip(ranked, added, strict=True):
             fused[key] = fused.get(key, 0.0) + value
     own = dict(dense_list)
-    lowest = float("-inf")
-    return sorted(fused.items(), key=lambda item: (-item[1], -own.get(item[0], lowest), item[0]))
+    # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.
+    order = [(-score, -own.get(key, -np.inf), key) for key, score in fused.items()]
+    order.sort()
+    return [(key, -score) for score, _, key in order]
 
 
 def fuse(

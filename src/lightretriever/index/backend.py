@@ -25,9 +25,12 @@ MAX_TAG_BYTES = 200
 Payload = Mapping[str, Any]
 
 
-def point_key(document_id: str) -> UUID:
-    """The engine's id of a document: a UUIDv5 of the user's, so that the same id is the same point."""
-    return uuid5(NAMESPACE, document_id)
+def point_key(document_id: str) -> int:
+    """The engine's id of a document: a UUIDv5 of the user's, so that the same id is the same point.
+
+    As an integer of 128 bits, because Python compares and hashes those some ten times faster than UUID objects.
+    """
+    return uuid5(NAMESPACE, document_id).int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +38,13 @@ class Points:
     """n points to store, or read back.
 
     Attributes:
-        keys: the engine's ids, distinct.
+        keys: the engine's ids, distinct; see `point_key`.
         dense: float32 [n, d], rows of unit length.
         sparse: [n, V], or None where the index has no sparse arm.
         payloads: what `document_payload` makes.
     """
 
-    keys: Sequence[UUID]
+    keys: Sequence[int]
     dense: NDArray[np.float32]
     sparse: SparseVectors | None
     payloads: Sequence[Payload]
@@ -56,7 +59,7 @@ class Ranking:
         scores: inner products, as float.
     """
 
-    keys: list[UUID]
+    keys: list[int]
     scores: list[float]
 
 
@@ -67,13 +70,13 @@ class Backend(Protocol):
         """Store points, replacing those of equal key. Searches see them when this returns, and a killed process
         loses none of them; `flush` makes them survive a power cut."""
 
-    def set_sparse(self, keys: Sequence[UUID], sparse: SparseVectors) -> None:
+    def set_sparse(self, keys: Sequence[int], sparse: SparseVectors) -> None:
         """Replace the sparse vectors of points that exist."""
 
-    def delete(self, keys: Sequence[UUID]) -> None:
+    def delete(self, keys: Sequence[int]) -> None:
         """Remove points; keys that do not exist are passed over."""
 
-    def existing(self, keys: Sequence[UUID]) -> set[UUID]:
+    def existing(self, keys: Sequence[int]) -> set[int]:
         """Which of the keys exist."""
 
     def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
@@ -82,7 +85,7 @@ class Backend(Protocol):
     def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
         """Likewise for each sparse row; exact; points that share no token with the query are not listed."""
 
-    def payloads(self, keys: Sequence[UUID]) -> list[Payload]:
+    def payloads(self, keys: Sequence[int]) -> list[Payload]:
         """The payload of each key, in order; a key that does not exist any more gives {}."""
 
     def pages(self, size: int, vectors: bool = False) -> Iterator[Points]:

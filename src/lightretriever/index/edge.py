@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -100,22 +100,21 @@ class EdgeBackend:
                 vectors: dict[str, Any] = {DENSE: rows[i]}
                 if sparse is not None:
                     vectors[SPARSE] = _sparse_vector(sparse, i)
-                batch.append(qdrant.Point(points.keys[i], vectors, dict(points.payloads[i])))
+                batch.append(qdrant.Point(UUID(int=points.keys[i]), vectors, dict(points.payloads[i])))
             self._update(qdrant.UpdateOperation.upsert_points(batch))
 
-    def set_sparse(self, keys: Sequence[UUID], sparse: SparseVectors) -> None:
+    def set_sparse(self, keys: Sequence[int], sparse: SparseVectors) -> None:
         for start in range(0, len(keys), WRITE):
             check_room(self._path)
             rows = range(start, min(start + WRITE, len(keys)))
-            batch = [qdrant.PointVectors(keys[i], {SPARSE: _sparse_vector(sparse, i)}) for i in rows]
+            batch = [qdrant.PointVectors(UUID(int=keys[i]), {SPARSE: _sparse_vector(sparse, i)}) for i in rows]
             self._update(qdrant.UpdateOperation.update_vectors(batch))
 
-    def delete(self, keys: Sequence[UUID]) -> None:
-        self._update(qdrant.UpdateOperation.delete_points(list(keys)))
+    def delete(self, keys: Sequence[int]) -> None:
+        self._update(qdrant.UpdateOperation.delete_points([UUID(int=key) for key in keys]))
 
-    def existing(self, keys: Sequence[UUID]) -> set[UUID]:
-        records = self._call(lambda: self._shard.retrieve(list(keys), with_payload=False, with_vector=False))
-        return {cast(UUID, record.id) for record in records}
+    def existing(self, keys: Sequence[int]) -> set[int]:
+        return {record.id.int for record in self._retrieve(keys, payload=False)}
 
     def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
         # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
@@ -126,11 +125,8 @@ class EdgeBackend:
         vectors = [_sparse_vector(queries, i) for i in range(len(queries))]
         return self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, tags, None)
 
-    def payloads(self, keys: Sequence[UUID]) -> list[Payload]:
-        if not keys:
-            return []
-        records = self._call(lambda: self._shard.retrieve(list(keys), with_payload=True, with_vector=False))
-        found = {record.id: record.payload for record in records}
+    def payloads(self, keys: Sequence[int]) -> list[Payload]:
+        found = {record.id.int: record.payload for record in self._retrieve(keys, payload=True)}
         return [found.get(key) or {} for key in keys]
 
     def pages(self, size: int, vectors: bool = False) -> Iterator[Points]:
@@ -185,6 +181,10 @@ class EdgeBackend:
             found += self._call(partial(self._shard.query_batch, batch))
         return [_ranking(points) for points in found]
 
+    def _retrieve(self, keys: Sequence[int], payload: bool) -> list[Any]:
+        ids: list[Any] = [UUID(int=key) for key in keys]
+        return self._call(lambda: self._shard.retrieve(ids, with_payload=payload, with_vector=False)) if ids else []
+
     def _update(self, operation: Any) -> None:
         self._dirty = True
         self._call(lambda: self._shard.update(operation))
@@ -222,12 +222,12 @@ def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:
 
 
 def _ranking(points: list[Any]) -> Ranking:
-    pairs = sorted((-point.score, point.id) for point in points)
+    pairs = sorted((-point.score, point.id.int) for point in points)
     return Ranking([key for _, key in pairs], [-score for score, _ in pairs])
 
 
 def _points(records: list[Any], vectors: bool) -> Points:
-    keys, payloads = [record.id for record in records], [record.payload or {} for record in records]
+    keys, payloads = [record.id.int for record in records], [record.payload or {} for record in records]
     if not vectors:
         return Points(keys, np.empty((len(keys), 0), np.float32), None, payloads)
     dense = np.array([record.vector[DENSE] for record in records], dtype=np.float32)

@@ -276,7 +276,7 @@ class Index:
     def delete(self, ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them there were. Durable when it returns."""
         keys = list({point_key(safe_text(str(name))) for name in ids})
-        found = list(self.backend.existing(keys)) if keys else []
+        found = list(self.backend.existing(keys))
         if found:
             self.backend.delete(found)
             self._changed(len(found))

@@ -239,7 +239,7 @@ def _last_of_each_id(vectors: VectorsFolder, progress: Progress) -> NDArray[np.b
     """Which documents have no later one of the same id; 16 bytes of memory a document."""
     keys = bytearray()
     for documents in vectors.documents():
-        keys += b"".join(point_key(document.id).bytes for document in documents)
+        keys += b"".join(point_key(document.id).to_bytes(16, "big") for document in documents)
         progress(len(keys) // 16, vectors.count)
     backwards = np.frombuffer(bytes(keys), dtype="S16")[::-1]
     wanted = np.zeros(len(backwards), dtype=bool)

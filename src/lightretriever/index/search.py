@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from uuid import UUID
 
 import numpy as np
 
@@ -83,16 +82,16 @@ def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence
     return lists
 
 
-def _fused(dense: Ranking, sparse: Ranking, k: int, fusion: Fusion) -> list[tuple[UUID, float]]:
+def _fused(dense: Ranking, sparse: Ranking, k: int, fusion: Fusion) -> list[tuple[int, float]]:
     return fuse_scores(_pairs(dense), _pairs(sparse), fusion)[:k]
 
 
-def _pairs(ranking: Ranking) -> list[tuple[UUID, float]]:
+def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
     return list(zip(ranking.keys, ranking.scores, strict=True))
 
 
 def _hits(
-    ranked: list[tuple[UUID, float]], payloads: Mapping[UUID, Payload], dense: Ranking, sparse: Ranking
+    ranked: list[tuple[int, float]], payloads: Mapping[int, Payload], dense: Ranking, sparse: Ranking
 ) -> list[Hit]:
     dense_places = {key: rank for rank, key in enumerate(dense.keys)}
     sparse_places = {key: rank for rank, key in enumerate(sparse.keys)}
