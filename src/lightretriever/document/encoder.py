@@ -26,7 +26,7 @@ Progress = Callable[[int, int | None], None]
 SPARSE = ("auto", "lm", "none")
 WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 25
 """Texts are sorted by length within windows of this size."""
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 32768
+CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32768
 """Padded tokens of a batch. On a CPU larger ones only fall out of its caches; a GPU needs them to be busy."""
 _TOKENISE_TEXTS = 256  # at a time: the tokenizer's own record of a text is many times its ids
 
