@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_models import TEXTS, causal_folder, masked_folder, sentence_folder
+from made_models import TEXTS, causal_folder, masked_folder, sentence_folder, word_piece
 from transformers import AutoModel
 
 from lightretriever import DocumentEncoder
@@ -75,6 +75,27 @@ def test_other_sentence_transformers_folders_are_refused(
 ) -> None:
     with pytest.raises(ModelError, match=named):
         DocumentEncoder.load(sentence_folder(tmp_path, settings, modules), device="cpu")
+
+
+def test_a_tokenizer_in_an_older_format_is_converted(tmp_path: Path) -> None:
+    folder = masked_folder(tmp_path, "bert", head=False)
+    expected = DocumentEncoder.load(folder, device="cpu").tokenize(TEXTS)
+    (folder / "tokenizer.json").unlink()
+    vocabulary = word_piece().get_vocab()
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    specials = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **specials}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    assert DocumentEncoder.load(folder, device="cpu").tokenize(TEXTS) == expected
+
+
+def test_a_text_of_no_tokens_has_the_zero_vector(tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path, MEAN)
+    state = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**state, "post_processor": None}))
+    tower = DocumentEncoder.load(folder, device="cpu")
+    assert np.linalg.norm(tower.encode(["", "a"]).dense, axis=1).round(4).tolist() == [0, 1]
+    assert not tower.encode([""]).dense.any()
 
 
 def test_revisions_tell_weights_apart(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ from lightretriever.errors import ModelError, UsageError
 from lightretriever.text.prompt import DEFAULT_PROMPT
 from lightretriever.text.tokenizer import id_count
 
+# Classes with an MLM head beside another one. (ELECTRA's class of that name has none: it tells tokens apart.)
+_PRETRAINING = ("BertForPreTraining", "AlbertForPreTraining", "BigBirdForPreTraining", "MobileBertForPreTraining")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -228,7 +230,7 @@ def _kind(config: transformers.PretrainedConfig) -> tuple[bool, bool]:
     """Whether the folder holds an LM or MLM head, and whether attention is causal."""
     names = config.architectures or []
     is_causal_lm = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
-    is_masked_lm = any(name.endswith(("ForMaskedLM", "ForPreTraining")) for name in names)
+    is_masked_lm = any(name.endswith("ForMaskedLM") or name in _PRETRAINING for name in names)
     # BERT's family is listed under both; a family listed only as causal is causal whatever class was saved.
     family_is_causal = (
         config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
