@@ -85,8 +85,8 @@ class Backend(Protocol):
     def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
         """Likewise for each sparse row; exact; points that share no token with the query are not listed."""
 
-    def payloads(self, keys: Sequence[int]) -> list[Payload]:
-        """The payload of each key, in order; a key that does not exist any more gives {}."""
+    def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
+        """The payload of each key, in order, or the fields named of it; a key that does not exist any more gives {}."""
 
     def pages(self, size: int, vectors: bool = False) -> Iterator[Points]:
         """Every point, ``size`` at a time, ordered by key; without ``vectors`` dense is [n, 0], sparse None."""

@@ -36,6 +36,7 @@ def search(
     fusion: Fusion,
     dim: int,
     sparse: str,
+    texts: bool,
 ) -> list[list[Hit]]:
     """The hits of each query; see `Index.search_encoded`."""
     check_request(k, mode, sparse)
@@ -51,7 +52,7 @@ def search(
     else:
         ranked = [_pairs(ranking)[:k] for ranking in dense_lists or sparse_lists]
     wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
-    payloads = dict(zip(wanted, backend.payloads(wanted), strict=True))
+    payloads = dict(zip(wanted, backend.payloads(wanted, () if texts else ("id",)), strict=True))
     none = [_NOTHING] * len(ranked)
     return [
         _hits(query, payloads, dense, lexical)
@@ -105,9 +106,9 @@ def _hits(
             Hit(
                 id=payload["id"],
                 score=score,
-                title=payload["title"],
-                text=payload["text"],
-                metadata=payload["metadata"],
+                title=payload.get("title", ""),
+                text=payload.get("text", ""),
+                metadata=payload.get("metadata", {}),
                 dense_score=None if in_dense is None else dense.scores[in_dense],
                 dense_rank=None if in_dense is None else in_dense + 1,
                 sparse_score=None if in_sparse is None else sparse.scores[in_sparse],
