@@ -78,9 +78,9 @@ def new_file(path: str | Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
-    temporary.chmod(0o644)
     try:
         yield temporary
+        temporary.chmod(0o644)  # mkstemp and safetensors make it private; what we publish is as open as any new file
         fsync_path(temporary)
         temporary.replace(target)
         fsync_path(target.parent)
@@ -119,9 +119,7 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
     """
     manifest = read_json(Path(folder) / name)
     if manifest.get("kind") != kind:
-        raise ArtifactError(
-            f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})"
-        )
+        raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})")
     found = manifest.get("format_version")
     if not isinstance(found, int) or found > version:
         raise ArtifactError(
@@ -148,9 +146,7 @@ def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist: the folder is not complete") from None
     except (SafetensorError, OSError) as error:
-        raise ArtifactError(
-            f"{path} is damaged or not safetensors ({error}): make the folder again"
-        ) from None
+        raise ArtifactError(f"{path} is damaged or not safetensors ({error}): make the folder again") from None
 
 
 def map_tensor(path: str | Path, name: str) -> np.ndarray:
@@ -176,9 +172,7 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
     except FileNotFoundError:
         raise ArtifactError(f"{source} does not exist: the folder is not complete") from None
     except (KeyError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"{source} is damaged or holds no {name!r} ({error}): make the folder again"
-        ) from None
+        raise ArtifactError(f"{source} is damaged or holds no {name!r} ({error}): make the folder again") from None
 
 
 def sha256_bytes(data: bytes) -> str:

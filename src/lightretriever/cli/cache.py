@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import format_bytes, progress, refuse_existing, say
+from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
 from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
 
 EXAMPLE = "lightretriever cache lightretriever/lightretriever-qwen2.5-1.5b -o table --dtype float16"
@@ -30,5 +30,4 @@ def command(
     with progress("running the vocabulary", "tokens") as report:
         table = cache_table(tower, prompt=prompt, dtype=dtype, dim=dim, progress=report)
     table.save(output)
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(size)}")
+    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lightretriever.errors import ArtifactError, UsageError
@@ -90,6 +90,18 @@ def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
 
 
 @contextmanager
+def phases(unit: str, closing: bool = True) -> Iterator[Callable[[str], Progress]]:
+    """Progress of steps that follow one another; yields what gives a step, by name, its function to report to."""
+    with ExitStack() as stack:
+
+        def begin(what: str) -> Progress:
+            stack.close()  # the step before is over
+            return stack.enter_context(progress(what, unit, closing))
+
+        yield begin
+
+
+@contextmanager
 def _bar(what: str, unit: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -141,6 +153,12 @@ class _Rate:
         now = time.monotonic()
         self._first = self._first or (done, now)
         return (done - self._first[0]) / max(now - self._first[1], 1e-3)
+
+
+def folder_size(path: Path) -> int:
+    """Bytes that a folder's files take on the disk; engines make files with holes, which take none."""
+    files = (file.stat() for file in path.rglob("*") if file.is_file())
+    return sum(min(file.st_size, getattr(file, "st_blocks", file.st_size) * 512) for file in files)
 
 
 def refuse_existing(output: Path) -> None:

@@ -7,14 +7,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import Progress, columns, format_bytes, format_seconds, progress
+from lightretriever.cli.console import columns, folder_size, format_bytes, format_seconds, phases, progress
 from lightretriever.cli.search import show_hits
 from lightretriever.errors import ArtifactError
 
@@ -124,15 +123,9 @@ def _index(vectors: Path, table: Path, path: Path) -> None:
     from lightretriever.vectors import VectorsFolder
 
     started = time.perf_counter()
-    with ExitStack() as stack:
-
-        def report(phase: str) -> Progress:
-            stack.close()
-            return stack.enter_context(progress(phase, "documents", closing=False))
-
+    with phases("documents", closing=False) as report:
         built = ingest_vectors(path, VectorsFolder.open(vectors), QueryEncoder.load(table), "bm25", report)
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-    what = f"dense and BM25, {format_bytes(size)} on disk"
+    what = f"dense and BM25, {format_bytes(folder_size(path))} on disk"
     _step("index", what, None if built.complete_before else time.perf_counter() - started)
 
 

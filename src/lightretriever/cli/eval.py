@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import Progress, format_table, progress, say
+from lightretriever.cli.console import format_table, phases, say
 from lightretriever.cli.options import Base, Device, Split
 from lightretriever.errors import UsageError
 
@@ -80,16 +79,12 @@ def _compare(
     collection = read_collection(data, split)
     if collection.textless:
         say(f"warning: {collection.textless} judged queries have no text in {data} and count zero")
-    with ExitStack() as stack:
-        index = stack.enter_context(Index.open(path))
+    with Index.open(path) as index, phases("queries") as report:
         tower = None
         if symmetric:
             from lightretriever.cli.towers import load_tower_of
 
             tower = load_tower_of(index.manifest, model, base, device, sparse="none")
-
-        def report(system: str) -> Progress:
-            return stack.enter_context(progress(system, "queries"))
 
         return compare(index, collection, tower, measures, k, report)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import format_bytes, progress, refuse_existing, say
+from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
 from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
 from lightretriever.errors import UsageError
 
@@ -88,11 +88,10 @@ def command(
             progress=report,
         )
     table.save(output)
-    size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(size)}")
+    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
 
 
 def _read_texts(paths: list[Path]) -> Iterator[Document]:

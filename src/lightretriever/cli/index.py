@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import Progress, progress, say
+from lightretriever.cli.console import Progress, phases, say
 from lightretriever.cli.options import MODEL_HELP, Base, Device, MaxLength, TopK
 from lightretriever.errors import UsageError
 
@@ -46,12 +45,7 @@ def command(
     from lightretriever.query.encoder import QueryEncoder
 
     encoder = QueryEncoder.load(table)
-    with ExitStack() as stack:
-
-        def report(phase: str) -> Progress:
-            stack.close()  # the phase before is over
-            return stack.enter_context(progress(phase, "documents"))
-
+    with phases("documents") as report:
         if corpus is not None:
             built = _index_provided(source, corpus, encoder, output, sparse, report)
         elif (source / "manifest.json").is_file():

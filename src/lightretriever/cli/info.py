@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightretriever.cli.console import columns, format_bytes, shorten
+from lightretriever.cli.console import columns, folder_size, format_bytes, shorten
 from lightretriever.errors import ArtifactError, InputError
 
 EXAMPLE = "lightretriever info everest.index"
@@ -39,7 +39,6 @@ def describe(path: Path) -> dict[str, object]:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist")
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
     kinds = {
         "index": (path / "shard").exists() or _manifest_kind(path) == "index",
         "vectors": _manifest_kind(path) == "vectors",
@@ -50,7 +49,7 @@ def describe(path: Path) -> dict[str, object]:
     if kind is None:
         raise ArtifactError(f"{path} is no table, vectors, index or model folder")
     describe_kind = {"index": _index, "vectors": _vectors, "table": _table, "model": _model}[kind]
-    return {"kind": kind, "path": str(path), **describe_kind(path), "bytes": size}
+    return {"kind": kind, "path": str(path), **describe_kind(path), "bytes": folder_size(path)}
 
 
 def _manifest_kind(path: Path, name: str = "manifest.json") -> object:

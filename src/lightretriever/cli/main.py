@@ -100,13 +100,13 @@ def execute(arguments: list[str]) -> int:
         return _fail(1, str(error), verbose)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        return _fail(1, f"{place}{error.strerror or error}", verbose)
+        return _fail(1, f"{place}{error.strerror or error}{_way_out(error)}", verbose)
     except MemoryError:
         return _fail(1, "out of memory: use smaller shards, fewer texts or a smaller model", verbose)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         hint = "" if verbose else " (--verbose shows where)"
-        return _fail(1, f"unexpected {reason}{hint}", verbose)
+        return _fail(1, f"unexpected {reason}{_way_out(error) or hint}", verbose)
 
 
 def _prepare(arguments: list[str]) -> tuple[bool, list[str]]:
@@ -136,6 +136,11 @@ def _fail(code: int, message: str, verbose: bool) -> int:
     line = " ".join(message.split())
     print(f"lightretriever: {line}", file=sys.stderr, flush=True)
     return code
+
+
+def _way_out(error: Exception) -> str:
+    full = "No space left on device" in str(error)
+    return ": make room and run the same command again" if full else ""
 
 
 def _usage(error: Exception) -> str:
