@@ -50,11 +50,13 @@ def measure(index: Index, collection: Collection, tower: DocumentEncoder | None)
     return found
 
 
-def measure_collection(path: Path, split: str, tower: DocumentEncoder) -> dict[str, dict[str, float]]:
+def measure_collection(
+    path: Path, split: str, tower: DocumentEncoder, vectors: Path = SAVED / "vectors"
+) -> dict[str, dict[str, float]]:
     """Query side to (system to the measure's mean); the full model's under "symmetric"."""
     collection = read_collection(path, split)
-    encode_corpus(collection.documents(), tower, SAVED / "vectors" / path.name, dtype="float32")
-    parts = list(VectorsFolder.open(SAVED / "vectors" / path.name).parts())
+    encode_corpus(collection.documents(), tower, vectors / path.name, dtype="float32")
+    parts = list(VectorsFolder.open(vectors / path.name).parts())
     documents = [document for part, _ in parts for document in part]
     encoded = Encoded(np.concatenate([part.dense for _, part in parts]))
     payloads = [{"title": document.title, "text": document.text} for document in documents]

@@ -174,6 +174,8 @@ def test_add_and_delete(verb: Verb, index: Path, tmp_path: Path) -> None:
     added = done(verb("add", index, tmp_path / "new.jsonl"))
     assert "1 added, 1 replaced, 5 documents now" in added.err
     assert "1 documents had an id that came again" in added.err
+    assert "40% of the documents changed since BM25 counted them" in added.err
+    assert "changed" not in done(verb("add", index, tmp_path / "new.jsonl", "--refresh")).err
     deleted = done(verb("delete", index, "new", "nobody"))
     assert "1 deleted, 1 were not there, 4 documents left" in deleted.err
     with Index.open(index) as opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,9 @@ def command(
     ] = None,
     base: Base = None,
     device: Device = "auto",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Then take the BM25 statistics anew, of all documents.")
+    ] = False,
 ) -> None:
     """Encode documents and store them; an id that the index has is replaced. Running it again does no harm."""
     from lightretriever.index.index import Index
@@ -34,7 +38,13 @@ def command(
     tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")
     with Index.open(index, tower) as opened, progress("adding", "documents") as report:
         added = opened.add_documents(documents, progress=lambda done, _: report(done, total))
-        count = opened.count
+        if refresh:
+            opened.refresh_bm25()
+        count, state = opened.count, opened.info().get("bm25")
     say(f"{index}: {added.documents - added.replaced:,} added, {added.replaced:,} replaced, {count:,} documents now")
+    if isinstance(state, Mapping) and state["stale"]:
+        say(
+            f"warning: {state['drift']:.0%} of the documents changed since BM25 counted them: add --refresh counts anew"
+        )
     if added.duplicates:
         say(f"warning: {added.duplicates} documents had an id that came again: the last of each is kept")

@@ -1,0 +1,29 @@
+"""The quality that the project promises, on a real collection and a real model."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.mark.slow
+def test_scifact_keeps_what_the_full_model_has(
+    collection: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightretriever import DocumentEncoder
+
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    quality = importlib.import_module("quality")
+    tower = DocumentEncoder.load("minilm", sparse="none")
+    results = quality.measure_collection(collection("scifact"), "test", tower, tmp_path)
+    assert 0.645 <= results["raw table"]["symmetric dense"] <= 0.652
+    fitted = results["fitted to sentences and documents' vectors"]
+    assert fitted["dense"] >= 0.63
+    assert fitted["hybrid 0.5"] >= 0.71
+    assert results["fitted to the documents' vectors, no model call"]["dense"] >= 0.60
