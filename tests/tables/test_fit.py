@@ -6,17 +6,22 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
-from made_tokenizers import wordpiece
+from made_tokenizers import qwen, wordpiece
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.bags import Bags, make_bags
 from lightretriever.tables.fit import fit_table
+from lightretriever.tables.refine import agreement
 from lightretriever.tables.ridge import solve_ridge
 from lightretriever.tables.samples import unique_sentences
+from lightretriever.text.sentences import split_sentences
 from lightretriever.text.tokenizer import id_count
 
 WORDS = "tall mount everest highest mountain world who invented light bulb read csv file thread slow use".split()
@@ -94,7 +99,7 @@ def test_vectors_alone_give_a_table_for_unseen_texts() -> None:
     new = made_texts(50, seed=9)
     assert np.einsum("nd,nd->n", predicted(table[:], new), made_vectors(new)).mean() > 0.97
     assert 0.95 < table.fitted["held_out_cosine"] <= 1  # type: ignore[operator]
-    assert table.fitted["samples"] == 800
+    assert table.fitted["documents_used"] == 800
     again = fit_table(vectors=(texts, vectors.astype(np.float16)), tokenizer=wordpiece())
     assert again.hash == table.hash
 
@@ -177,6 +182,93 @@ def test_sentences_are_distinct_and_their_choice_does_not_depend_on_order() -> N
     assert len(set(chosen)) == 40
     assert counts == {"texts_read": 502, "texts_empty": 1, "sentences": 501, "sentences_used": 40}
     assert unique_sentences(texts[::-1], limit=40)[0] == chosen
+
+
+@dataclass
+class MadeTower:
+    """What a fit asks of a tower, answered by rows drawn once; counts the texts it encodes."""
+
+    name: str = "made"
+    revision: str = "1"
+    dim: int = 24
+    max_length: int = 512
+    default_prompt: str = ""
+    skip_ids: tuple[int, ...] = ()
+    encoded: int = 0
+    fails_after: int = 10**9
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return wordpiece()
+
+    def encode_queries(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
+        assert prompt == ""
+        if self.encoded + len(texts) > self.fails_after:
+            raise KeyboardInterrupt
+        self.encoded += len(texts)
+        return made_vectors(texts, self.dim)
+
+
+def test_texts_through_the_tower_and_vectors_together() -> None:
+    texts, documents = made_texts(400), made_texts(200, seed=4)
+    seen: list[tuple[int, int | None]] = []
+    table = fit_table(
+        MadeTower(),  # type: ignore[arg-type]
+        [{"title": "Mount Everest", "text": text} for text in texts],
+        vectors=(documents, made_vectors(documents)),
+        prior="zero",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert (table.model, table.revision, table.fitted["prior"]) == ("made", "1", "zero")
+    assert (table.fitted["sentences_used"], table.fitted["documents_used"]) == (401, 200)
+    assert seen == [(0, 401), (401, 401)]
+    new = made_texts(50, seed=9)
+    assert np.einsum("nd,nd->n", predicted(table[:], new), made_vectors(new)).mean() > 0.9
+    with pytest.raises(MismatchError, match=r"differ in dimension \[9, 24\]"):
+        fit_table(MadeTower(), texts, vectors=(documents, made_vectors(documents, 9)), prior="zero")  # type: ignore[arg-type]
+    with pytest.raises(MismatchError, match="not the tower's"):
+        fit_table(MadeTower(), texts, tokenizer=qwen(), prior="zero")  # type: ignore[arg-type]
+
+
+def test_an_interrupted_fit_resumes_and_a_second_one_encodes_nothing(tmp_path: Path) -> None:
+    texts = made_texts(3000)
+    interrupted = MadeTower(fails_after=2500)
+    with pytest.raises(KeyboardInterrupt):
+        fit_table(interrupted, texts, prior="zero", cache=tmp_path)  # type: ignore[arg-type]
+    assert interrupted.encoded == 2048
+    resumed, again = MadeTower(), MadeTower()
+    first = fit_table(resumed, texts, prior="zero", l2=0.5, cache=tmp_path)  # type: ignore[arg-type]
+    second = fit_table(again, texts[::-1], prior="zero", l2=0.5, cache=tmp_path)  # type: ignore[arg-type]
+    assert (resumed.encoded, again.encoded) == (952, 0)
+    np.testing.assert_allclose(first[:], second[:], atol=1e-3)
+    other = MadeTower(revision="2")
+    fit_table(other, texts, prior="zero", l2=0.5, cache=tmp_path)  # type: ignore[arg-type]
+    assert other.encoded == 3000
+
+
+def test_agreement_is_full_for_the_nearest_document_and_falls_with_distance() -> None:
+    documents = unit(np.random.default_rng(5).normal(size=(50, 24)))
+    rows = np.arange(50)
+    np.testing.assert_allclose(agreement(documents, rows, documents), 1, atol=1e-4)
+    wrong = agreement(documents, np.roll(rows, 1), documents)
+    scores = np.einsum("nd,nd->n", documents, documents[np.roll(rows, 1)])
+    np.testing.assert_allclose(wrong, np.exp((scores - 1) / 0.05), rtol=1e-3, atol=1e-6)
+
+
+def test_sentences_of_documents_draw_queries_towards_them() -> None:
+    random = np.random.default_rng(6)
+    texts = [". ".join(" ".join(random.choice(WORDS, 4)) for _ in range(3)) for _ in range(400)]
+    # What the tower sees in a document beyond its tokens, which a table fitted to documents alone must guess.
+    vectors = unit(made_vectors(texts) + 0.2 * random.normal(size=(400, 24)))
+    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece())
+    plain = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=table.fitted["l2"])  # type: ignore[arg-type]
+    assert table.fitted["passages"] == len({sentence for text in texts for sentence in split_sentences(text)})
+    queries = [text.split(". ")[1] for text in texts]
+
+    def own_score(rows: NDArray[np.float32]) -> float:
+        return float(np.einsum("nd,nd->n", predicted(rows, queries), vectors).mean())
+
+    assert own_score(table[:]) > own_score(plain[:]) + 0.01
 
 
 def test_a_fit_from_vectors_imports_no_torch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -88,3 +89,15 @@ def make_bags(
     np.cumsum(indptr, out=indptr)
     empty_ids, empty_weights = np.empty(0, np.int32), np.empty(0, np.float32)
     return Bags(indptr, np.concatenate([empty_ids, *ids]), np.concatenate([empty_weights, *weights]), width)
+
+
+def text_key(text: str) -> bytes:
+    """Sixteen bytes, the same for the same text everywhere: they de-duplicate, and order as if at random."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def join_bags(first: Bags, second: Bags) -> Bags:
+    """The texts of both, over one vocabulary."""
+    indptr = np.concatenate([first.indptr, second.indptr[1:] + first.indptr[-1]])
+    ids = np.concatenate([first.ids, second.ids])
+    return Bags(indptr, ids, np.concatenate([first.weights, second.weights]), first.width)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError
+from lightretriever.tables.bags import text_key
+from lightretriever.tables.teacher import encode_cached
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.text.sentences import split_sentences
 from lightretriever.vectors import VectorsFolder
@@ -24,8 +26,6 @@ Vectors = VectorsFolder | tuple[Iterable[str], NDArray[np.floating]]
 
 Progress = Callable[[int, int | None], None]
 
-_CHUNK = 2048  # texts encoded between two calls of progress
-
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -35,19 +35,16 @@ class Samples:
         texts: distinct, none empty.
         vectors: float32 [n, d], rows of unit length.
         counts: what was read, kept, dropped and why; JSON-able, for the table's provenance.
+        titles: of documents, what their texts begin with; "" for none.
     """
 
     texts: list[str]
     vectors: NDArray[np.float32]
     counts: Mapping[str, int]
+    titles: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.texts)
-
-
-def text_key(text: str) -> bytes:
-    """Sixteen bytes that are the same for the same text everywhere: de-duplicates, and orders as if at random."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def unique_sentences(
@@ -89,18 +86,12 @@ def encode_sentences(
     texts: Iterable[str | Mapping[str, object] | Document],
     prompt: str,
     limit: int,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Samples:
     """Sentences of texts with the vectors that the tower gives them as queries (the symmetric vectors)."""
     sentences, counts = unique_sentences(texts, limit)
-    vectors = np.empty((len(sentences), tower.dim), dtype=np.float32)
-    for start in range(0, len(sentences), _CHUNK):
-        if progress:
-            progress(start, len(sentences))
-        vectors[start : start + _CHUNK] = tower.encode_queries(sentences[start : start + _CHUNK], prompt)
-    if progress and sentences:
-        progress(len(sentences), len(sentences))
-    return Samples(sentences, vectors, counts)
+    return Samples(sentences, encode_cached(tower, sentences, prompt, cache, progress), counts)
 
 
 def read_vectors(vectors: Vectors) -> Samples:
@@ -111,10 +102,11 @@ def read_vectors(vectors: Vectors) -> Samples:
         InputError: a vector is not finite, or the vectors are not [n, d]; names the first by index and id.
     """
     texts: list[str] = []
+    titles: list[str] = []
     blocks: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     read = empty = scaled = 0
-    for names, part_texts, block in _parts(vectors):
+    for names, part_titles, part_texts, block in _parts(vectors):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
@@ -131,21 +123,23 @@ def read_vectors(vectors: Vectors) -> Samples:
                 kept.append(row)
         read += len(part_texts)
         texts.extend(part_texts[row] for row in kept)
+        titles.extend(part_titles[row] for row in kept)
         blocks.append(block[kept] / norms[kept, None])
     if scaled:
         warnings.warn(f"{scaled} of {read} vectors were not of unit length: they were normalised", stacklevel=3)
     counts = {"documents_read": read, "documents_empty": empty, "documents_used": len(texts)}
-    return Samples(texts, np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), counts)
+    return Samples(texts, np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), counts, titles)
 
 
 def _parts(
     vectors: Vectors,
-) -> Iterable[tuple[list[str], list[str], NDArray[np.float32]]]:
-    """Pieces of the vectors: how errors name each row, the texts, and float32 [n, d]."""
+) -> Iterable[tuple[list[str], list[str], list[str], NDArray[np.float32]]]:
+    """Pieces of the vectors: how errors name each row, titles, texts, and float32 [n, d]."""
     if not isinstance(vectors, tuple):
         for documents, encoded in vectors.parts():
             names = [f"document {document.id!r}" for document in documents]
-            yield names, [document.input for document in documents], encoded.dense
+            titles = [document.title for document in documents]
+            yield names, titles, [document.input for document in documents], encoded.dense
         return
     texts = list(vectors[0])
     array = np.asarray(vectors[1])
@@ -158,4 +152,4 @@ def _parts(
     for start in range(0, len(texts), 65536):
         piece = slice(start, start + 65536)
         block = array[piece].astype(np.float32)
-        yield [f"text {start + row}" for row in range(len(block))], texts[piece], block
+        yield [f"text {start + row}" for row in range(len(block))], [""] * len(block), texts[piece], block

@@ -1,0 +1,117 @@
+"""The fit where documents and their vectors are known: their sentences stand for queries that should find them.
+
+A table fitted to the tower alone repeats the tower's view of a sentence. Which document the sentence is from is known
+besides, for free, and is what a search is about. So the document's vector is mixed into the sentence's target, as far
+as the sentence singles out its document at all (boilerplate does not); and sentences that the tower was never asked
+about join with the document's vector alone. Weights were chosen on development queries, see docs/fitting.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.tables.bags import Bags, join_bags, text_key
+from lightretriever.tables.strength import choose_l2, fit_rows, scale_bags, unit_rows
+from lightretriever.text.sentences import split_sentences
+
+Floats = NDArray[np.float32]
+
+_DOCUMENT_WEIGHT = 2.0  # of a document beside a sentence that the tower encoded
+_MIXED = 0.7  # of the document's vector in such a sentence's target, at full agreement
+_PASSAGE_WEIGHT = 0.2  # of a sentence that has the document's vector alone, at full agreement
+_PASSAGES = 40_000  # of these at most, an even sample
+_RELAXED = 0.4  # of the λ that was best by cosine: with the passages there is more to fit to
+_RIVALS = 8192  # documents that a sentence's own is compared with, at most
+_TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and how many passages joined."""
+
+    rows: Floats
+    l2: float
+    cosine: float | None
+    passages: int
+
+
+def fit_refined(
+    titles: Sequence[str],
+    texts: Sequence[str],
+    targets: Floats,
+    bags: Bags,
+    base: Floats,
+    bags_of: Callable[[Sequence[str]], Bags],
+) -> Refined:
+    """Fit with λ chosen, and with the sentences of the documents among the texts, if there are any.
+
+    Args:
+        titles: of the documents, which come first among the texts; "" for none.
+        texts: n, distinct.
+        targets: their unit vectors [n, d].
+        bags: of the texts, scaled under ``base``.
+        base: the prior, [V, d].
+        bags_of: makes unscaled bags of further texts.
+    """
+    count = len(titles)
+    documents = targets[:count]
+    homes = _sentence_homes(titles, texts[:count])
+    targets = _mix_in_documents(texts, targets, documents, homes)
+    weights = np.ones(len(texts), dtype=np.float32)
+    if count < len(texts):
+        weights[:count] = np.sqrt(_DOCUMENT_WEIGHT)
+    bags, targets = bags.scaled(weights), targets * weights[:, None]
+    l2, start, cosine = choose_l2(bags, targets, base, [text_key(text) for text in texts])
+    rows = fit_rows(bags, targets, base, l2, start)
+
+    known = set(texts)
+    fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
+    if not fresh:
+        return Refined(rows, l2, cosine, 0)
+    more, places = bags_of(fresh), np.array([homes[text] for text in fresh])
+    weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
+    bags = join_bags(bags, scale_bags(more, base).scaled(weights))
+    targets = np.concatenate([targets, documents[places] * weights[:, None]])
+    l2 *= _RELAXED
+    return Refined(fit_rows(bags, targets, base, l2, rows, tolerance=1e-3), l2, cosine, len(fresh))
+
+
+def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
+    """How nearly each unit vector [n, d] finds the document at its place, float32 [n] in 0 … 1.
+
+    1 where no document scores higher, else exp((its score − best score) / 0.05), against all documents [m, d] or an
+    even sample of at most 8,192.
+    """
+    rivals = documents[:: -(-len(documents) // _RIVALS)]
+    result = np.empty(len(vectors), dtype=np.float32)
+    for first in range(0, len(vectors), 1024):
+        part = slice(first, first + 1024)
+        own = np.einsum("nd,nd->n", vectors[part], documents[places[part]])
+        best = (vectors[part] @ rivals.T).max(axis=1)
+        result[part] = np.exp(np.minimum(own - best, 0) / _TEMPERATURE)
+    return result
+
+
+def _sentence_homes(titles: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
+    """Every distinct sentence and title of the documents, with the first document that holds it."""
+    homes: dict[str, int] = {}
+    for row, (title, text) in enumerate(zip(titles, texts, strict=True)):
+        for sentence in (*split_sentences(title), *split_sentences(text[len(title) :])):
+            homes.setdefault(sentence, row)
+    return homes
+
+
+def _mix_in_documents(texts: Sequence[str], targets: Floats, documents: Floats, homes: dict[str, int]) -> Floats:
+    """Targets where each sentence of a document leans towards that document, as far as it finds it."""
+    rows = np.array([row for row in range(len(documents), len(texts)) if texts[row] in homes], dtype=np.int64)
+    if not len(rows):
+        return targets
+    places = np.array([homes[texts[row]] for row in rows])
+    share = _MIXED * agreement(targets[rows], places, documents)
+    mixed = targets.copy()
+    mixed[rows] = unit_rows(targets[rows] + share[:, None] * documents[places])
+    return mixed
