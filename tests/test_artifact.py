@@ -100,7 +100,7 @@ def test_json_of_another_kind_is_refused(tmp_path: Path, content: str, message: 
 def test_manifests_of_other_kinds_and_later_versions_are_refused(tmp_path: Path) -> None:
     write_json(tmp_path / "manifest.json", {"kind": "index", "format_version": 2})
     assert read_manifest(tmp_path, "index", 2)["format_version"] == 2
-    with pytest.raises(ArtifactError, match="version 2.*up to 1"):
+    with pytest.raises(ArtifactError, match=r"version 2.*up to 1"):
         read_manifest(tmp_path, "index", 1)
     with pytest.raises(ArtifactError, match="not a vectors folder"):
         read_manifest(tmp_path, "vectors", 2)

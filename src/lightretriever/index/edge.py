@@ -28,10 +28,11 @@ from lightretriever.types import SparseVectors
 
 DENSE, SPARSE = "dense", "sparse"
 EXACT_BELOW = 5_000  # documents; below it a scan is as fast as the graph
-MIN_FREE_BYTES = 256 << 20  # the engine maps files and dies of a full disk: it must never come to that
+RESERVE = 256 << 20  # bytes; the engine writes through maps, so a full disk kills the process: it must not come to that
+SMALL_RESERVE = 64 << 20  # enough to open, and to delete
 DEPTH = 100  # of the graph's lists: a list of 10 is rescored among 20 only, and misses more
 BATCH = 64  # queries handed over at once
-WRITE = 1_000  # points handed over at once
+WRITE, WRITE_CHARACTERS = 1_000, 1 << 25  # points, and characters of text, handed over at once
 T = TypeVar("T")
 
 _GRAPH = qdrant.SearchParams(hnsw_ef=128, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
@@ -58,7 +59,7 @@ class EdgeBackend:
         Raises:
             ArtifactError: the engine cannot make it there.
         """
-        check_room(path.parent)
+        check_room(path.parent, RESERVE)
         path.mkdir()
         config = qdrant.EdgeConfig(
             vectors={DENSE: qdrant.EdgeVectorParams(dim, qdrant.Distance.Dot)},
@@ -89,6 +90,7 @@ class EdgeBackend:
         """
         if not (path / "edge_config.json").is_file():
             raise ArtifactError(f"{path} holds no engine data: the index is not complete, make it again")
+        check_room(path, SMALL_RESERVE)
         for codes in path.glob("segments/*/vector_storage-*/quantized.data"):
             _read_through(codes)
         return EdgeBackend(_call(path, lambda: qdrant.EdgeShard.load(str(path))), path)
@@ -96,24 +98,25 @@ class EdgeBackend:
     def upsert(self, points: Points) -> None:
         rows = points.dense.tolist()
         sparse = points.sparse
-        for start in range(0, len(points.keys), WRITE):
-            check_room(self._path)
-            batch = []
-            for i in range(start, min(start + WRITE, len(points.keys))):
+        for batch, characters in _batches(points.payloads):
+            check_room(self._path, RESERVE + 8 * characters)  # UTF-8, once in the log and once in its place
+            stored = []
+            for i in batch:
                 vectors: dict[str, Any] = {DENSE: rows[i]}
                 if sparse is not None:
                     vectors[SPARSE] = _sparse_vector(sparse, i)
-                batch.append(qdrant.Point(UUID(int=points.keys[i]), vectors, dict(points.payloads[i])))
-            self._update(qdrant.UpdateOperation.upsert_points(batch))
+                stored.append(qdrant.Point(UUID(int=points.keys[i]), vectors, dict(points.payloads[i])))
+            self._update(qdrant.UpdateOperation.upsert_points(stored))
 
     def set_sparse(self, keys: Sequence[int], sparse: SparseVectors) -> None:
         for start in range(0, len(keys), WRITE):
-            check_room(self._path)
+            check_room(self._path, RESERVE)
             rows = range(start, min(start + WRITE, len(keys)))
             batch = [qdrant.PointVectors(UUID(int=keys[i]), {SPARSE: _sparse_vector(sparse, i)}) for i in rows]
             self._update(qdrant.UpdateOperation.update_vectors(batch))
 
     def delete(self, keys: Sequence[int]) -> None:
+        check_room(self._path, SMALL_RESERVE)
         self._update(qdrant.UpdateOperation.delete_points([UUID(int=key) for key in keys]))
 
     def existing(self, keys: Sequence[int]) -> set[int]:
@@ -149,12 +152,11 @@ class EdgeBackend:
 
     def info(self) -> Mapping[str, object]:
         state = self._call(self._shard.info)
-        files = [file.stat() for file in self._path.rglob("*") if file.is_file()]
         return {
             "engine": "qdrant-edge",
             "segments": state.segments_count,
             "indexed_vectors": state.indexed_vectors_count,
-            "bytes_on_disk": sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files),
+            "bytes_on_disk": self._size(),
         }
 
     def flush(self) -> None:
@@ -163,7 +165,7 @@ class EdgeBackend:
             self._dirty = False
 
     def optimise(self) -> None:
-        check_room(self._path)
+        check_room(self._path, RESERVE + self._size())  # what is rebuilt is written anew before the old is dropped
         self._dirty = True
         self._call(self._shard.optimize)
 
@@ -190,6 +192,11 @@ class EdgeBackend:
         ids: list[Any] = [UUID(int=key) for key in keys]
         return self._call(lambda: self._shard.retrieve(ids, with_payload=payload, with_vector=False)) if ids else []
 
+    def _size(self) -> int:
+        """Bytes on disk; the engine's files have holes, so blocks are counted where the system counts them."""
+        files = [file.stat() for file in self._path.rglob("*") if file.is_file()]
+        return sum(getattr(file, "st_blocks", file.st_size // 512) * 512 for file in files)
+
     def _update(self, operation: Any) -> None:
         self._dirty = True
         self._call(lambda: self._shard.update(operation))
@@ -198,12 +205,12 @@ class EdgeBackend:
         return _call(self._path, action)
 
 
-def check_room(path: Path) -> None:
-    """Refuse to write to a disk that is nearly full. Raises ArtifactError."""
+def check_room(path: Path, needed: int) -> None:
+    """Refuse to go on where fewer bytes than needed are free. Raises ArtifactError."""
     free = shutil.disk_usage(path).free
-    if free < MIN_FREE_BYTES:
+    if free < needed:
         raise ArtifactError(
-            f"{path}: the disk is full ({free >> 20} MB free, {MIN_FREE_BYTES >> 20} MB are kept as reserve): "
+            f"{path}: the disk is full ({free >> 20:,} MB free, {needed >> 20:,} MB needed): "
             "make room and run again; what was acknowledged before is kept"
         )
 
@@ -230,6 +237,19 @@ def _call(path: Path, action: Callable[[], T]) -> T:
         if "WouldBlock" in message:
             raise LockedError(f"{path.parent} is open already") from None
         raise ArtifactError(f"{path}: the engine failed: {message}") from None
+
+
+def _batches(payloads: Sequence[Payload]) -> Iterator[tuple[range, int]]:
+    """Rows to hand over together, and how many characters their texts have."""
+    start = characters = 0
+    for row, payload in enumerate(payloads):
+        size = len(payload["text"])
+        if row - start == WRITE or (row > start and characters + size > WRITE_CHARACTERS):
+            yield range(start, row), characters
+            start, characters = row, 0
+        characters += size
+    if start < len(payloads):
+        yield range(start, len(payloads)), characters
 
 
 def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:

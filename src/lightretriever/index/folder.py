@@ -8,7 +8,7 @@ from pathlib import Path
 from lightretriever.artifact import new_folder
 from lightretriever.errors import ArtifactError, LockedError, UsageError
 from lightretriever.index.backend import Backend
-from lightretriever.index.edge import EdgeBackend, check_room
+from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
 from lightretriever.index.manifest import SPARSE_KINDS, IndexManifest
 from lightretriever.query.table import TokenTable
 
@@ -27,7 +27,7 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
     if path.exists():
         raise ArtifactError(f"{path} exists already: open it, remove it, or choose another output")
     with new_folder(path) as folder:
-        check_room(folder)
+        check_room(folder, RESERVE)
         table.save(folder / TABLE)
         EdgeBackend.create(folder / SHARD, manifest.dim, manifest.sparse != "none").close()
         manifest.save(folder)

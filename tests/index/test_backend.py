@@ -1,0 +1,172 @@
+"""What every engine must do; an engine more is one more entry in ENGINES."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from index.conftest import make_documents, sparse_scores, unit_rows
+
+from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.index import edge
+from lightretriever.index.backend import (
+    Backend,
+    Points,
+    document_payload,
+    filter_tags,
+    metadata_tags,
+    point_key,
+)
+from lightretriever.index.edge import EdgeBackend
+from lightretriever.types import sparse_from_dense, take_sparse
+
+DIM, WIDTH = 12, 30
+ENGINES: dict[str, Callable[[Path], Backend]] = {"edge": lambda path: EdgeBackend.create(path / "shard", DIM, True)}
+
+
+def make_points(n: int) -> Points:
+    rng = np.random.default_rng(n)
+    documents = make_documents(n)
+    weights = np.where(rng.random((n, WIDTH)) < 0.2, rng.random((n, WIDTH)) + 0.1, 0).astype(np.float32)
+    keys = [point_key(document.id) for document in documents]
+    return Points(keys, unit_rows(rng, n, DIM), sparse_from_dense(weights), [document_payload(d) for d in documents])
+
+
+def rows(points: Points, some: slice) -> Points:
+    chosen = range(*some.indices(len(points.keys)))
+    return Points(points.keys[some], points.dense[some], take_sparse(points.sparse, chosen), points.payloads[some])
+
+
+@pytest.fixture(params=ENGINES)
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    made = ENGINES[request.param](tmp_path)
+    yield made
+    made.close()
+
+
+def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
+    """One story rather than many tests: making an engine costs more than all that is asked of it."""
+    points = make_points(120)
+    assert (backend.count(), backend.existing(points.keys), list(backend.pages(7))) == (0, set(), [])
+    assert backend.search_dense(points.dense[:2], 5)[1].keys == []
+    backend.upsert(rows(points, slice(100)))
+    backend.upsert(rows(points, slice(60, 120)))  # some of them again
+    assert backend.count() == 120
+    assert backend.existing([*points.keys[:3], point_key("nowhere")]) == set(points.keys[:3])
+    assert backend.payloads([points.keys[5], point_key("nowhere"), points.keys[2]]) == [
+        points.payloads[5],
+        {},
+        points.payloads[2],
+    ]
+    assert backend.payloads([points.keys[5]], ["id"]) == [{"id": "d5"}]
+
+    rng = np.random.default_rng(1)
+    queries = unit_rows(rng, 70, DIM)
+    counts = sparse_from_dense((rng.random((70, WIDTH)) < 0.1).astype(np.float32))
+    arms = [
+        (queries @ points.dense.T, lambda k, tags=(): backend.search_dense(queries, k, tags)),
+        (sparse_scores(counts, points.sparse), lambda k, tags=(): backend.search_sparse(counts, k, tags)),
+    ]
+    tags = filter_tags({"even": True})
+    for scores, search in arms:
+        for allowed, found in (
+            (np.ones(120, bool), search(10)),
+            (np.arange(120) % 2 == 0, search(10, tags)),
+        ):
+            for row, ranking in zip(scores, found, strict=True):
+                listed = row[allowed & (row != 0)]
+                assert ranking.scores == pytest.approx(sorted(listed, reverse=True)[:10], abs=1e-5)
+                of_keys = [row[points.keys.index(key)] for key in ranking.keys]
+                assert of_keys == pytest.approx(ranking.scores, abs=1e-5)
+                pairs = list(zip([-score for score in ranking.scores], ranking.keys, strict=True))
+                assert pairs == sorted(pairs)
+
+    pages = list(backend.pages(50, vectors=True))
+    assert [len(page.keys) for page in pages] == [50, 50, 20]
+    for page in pages:
+        for i, key in enumerate(page.keys):
+            row = points.keys.index(key)
+            assert np.allclose(page.dense[i], points.dense[row], atol=1e-6)
+            assert np.array_equal(page.sparse.row(i)[0], points.sparse.row(row)[0])
+            assert np.allclose(page.sparse.row(i)[1], points.sparse.row(row)[1], atol=1e-6)
+            assert page.payloads[i] == points.payloads[row]
+    assert [page.dense.shape for page in backend.pages(100)] == [(100, 0), (20, 0)]
+
+    backend.set_sparse(points.keys[:2], take_sparse(points.sparse, [1, 0]))
+    swapped = take_sparse(points.sparse, [1, 0, *range(2, 120)])
+    for row, ranking in zip(sparse_scores(counts, swapped), backend.search_sparse(counts, 200), strict=True):
+        assert ranking.scores == pytest.approx(sorted(row[row != 0], reverse=True), abs=1e-5)
+    assert backend.payloads(points.keys[:1]) == [points.payloads[0]]
+
+    backend.delete([*points.keys[:50], point_key("nowhere")])
+    assert backend.count() == 70
+    assert backend.existing(points.keys) == set(points.keys[50:])
+    backend.optimise()
+    backend.flush()
+    assert backend.count() == 70
+    assert not set(points.keys[:50]) & {key for ranking in backend.search_dense(queries, 70) for key in ranking.keys}
+    json.dumps(backend.info())
+
+
+def test_an_engine_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = EdgeBackend.create(tmp_path / "shard", DIM, True)
+    with pytest.raises(LockedError, match="open already"):
+        EdgeBackend.open(tmp_path / "shard")
+    points = make_points(3)
+    with pytest.raises(ArtifactError, match=r"engine failed: .*dim: 12, got 5"):
+        backend.search_dense(np.ones((1, 5), np.float32), 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(edge, "RESERVE", 1 << 60)
+        for write in (
+            lambda: backend.upsert(points),
+            lambda: backend.set_sparse(points.keys, points.sparse),
+            backend.optimise,
+            lambda: EdgeBackend.create(tmp_path / "other", DIM, False),
+        ):
+            with pytest.raises(ArtifactError, match=r"the disk is full .* make room"):
+                write()
+    assert backend.count() == 0
+    backend.close()
+    with pytest.raises(ArtifactError, match="engine failed"):
+        backend.count()
+    (tmp_path / "shard/edge_config.json").write_text("{")
+    with pytest.raises(ArtifactError, match="engine failed"):
+        EdgeBackend.open(tmp_path / "shard")
+    with pytest.raises(ArtifactError, match="no engine data"):
+        EdgeBackend.open(tmp_path)
+
+
+def test_batches_are_bounded_in_points_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "WRITE", 3)
+    monkeypatch.setattr(edge, "WRITE_CHARACTERS", 10)
+    payloads = [{"text": "x" * size} for size in (1, 1, 1, 1, 50, 5, 5, 1)]
+    batches = list(edge._batches(payloads))
+    assert batches == [(range(3), 3), (range(3, 4), 1), (range(4, 5), 50), (range(5, 7), 10), (range(7, 8), 1)]
+    assert list(edge._batches([])) == []
+
+
+plain = st.text(max_size=5) | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), plain | st.lists(plain | st.none(), max_size=3), max_size=4),
+    st.text(max_size=4),
+    plain,
+)
+def test_a_tag_is_there_when_the_field_has_the_value(metadata: dict, name: str, value: object) -> None:
+    stored = metadata.get(name, [])
+    options = stored if isinstance(stored, list) else [stored]
+    equal = any(option == value and isinstance(option, bool) == isinstance(value, bool) for option in options)
+    assert set(filter_tags({name: value})).issubset(metadata_tags(metadata)) == equal
+
+
+def test_keys_are_uuids_of_version_5() -> None:
+    import uuid
+
+    assert point_key("a") == point_key("a") != point_key("b")
+    assert uuid.UUID(int=point_key("a")).version == 5
