@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.bags import Bags, make_bags
 from lightretriever.tables.fit import fit_table
+from lightretriever.tables.prior import turn
 from lightretriever.tables.refine import agreement
 from lightretriever.tables.ridge import solve_ridge
 from lightretriever.tables.samples import unique_sentences
@@ -244,6 +245,18 @@ def test_an_interrupted_fit_resumes_and_a_second_one_encodes_nothing(tmp_path: P
     other = MadeTower(revision="2")
     fit_table(other, texts, prior="zero", l2=0.5, cache=tmp_path)  # type: ignore[arg-type]
     assert other.encoded == 3000
+
+
+def test_a_prior_is_turned_so_that_texts_are_predicted() -> None:
+    random = np.random.default_rng(8)
+    texts = made_texts(500)
+    rows = random.normal(size=(WIDTH, 24)).astype(np.float32)
+    rotation = np.linalg.qr(random.normal(size=(24, 24)))[0].astype(np.float32)
+    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    targets = predicted(rows @ rotation, texts)
+    np.testing.assert_allclose(unit(turn(rows, bags, targets)), unit(rows @ rotation), atol=0.02)
+    few = turn(rows, bags.take(np.arange(3)), targets[:3])  # fewer texts than dimensions
+    assert np.isfinite(few).all()
 
 
 def test_agreement_is_full_for_the_nearest_document_and_falls_with_distance() -> None:

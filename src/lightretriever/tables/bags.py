@@ -101,3 +101,8 @@ def join_bags(first: Bags, second: Bags) -> Bags:
     indptr = np.concatenate([first.indptr, second.indptr[1:] + first.indptr[-1]])
     ids = np.concatenate([first.ids, second.ids])
     return Bags(indptr, ids, np.concatenate([first.weights, second.weights]), first.width)
+
+
+def unit_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows divided by their length; zero rows stay zero."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))

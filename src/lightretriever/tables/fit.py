@@ -16,11 +16,11 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable
-from lightretriever.tables.bags import make_bags
+from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
-from lightretriever.tables.strength import fit_rows, scale_bags, unit_rows
+from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count, tokenizer_hash
 
@@ -55,7 +55,7 @@ def fit_table(
         texts: documents, passages or queries, streamed. Their distinct sentences and titles are encoded.
         vectors: documents with their vectors: a vectors folder, or texts and an array [n, d] of any float type.
         prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, or "zero". None: each token
-            through the tower alone times its inverse document frequency; zero without a tower.
+            through the tower alone, weighted by its inverse document frequency, see `prior_rows`; zero without a tower.
         l2: λ, against bags that are scaled so that their prediction under E₀ has unit length (under a zero
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
@@ -105,7 +105,8 @@ def fit_table(
     if not len(bags.ids):
         raise InputError("nothing to fit to: no text with a token and a vector is left")
     coverage = measure_coverage(bags)
-    base = prior_rows(prior, tower, prompt, bags, targets.shape[1])
+    plain = l2 is not None
+    base = prior_rows(prior, tower, prompt, bags, targets, plain)
     bags = scale_bags(bags, base)
     if l2 is not None:
         refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0)
@@ -126,7 +127,7 @@ def fit_table(
             "samples": len(joined) + refined.passages,
             **counts,
             "passages": refined.passages,
-            "prior": prior_name(prior, tower),
+            "prior": prior_name(prior, tower, plain),
             "l2": refined.l2,
             "held_out_cosine": refined.cosine,
             "vocabulary_covered": coverage.vocabulary,

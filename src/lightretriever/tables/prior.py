@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable
-from lightretriever.tables.bags import Bags
+from lightretriever.tables.bags import Bags, unit_rows
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -49,22 +49,38 @@ def measure_coverage(bags: Bags) -> Coverage:
     return Coverage(round(seen / bags.width, 4), round(occurrences, 4))
 
 
-def prior_name(prior: Prior, tower: DocumentEncoder | None) -> str:
-    if prior is None:
-        return "zero" if tower is None else "token alone, times idf"
-    return prior if isinstance(prior, str) else f"table {prior.hash}" if isinstance(prior, TokenTable) else "array"
+def prior_name(prior: Prior, tower: DocumentEncoder | None, plain: bool) -> str:
+    """What the table's provenance calls the prior."""
+    if prior is None and tower is not None:
+        return "token alone, times idf" if plain else "token alone, times the root of idf, turned to the texts"
+    if prior is None or isinstance(prior, str):
+        return "zero"
+    return f"table {prior.hash}" if isinstance(prior, TokenTable) else "array"
 
 
-def prior_rows(prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: Bags, dim: int) -> Floats:
-    """E₀, float32 [V, dim]."""
+def prior_rows(
+    prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: Bags, targets: Floats, plain: bool
+) -> Floats:
+    """E₀, float32 [V, d].
+
+    Without a prior of the caller's, but with a tower: each token through the tower alone. ``plain``: times its inverse
+    document frequency, as METHOD has it. Else times the root of that, and turned: multiplied by the matrix [d, d] that
+    brings the predictions of the texts nearest to their targets. So rows that no text moves, rare words above all,
+    still point where the tower puts such words in a text.
+
+    Args:
+        bags: of the texts, unscaled; they give the document frequencies.
+        targets: the texts' unit vectors [n, d].
+    """
     if isinstance(prior, str) and prior != "zero":
         raise UsageError(f"prior is {prior!r}: give a table, an array, 'zero', or None")
+    dim = targets.shape[1]
     if prior is None and tower is not None:
         from lightretriever.tables.cache import token_rows  # torch, only where a tower is at hand
 
         alone = token_rows(tower, prompt)[: bags.width, :dim]
-        idf = np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0)
-        return alone * idf[:, None].astype(np.float32)
+        idf = np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
+        return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
     if prior is None or isinstance(prior, str):
         return np.zeros((bags.width, dim), dtype=np.float32)
     rows = np.array(prior[:], dtype=np.float32)
@@ -75,3 +91,19 @@ def prior_rows(prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: B
     if not np.isfinite(rows).all():
         raise InputError("the prior is not finite: make it again")
     return np.ascontiguousarray(rows[: bags.width, :dim])
+
+
+def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:
+    """``rows @ W`` with the W [d, d] that minimises Σ_s ‖p(s)·W − f(s)‖² + μ‖W‖², p(s) the unit prediction under rows.
+
+    μ is a thousandth of the mean diagonal of Σ p(s)ᵀp(s): it matters only where there are fewer texts than dimensions.
+    """
+    dim = rows.shape[1]
+    gram, right = np.zeros((dim, dim)), np.zeros((dim, dim))
+    for first in range(0, len(bags), 4096):
+        part = np.arange(first, min(first + 4096, len(bags)))
+        predicted = unit_rows(bags.take(part).multiply(rows)).astype(np.float64)
+        gram += predicted.T @ predicted
+        right += predicted.T @ targets[part]
+    gram[np.diag_indices(dim)] += max(1e-3 * np.trace(gram) / dim, 1e-12)
+    return (rows @ np.linalg.solve(gram, right).astype(np.float32)).astype(np.float32)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.tables.bags import Bags, join_bags, text_key
-from lightretriever.tables.strength import choose_l2, fit_rows, scale_bags, unit_rows
+from lightretriever.tables.bags import Bags, join_bags, text_key, unit_rows
+from lightretriever.tables.strength import choose_l2, fit_rows, scale_bags
 from lightretriever.text.sentences import split_sentences
 
 Floats = NDArray[np.float32]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.tables.bags import Bags
+from lightretriever.tables.bags import Bags, unit_rows
 from lightretriever.tables.ridge import solve_ridge
 
 Floats = NDArray[np.float32]
@@ -77,8 +77,3 @@ def choose_l2(
             break
         best = (unit * strength, rows, cosine)
     return best[0], best[1], round(best[2], 4)
-
-
-def unit_rows(rows: Floats) -> Floats:
-    """Rows divided by their length; zero rows stay zero."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
