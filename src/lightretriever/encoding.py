@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
-from lightretriever.errors import MismatchError
+from lightretriever.errors import InputError, MismatchError
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
 from lightretriever.vector_parts import usable
@@ -56,9 +56,11 @@ def encode_corpus(
         How many documents this worker's shard holds.
 
     Raises:
+        InputError: there are no documents.
         MismatchError: the folder was begun with another tower, settings, number of workers, or corpus.
         ArtifactError: the folder is damaged, or the disk full.
     """
+    documents = begun(documents)
     writer = VectorsWriter.open(
         path,
         model=tower.name,
@@ -79,6 +81,19 @@ def encode_corpus(
     if not writer.finished:
         writer.finish()
     return writer.done
+
+
+def begun(documents: Iterable[Document]) -> Iterator[Document]:
+    """The same documents, the first already read: a corpus that cannot be read leaves no output behind.
+
+    Raises:
+        InputError: there are none.
+    """
+    stream = iter(documents)
+    first = list(islice(stream, 1))
+    if not first:
+        raise InputError("there are no documents: an empty corpus cannot be indexed")
+    return chain(first, stream)
 
 
 def _onwards(progress: Progress | None, done: int) -> Progress | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from index.conftest import DIM, RandomTower, make_documents, make_encoder, spars
 
 from lightretriever import Encoded, Index
 from lightretriever.encoding import encode_corpus
-from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
 from lightretriever.index import ingest
 from lightretriever.index.ingest import index_corpus, ingest_vectors
 from lightretriever.text.corpus import Document
@@ -219,6 +220,19 @@ def test_documents_that_the_tower_cannot_encode_are_kept_and_counted(tmp_path: P
         assert scores["d2"] == scores["d5"] == 0
         assert abs(scores["d7"]) <= 1
         assert len(index.search("w01 w02 w03 w04 w05 w06", 10, "sparse")) > 0
+
+
+def test_a_corpus_that_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+    def broken() -> Iterator[Document]:
+        raise InputError("line 1")
+        yield
+
+    for documents, message in (([], "no documents"), (broken(), "line 1")):
+        with pytest.raises(InputError, match=message):
+            index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder())
+        with pytest.raises(InputError, match=r"no documents|line 1"):
+            encode_corpus(documents, RandomTower(), tmp_path / "v")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_build_in_another_process_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import load_tensors, save_tensors
-from lightretriever.encoding import Progress, Tower, encode_corpus
+from lightretriever.encoding import Progress, Tower, begun, encode_corpus
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.bm25 import BM25
@@ -87,6 +87,7 @@ def index_corpus(
         report: gives the progress function of each phase.
 
     Raises:
+        InputError: there are no documents.
         UsageError: sparse="lm" with a tower that has no LM head, or an unknown kind.
         MismatchError: tower and table are of two models, or the output was begun with other things or documents.
         ArtifactError: the output is something else or damaged, or the disk is full.
@@ -104,7 +105,7 @@ def index_corpus(
         "top_k": tower.top_k,
     }
     digest = hashlib.sha256()
-    stream = _digested(documents, digest)
+    stream = _digested(begun(documents), digest)
     target = Path(path)
     index, resumed = _begin(target, replace(IndexManifest.of(table, sparse, "building"), encoding=encoding), encoder)
     if index is None:
