@@ -254,7 +254,7 @@ def test_a_prior_is_turned_so_that_texts_are_predicted() -> None:
     rotation = np.linalg.qr(random.normal(size=(24, 24)))[0].astype(np.float32)
     bags = make_bags(texts, wordpiece(), WIDTH, 510)
     targets = predicted(rows @ rotation, texts)
-    np.testing.assert_allclose(unit(turn(rows, bags, targets)), unit(rows @ rotation), atol=0.02)
+    np.testing.assert_allclose(unit(turn(rows, bags, targets)), unit(rows @ rotation), atol=0.05)
     few = turn(rows, bags.take(np.arange(3)), targets[:3])  # fewer texts than dimensions
     assert np.isfinite(few).all()
 
