@@ -46,7 +46,7 @@ def fit_table(
 ) -> TokenTable:
     """Fit a token table on unlabelled text encoded by the tower, on documents encoded before, or on both.
 
-    Memory beside the table, in bytes: 4 · d for each text, 8 for each of its distinct tokens, and
+    Memory beside the table, in bytes: at most 16 · d for each text, 32 for each of its distinct tokens, and
     10 KiB for each token of the vocabulary that occurs, whatever d.
 
     Args:
