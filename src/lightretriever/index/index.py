@@ -11,7 +11,7 @@ INDEX/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index.backend import Backend, Points, document_payload, point_key
+from lightretriever.index.backend import Backend, point_key
 from lightretriever.index.folder import create_folder, open_folder, release_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.search import check_request, search
 from lightretriever.index.sparse import STATISTICS, SparseSide, stored_documents
+from lightretriever.index.store import Added, store_documents
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document, as_document, safe_text
-from lightretriever.types import Encoded, Hit, take_sparse
-from lightretriever.vector_parts import check_vectors, usable
+from lightretriever.types import Encoded, Hit
+from lightretriever.vectors.parts import check_vectors, usable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -35,21 +36,6 @@ if TYPE_CHECKING:
 _CHUNK = 512  # documents encoded at once
 _PAGE = 2_000  # documents read back from the engine at once
 Progress = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What an addition did.
-
-    Attributes:
-        documents: how many are stored by it.
-        replaced: how many of them took the place of a document with the same id, stored before.
-        duplicates: how many given earlier in the same call were passed over, because a later one has their id.
-    """
-
-    documents: int
-    replaced: int
-    duplicates: int
 
 
 class Index:
@@ -218,7 +204,10 @@ class Index:
         fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
         documents = [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
         check_vectors(list(ids), encoded, self.manifest.dim)
-        return self.store(documents, encoded, flush=flush)
+        added = self._store(documents, encoded)
+        if flush:
+            self._flush()
+        return added
 
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
@@ -235,18 +224,13 @@ class Index:
         """
         if self.model is None:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
-        stream, total = iter(documents), Added(0, 0, 0)
-        first = self.sparse_side.kind == "bm25" and self.sparse_side.statistics() is None
+        stream, total = iter(documents), Added()
+        first = self._lacks_statistics()
         while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
             for document in chunk:
                 if not document.id:
                     raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-            done = self.store(chunk, usable(self.model.encode(chunk), self.manifest.dim), flush=False)
-            total = Added(
-                total.documents + done.documents,
-                total.replaced + done.replaced,
-                total.duplicates + done.duplicates,
-            )
+            total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim))
             if progress:
                 progress(total.documents, None)
         if first and total.documents > _CHUNK:
@@ -254,24 +238,14 @@ class Index:
         self._flush()
         return total
 
-    def store(self, documents: Sequence[Document], encoded: Encoded, *, flush: bool) -> Added:
-        """Store documents with their vectors; what `add` and `add_documents` come down to."""
-        check_vectors([document.id for document in documents], encoded, self.manifest.dim, zeros=True)
-        rows = list({document.id: row for row, document in enumerate(documents)}.values())
-        if not rows:
-            return Added(0, 0, 0)
-        chosen = [documents[row] for row in rows]
-        keys = [point_key(document.id) for document in chosen]
-        first = self.sparse_side.kind == "bm25" and self.sparse_side.statistics() is None
-        given = None if encoded.sparse is None else take_sparse(encoded.sparse, rows)
-        sparse = self.sparse_side.of(chosen, given)
-        replaced = len(self.backend.existing(keys))
-        payloads = [document_payload(document) for document in chosen]
-        self.backend.upsert(Points(keys, encoded.dense[rows], sparse, payloads))
-        self._changed(0 if first else len(rows))
-        if flush:
-            self._flush()
-        return Added(len(rows), replaced, len(documents) - len(rows))
+    def _store(self, documents: Sequence[Document], encoded: Encoded) -> Added:
+        first = self._lacks_statistics()
+        added = store_documents(self.backend, self.sparse_side, documents, encoded, self.manifest.dim)
+        self._changed(0 if first else added.documents)
+        return added
+
+    def _lacks_statistics(self) -> bool:
+        return self.sparse_side.kind == "bm25" and self.sparse_side.statistics() is None
 
     def delete(self, ids: Iterable[str]) -> int:
         """Remove documents; returns how many of them there were. Durable when it returns."""

@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import load_tensors, save_tensors
-from lightretriever.encoding import Progress, Tower, begun, encode_corpus
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.bm25 import BM25
@@ -35,8 +34,9 @@ from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded, SparseVectors, take_sparse
-from lightretriever.vector_parts import content_lines, usable
-from lightretriever.vectors import VectorsFolder
+from lightretriever.vectors.encode import Progress, Tower, begun, encode_corpus
+from lightretriever.vectors.folder import VectorsFolder
+from lightretriever.vectors.parts import content_lines, usable
 
 STAGING = "staging"
 _CSR = ("indptr", "indices", "values")

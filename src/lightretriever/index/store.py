@@ -1,0 +1,61 @@
+"""Documents with their vectors into the engine, the last of equal ids winning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightretriever.index.backend import Backend, Points, document_payload, point_key
+from lightretriever.index.sparse import SparseSide
+from lightretriever.text.corpus import Document
+from lightretriever.types import Encoded, take_sparse
+from lightretriever.vectors.parts import check_vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What an addition did.
+
+    Attributes:
+        documents: how many are stored by it.
+        replaced: how many of them took the place of a document with the same id, stored before.
+        duplicates: how many given earlier in the same call were passed over, because a later one has their id.
+    """
+
+    documents: int = 0
+    replaced: int = 0
+    duplicates: int = 0
+
+    def __add__(self, other: Added) -> Added:
+        return Added(
+            self.documents + other.documents, self.replaced + other.replaced, self.duplicates + other.duplicates
+        )
+
+
+def store_documents(
+    backend: Backend, side: SparseSide, documents: Sequence[Document], encoded: Encoded, dim: int
+) -> Added:
+    """Store n documents.
+
+    Args:
+        backend: the engine.
+        side: where sparse vectors come from.
+        documents: n documents with safe texts and ids.
+        encoded: their vectors; dense rows of unit length or zero.
+        dim: d of the index.
+
+    Raises:
+        MismatchError, InputError: vectors that are not as they should be; see `check_vectors`.
+        UsageError, MismatchError: no sparse vectors where they are needed, or another vocabulary's.
+        ArtifactError: the engine failed, or the disk is full.
+    """
+    check_vectors([document.id for document in documents], encoded, dim, zeros=True)
+    rows = list({document.id: row for row, document in enumerate(documents)}.values())
+    if not rows:
+        return Added()
+    chosen = [documents[row] for row in rows]
+    keys = [point_key(document.id) for document in chosen]
+    sparse = side.of(chosen, None if encoded.sparse is None else take_sparse(encoded.sparse, rows))
+    replaced = len(backend.existing(keys))
+    backend.upsert(Points(keys, encoded.dense[rows], sparse, [document_payload(document) for document in chosen]))
+    return Added(len(rows), replaced, len(documents) - len(rows))
