@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from results import SAVED, Result, report
 
 from lightretriever import DocumentEncoder, QueryEncoder, TokenTable, cache_table, fit_table
-from lightretriever.encoding import encode_corpus
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.evaluation.measures import evaluate
 from lightretriever.text.corpus import Document, read_corpus
 from lightretriever.types import Run
-from lightretriever.vectors import VectorsFolder
+from lightretriever.vectors.encode import encode_corpus
+from lightretriever.vectors.folder import VectorsFolder
 
 MEASURE = "nDCG@10"
 PLAIN_L2 = 0.01  # for the plain formula under the zero prior, where bags have unit length

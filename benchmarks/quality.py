@@ -16,26 +16,30 @@ import numpy as np
 from results import SAVED, Result, report
 
 from lightretriever import DocumentEncoder, Encoded, Index, QueryEncoder, TokenTable, cache_table, fit_table
-from lightretriever.encoding import encode_corpus
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.evaluation.compare import compare
 from lightretriever.fusion import Fusion
 from lightretriever.text.corpus import Document
-from lightretriever.vectors import VectorsFolder
+from lightretriever.vectors.encode import encode_corpus
+from lightretriever.vectors.folder import VectorsFolder
 
 MEASURE = "nDCG@10"
 WEIGHTS = (0.7, 0.5)
 
 
-def tables(tower: DocumentEncoder, documents: Sequence[Document], encoded: Encoded) -> dict[str, TokenTable]:
-    """Token tables by how they are made."""
+def tables(
+    tower: DocumentEncoder, documents: Sequence[Document], encoded: Encoded, cache: Path
+) -> dict[str, TokenTable]:
+    """Token tables by how they are made; the tower's vectors of sentences are kept in ``cache``."""
     texts = [document.input for document in documents]
     return {
         "raw table": cache_table(tower),
         "fitted to the documents' vectors, no model call": fit_table(
             vectors=(texts, encoded.dense), tokenizer=tower.tokenizer
         ),
-        "fitted to sentences and documents' vectors": fit_table(tower, documents, vectors=(texts, encoded.dense)),
+        "fitted to sentences and documents' vectors": fit_table(
+            tower, documents, vectors=(texts, encoded.dense), cache=cache
+        ),
     }
 
 
@@ -61,7 +65,9 @@ def measure_collection(
     encoded = Encoded(np.concatenate([part.dense for _, part in parts]))
     payloads = [{"title": document.title, "text": document.text} for document in documents]
     results: dict[str, dict[str, float]] = {}
-    for number, (name, table) in enumerate(tables(tower, documents, encoded).items()):
+    for number, (name, table) in enumerate(
+        tables(tower, documents, encoded, vectors / f"{path.name}.sentences").items()
+    ):
         with (
             tempfile.TemporaryDirectory() as folder,
             Index.create(Path(folder) / "index", QueryEncoder(table), sparse="bm25") as index,

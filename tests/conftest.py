@@ -31,9 +31,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def unpack(name: str) -> Path:
         archive = SHARED / "data" / f"{name}.tar.zst"
         if not archive.is_file():
-            pytest.skip(
-                f"no collection {name} here: set LIGHTRETRIEVER_SHARED to the folder that holds data/"
-            )
+            pytest.skip(f"no collection {name} here: set LIGHTRETRIEVER_SHARED to the folder that holds data/")
         if not (root / name).is_dir():
             with (
                 archive.open("rb") as packed,

@@ -38,6 +38,4 @@ class MissingExtraError(LightRetrieverError, ImportError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs packages that are not installed: pip install 'lightretriever[{extra}]'"
-        )
+        super().__init__(f"{what} needs packages that are not installed: pip install 'lightretriever[{extra}]'")

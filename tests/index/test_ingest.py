@@ -14,12 +14,12 @@ import pytest
 from index.conftest import DIM, RandomTower, make_documents, make_encoder, sparse_scores
 
 from lightretriever import Encoded, Index
-from lightretriever.encoding import encode_corpus
 from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
 from lightretriever.index import ingest
 from lightretriever.index.ingest import index_corpus, ingest_vectors
 from lightretriever.text.corpus import Document
-from lightretriever.vectors import VectorsFolder
+from lightretriever.vectors.encode import encode_corpus
+from lightretriever.vectors.folder import VectorsFolder
 
 QUERIES = ["w01 w05", "w07 w07 w30", "w12"]
 
@@ -60,7 +60,7 @@ def test_from_a_corpus_and_from_vectors_alike(tmp_path: Path, sparse: str) -> No
 
 @pytest.mark.parametrize("sparse", ["lm", "bm25"])
 def test_of_documents_with_one_id_the_last_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: str) -> None:
-    monkeypatch.setattr("lightretriever.encoding._PART", 7)
+    monkeypatch.setattr("lightretriever.vectors.encode._PART", 7)
     documents = make_documents(40)
     again = [replace(documents[i], text=f"w0{i} again") for i in (3, 3, 5)]
     report = index_corpus(tmp_path / "i", [*documents, *again], RandomTower(), make_encoder(), sparse)
@@ -95,7 +95,7 @@ import os, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from index.conftest import *
-import lightretriever.encoding as encoding
+import lightretriever.vectors.encode as encoding
 import lightretriever.index.ingest as ingest
 from lightretriever.index.edge import EdgeBackend
 encoding._PART, ingest._FLUSH = 16, 30
@@ -140,7 +140,7 @@ def test_killed_anywhere_it_resumes(tmp_path: Path, sparse: str) -> None:
 
 
 def test_what_was_encoded_is_not_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightretriever.encoding._PART", 10)
+    monkeypatch.setattr("lightretriever.vectors.encode._PART", 10)
     documents = make_documents(50)
 
     class Failing(RandomTower):
@@ -255,7 +255,7 @@ index_corpus({str(tmp_path / "i")!r}, make_documents(5), RandomTower(), make_enc
 
 
 def test_a_full_disk_stops_with_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightretriever.encoding._PART", 10)
+    monkeypatch.setattr("lightretriever.vectors.encode._PART", 10)
     monkeypatch.setattr(ingest, "_FLUSH", 10)
     documents = make_documents(60)
     room = iter([1 << 40] * 5)  # then none

@@ -90,8 +90,8 @@ def _load_tower() -> DocumentEncoder:
 
 
 def _encode(tower: DocumentEncoder, documents: list[Document], path: Path) -> None:
-    from lightretriever.encoding import encode_corpus
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.encode import encode_corpus
+    from lightretriever.vectors.folder import VectorsFolder
 
     started, there = time.perf_counter(), _is_complete(lambda: VectorsFolder.open(path))
     if not there:
@@ -104,7 +104,7 @@ def _encode(tower: DocumentEncoder, documents: list[Document], path: Path) -> No
 def _fit(tower: DocumentEncoder, documents: list[Document], vectors: Path, path: Path) -> None:
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.fit import fit_table
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.folder import VectorsFolder
 
     started, there = time.perf_counter(), path.exists()
     if not there:
@@ -119,7 +119,7 @@ def _fit(tower: DocumentEncoder, documents: list[Document], vectors: Path, path:
 def _index(vectors: Path, table: Path, path: Path) -> None:
     from lightretriever.index.ingest import ingest_vectors
     from lightretriever.query.encoder import QueryEncoder
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.folder import VectorsFolder
 
     started = time.perf_counter()
     with phases("documents", closing=False) as report:

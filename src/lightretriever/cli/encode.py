@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Encode documents. Run it again after an interruption: it goes on where it was."""
     worker = parse_shard(shard)
-    from lightretriever.encoding import encode_corpus
     from lightretriever.text.corpus import estimate_count, read_corpus
+    from lightretriever.vectors.encode import encode_corpus
 
     documents, total = read_corpus(corpus), estimate_count(corpus)
     from lightretriever.document.encoder import DocumentEncoder

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lightretriever.text.corpus import Document
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.folder import VectorsFolder
 
 EXAMPLE = "lightretriever fit minilm --texts corpus.jsonl notes.txt -o table"
 
@@ -48,6 +48,9 @@ def command(
     dtype: TableDtype = "float32",
     dim: Dim = None,
     device: Device = "auto",
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
+    ] = None,
     sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
@@ -85,6 +88,7 @@ def command(
             dtype=dtype,
             prompt=prompt,
             max_sentences=sentences,
+            cache=cache,
             progress=report,
         )
     table.save(output)
@@ -101,7 +105,8 @@ def _read_texts(paths: list[Path]) -> Iterator[Document]:
 
 
 def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[str], NDArray[np.float32]]:
-    from lightretriever.vectors import VectorsFolder, read_provider_vectors
+    from lightretriever.vectors.folder import VectorsFolder
+    from lightretriever.vectors.provider import read_provider_vectors
 
     if corpus is None:
         return VectorsFolder.open(path)

@@ -16,7 +16,7 @@ from lightretriever.errors import UsageError
 if TYPE_CHECKING:
     from lightretriever.index.ingest import IngestReport
     from lightretriever.query.encoder import QueryEncoder
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.folder import VectorsFolder
 
 EXAMPLE = "lightretriever index corpus.jsonl --model minilm --table table -o everest.index --sparse bm25"
 
@@ -49,7 +49,7 @@ def command(
         if corpus is not None:
             built = _index_provided(source, corpus, encoder, output, sparse, report)
         elif (source / "manifest.json").is_file():
-            from lightretriever.vectors import VectorsFolder
+            from lightretriever.vectors.folder import VectorsFolder
 
             built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report)
         elif model is None:
@@ -107,7 +107,8 @@ def _index_provided(
 ) -> IngestReport:
     """A provider's vectors become a vectors folder beside the index first, so that this resumes as well."""
     from lightretriever.artifact import sha256_file
-    from lightretriever.vectors import VectorsFolder, VectorsWriter, read_provider_vectors
+    from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
+    from lightretriever.vectors.provider import read_provider_vectors
 
     folder = output.with_name(f"{output.name}.vectors")
     table = encoder.table

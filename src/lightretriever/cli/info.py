@@ -68,7 +68,7 @@ def _index(path: Path) -> dict[str, object]:
 
 
 def _vectors(path: Path) -> dict[str, object]:
-    from lightretriever.vectors import VectorsFolder
+    from lightretriever.vectors.folder import VectorsFolder
 
     folder = VectorsFolder.open(path)
     return {

@@ -47,7 +47,7 @@ def search_queries(
     scores: dict[str, Mapping[str, float]] = {}
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        hits = index.search_encoded(encode([queries[query] for query in batch]), k, mode)
+        hits = index.search_encoded(encode([queries[query] for query in batch]), k, mode, texts=False)
         scores.update(run_from_hits(batch, hits).scores)
         if progress:
             progress(start + len(batch), len(ids))

@@ -16,7 +16,7 @@ from lightretriever.tables.bags import text_key
 from lightretriever.tables.teacher import encode_cached
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.text.sentences import split_sentences
-from lightretriever.vectors import VectorsFolder
+from lightretriever.vectors.folder import VectorsFolder
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder

@@ -27,10 +27,9 @@ from safetensors import SafetensorError
 
 from lightretriever.artifact import fsync_path, read_manifest, sha256_bytes, write_json
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
-from lightretriever.provider_vectors import read_provider_vectors as read_provider_vectors
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
-from lightretriever.vector_parts import (
+from lightretriever.vectors.parts import (
     DONE,
     Part,
     check_vectors,

@@ -10,8 +10,8 @@ from typing import Protocol
 from lightretriever.errors import InputError, MismatchError
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
-from lightretriever.vector_parts import usable
-from lightretriever.vectors import VectorsWriter, take_shard
+from lightretriever.vectors.folder import VectorsWriter, take_shard
+from lightretriever.vectors.parts import usable
 
 _PART = 1024  # documents encoded between two writes: what a kill costs
 Progress = Callable[[int, int | None], None]

@@ -17,13 +17,13 @@ from lightretriever import Encoded
 from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.types import concatenate_sparse, sparse_from_dense
-from lightretriever.vectors import (
+from lightretriever.vectors.folder import (
     DTYPES,
     VectorsFolder,
     VectorsWriter,
-    read_provider_vectors,
     take_shard,
 )
+from lightretriever.vectors.provider import read_provider_vectors
 
 DIM, WIDTH = 8, 20
 SETTINGS = {"max_length": 32, "top_k": None}
@@ -123,8 +123,9 @@ def test_a_killed_worker_resumes(tmp_path: Path) -> None:
     script = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_vectors import *
-from lightretriever import artifact, vector_parts
+from test_folder import *
+from lightretriever import artifact
+from lightretriever.vectors import parts as vector_parts
 budget = int(sys.argv[1])
 real = os.fsync
 def fsync(descriptor):
