@@ -14,7 +14,8 @@ from pathlib import Path
 
 from lightretriever.text.corpus import Document, safe_text
 
-_SKIPPED = {"test", "tests", "idlelib", "lib2to3", "__pycache__"}  # an editor; a parser's test data
+# Tests, applications, and two toolkits for drawing whose docstrings would be a sixth of all.
+_SKIPPED = {"test", "tests", "idlelib", "lib2to3", "distutils", "tkinter", "turtle.py", "turtledemo", "__pycache__"}
 _MIN_WORDS = 3
 _MAX_SIGNATURE = 100
 
@@ -41,7 +42,7 @@ def _sources(folder: Path) -> Iterator[Path]:
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name.isidentifier() and entry.name not in _SKIPPED:
             yield from _sources(entry)
-        elif entry.suffix == ".py" and entry.stem.isidentifier():
+        elif entry.suffix == ".py" and entry.stem.isidentifier() and entry.name not in _SKIPPED:
             yield entry
 
 

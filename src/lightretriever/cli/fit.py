@@ -38,7 +38,8 @@ def command(
         Path | None, typer.Option(metavar="CORPUS", help="The documents of a .npy or .parquet file of vectors.")
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="tokenizer.json, needed where no MODEL is given.")
+        Path | None,
+        typer.Option(metavar="FILE", help="tokenizer.json; needed where neither MODEL nor VECTORS bring one."),
     ] = None,
     l2: Annotated[
         float | None, typer.Option(metavar="λ", help="Pull towards the prior; chosen on held-out text if not given.")
@@ -55,7 +56,7 @@ def command(
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
-    Give --texts, --vectors or both. With --vectors and --tokenizer alone no model is loaded.
+    Give --texts, --vectors or both. With --vectors alone no model is loaded.
     """
     refuse_existing(output)
     if vectors is not None and vectors.is_file() and corpus is None:
@@ -66,7 +67,7 @@ def command(
         raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
     if model is None and texts:
         raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
-    if model is None and tokenizer is None:
+    if model is None and tokenizer is None and corpus is not None:
         raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
     from lightretriever.tables.fit import fit_table
     from lightretriever.text.tokenizer import load_tokenizer

@@ -37,23 +37,22 @@ def command(
         print(show_hits(hits, columns()) if hits else "no hits")
 
 
-def show_hits(hits: Sequence[Hit], width: int) -> str:
+def show_hits(hits: Sequence[Hit], width: int, ids: bool = True) -> str:
     """Hits as a table: score, each arm's score and rank, id, and as much of the document as fits ``width``."""
-    header = ("#", "score", "dense", "", "sparse", "", "id", "document")
+    header = ("#", "score", "dense", "", "sparse", "", *(("id",) if ids else ()))
     rows = [
         [
             str(rank),
             f"{hit.score:.3f}",
             *_arm(hit.dense_score, hit.dense_rank, "{:.3f}"),
             *_arm(hit.sparse_score, hit.sparse_rank, "{:.2f}"),
-            shorten(hit.id, 40),
+            *((shorten(hit.id, 40),) if ids else ()),
         ]
         for rank, hit in enumerate(hits, 1)
     ]
-    left = format_table(header[:-1], rows, right=range(6)).splitlines()
-    room = width - max(map(len, left)) - 2
-    texts = ["document", *(shorten(_summary(hit), max(room, 20)) for hit in hits)]
+    left = format_table(header, rows, right=range(6)).splitlines()
     pad = max(map(len, left))
+    texts = ["document", *(shorten(_summary(hit, ids), max(width - pad - 2, 20)) for hit in hits)]
     return "\n".join(f"{line.ljust(pad)}  {text}".rstrip() for line, text in zip(left, texts, strict=True))
 
 
@@ -61,5 +60,6 @@ def _arm(score: float | None, rank: int | None, form: str) -> tuple[str, str]:
     return ("–", "") if score is None else (form.format(score), f"#{rank}" if rank is not None else "")
 
 
-def _summary(hit: Hit) -> str:
-    return f"{hit.title} — {hit.text}" if hit.title else hit.text
+def _summary(hit: Hit, ids: bool) -> str:
+    said = not hit.title or (ids and hit.id in hit.title)  # a name such as "csv.DictReader" is not said twice
+    return hit.text if said else f"{hit.title} — {hit.text}"
