@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ class RandomTower:
     has_sparse: bool = True
     max_length: int = 32
     top_k: int | None = None
+    tokenizer: Tokenizer = field(default_factory=word_tokenizer)
     calls: int = 0
 
     def encode(self, documents: Sequence[Document], progress: Callable | None = None) -> Encoded:

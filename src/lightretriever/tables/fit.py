@@ -60,7 +60,7 @@ def fit_table(
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
         dim: the first so many dimensions of the vectors only (Matryoshka towers).
-        tokenizer: the one that made the vectors' tokens; the tower's own when None.
+        tokenizer: the one that queries are looked up with; None for the tower's own, or the vectors folder's.
         dtype, max_length: of the table, see `TokenTable`.
         prompt: the instruction that sentences are encoded with; the tower's default when None.
         max_sentences: of ``texts``, at most so many sentences are encoded: an even sample, the same for the
@@ -81,7 +81,7 @@ def fit_table(
         raise UsageError("nothing to fit to: give a tower and texts, or vectors of documents encoded before")
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
-    tokenizer = _tokenizer(tower, tokenizer)
+    tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = () if tower is None else tower.skip_ids
     prompt = prompt if prompt is not None else "" if tower is None else tower.default_prompt
 
@@ -136,12 +136,14 @@ def fit_table(
     )
 
 
-def _tokenizer(tower: DocumentEncoder | None, tokenizer: Tokenizer | None) -> Tokenizer:
+def _tokenizer(tower: DocumentEncoder | None, tokenizer: Tokenizer | None, vectors: Vectors | None) -> Tokenizer:
     """A copy, without truncation and padding, of the tokenizer to make bags with."""
     if tower is not None:
         if tokenizer is not None and tokenizer_hash(tokenizer) != tokenizer_hash(tower.tokenizer):
             raise MismatchError("the tokenizer given is not the tower's: leave tokenizer out")
         tokenizer = tower.tokenizer
+    elif tokenizer is None and vectors is not None and not isinstance(vectors, tuple):
+        tokenizer = vectors.tokenizer
     if tokenizer is None:
         raise UsageError("without a tower a tokenizer is needed: tokenizer=load_tokenizer('tokenizer.json')")
     copy = Tokenizer.from_str(tokenizer.to_str())

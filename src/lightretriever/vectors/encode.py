@@ -7,6 +7,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
+from tokenizers import Tokenizer
+
 from lightretriever.errors import InputError, MismatchError
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
@@ -26,6 +28,7 @@ class Tower(Protocol):
     has_sparse: bool
     max_length: int
     top_k: int | None
+    tokenizer: Tokenizer
 
     @property
     def revision(self) -> str: ...
@@ -70,6 +73,7 @@ def encode_corpus(
         width=tower.vocab_size if tower.has_sparse else None,
         dtype=dtype,
         shard=shard,
+        tokenizer=tower.tokenizer,
     )
     rest = writer.resume(take_shard(documents, shard))
     while chunk := list(islice(rest, _PART)):

@@ -2,6 +2,7 @@
 
     VECTORS/
       manifest.json               model, revision, dimension, dtype, width, settings: the same for every worker
+      tokenizer.json              the tower's, where it is known: a table can be fitted to the folder without the tower
       shard-00001-of-00002/       what worker 1 of 2 wrote; nobody else writes there
         part-000000.safetensors   dense [n, d]; sparse.indptr, sparse.indices, sparse.values where there are any
         part-000000.jsonl.zst     the n documents, one JSON object a line
@@ -24,10 +25,12 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
 
-from lightretriever.artifact import fsync_path, read_manifest, sha256_bytes, write_json
+from lightretriever.artifact import fsync_path, new_file, read_manifest, sha256_bytes, write_json
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
+from lightretriever.text.tokenizer import load_tokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.parts import (
     DONE,
@@ -44,6 +47,7 @@ FORMAT_VERSION = 1
 KIND = "vectors"
 SHARD_KIND = "vectors shard"
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
 DTYPES = ("float32", "float16")
 
 
@@ -84,6 +88,7 @@ class VectorsWriter:
         width: int | None,
         dtype: str = "float16",
         shard: tuple[int, int] = (1, 1),
+        tokenizer: Tokenizer | None = None,
     ) -> VectorsWriter:
         """Begin a shard, or resume it.
 
@@ -95,6 +100,7 @@ class VectorsWriter:
             width: V of the sparse vectors, None where there are none.
             dtype: "float32" or "float16", how dense and sparse values are stored.
             shard: (i, n), worker i of n, i in 1 … n.
+            tokenizer: the tower's, kept in the folder.
 
         Raises:
             MismatchError: the folder was begun with another model, other settings, or another number of workers.
@@ -128,6 +134,9 @@ class VectorsWriter:
             raise ArtifactError(f"{folder} exists and is no vectors folder: choose another output")
         else:
             write_json(folder / MANIFEST, manifest)
+        if tokenizer is not None and not (folder / TOKENIZER).exists():
+            with new_file(folder / TOKENIZER) as temporary:
+                temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         own = folder / _shard_name(shard)
         own.mkdir(exist_ok=True)
         fsync_path(folder)
@@ -250,6 +259,11 @@ class VectorsFolder:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tower's tokenizer, without truncation and padding; None where the folder does not hold it."""
+        return load_tokenizer(self.path / TOKENIZER) if (self.path / TOKENIZER).exists() else None
 
     @property
     def digest(self) -> str:
