@@ -1,7 +1,8 @@
-"""Small tokenizers of every family, trained in memory on a few lines, for tests that need a vocabulary."""
+"""Small tokenizers of every family, made in memory from a few lines, the same in every process."""
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -21,14 +22,29 @@ LLAMA_PATTERN = (
 QWEN_PATTERN = LLAMA_PATTERN.replace("\\p{N}{1,3}", "\\p{N}")
 
 
+def pieces(lines: tuple[str, ...]) -> list[str]:
+    """The words of the lines and their beginnings, in order: made by rule, because not every trainer of
+    `tokenizers` gives the same vocabulary twice."""
+    words = dict.fromkeys(word for line in lines for word in re.findall(r"\w+|[^\w\s]", line.lower()))
+    return list(dict.fromkeys(piece for word in words for piece in (word, word[:3], word[:1])))
+
+
+def make_wordpiece(lines: tuple[str, ...], specials: tuple[str, ...], **options: int) -> Tokenizer:
+    """WordPiece of the lines' pieces and characters, each character also as a continuation."""
+    characters = sorted({c for line in lines for c in line.lower() if not c.isspace()})
+    tokens = dict.fromkeys([*specials, *characters, *(f"##{c}" for c in characters), *pieces(lines)])
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", **options))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(list(specials))
+    return tokenizer
+
+
 @cache
 def wordpiece() -> Tokenizer:
     """BERT-like, lower-casing, with BERT's special tokens."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=30))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(SPECIALS), show_progress=False)
-    tokenizer.train_from_iterator(LINES, trainer)
+    tokenizer = make_wordpiece(LINES, SPECIALS, max_input_chars_per_word=30)
     tokenizer.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
     return tokenizer
 
@@ -77,14 +93,19 @@ def gpt2() -> Tokenizer:
 @cache
 def unigram() -> Tokenizer:
     """SentencePiece-like Unigram with Metaspace, NFKC, an added word that is not special."""
-    tokenizer = Tokenizer(models.Unigram())
+    characters = sorted({c for line in LINES for c in line if not c.isspace()})
+    plain = [
+        ("▁", -3.0),
+        *((c, -6.0) for c in characters),
+        *((piece, -4.0) for piece in pieces(LINES) if len(piece) > 1),
+    ]
+    spaced = [(f"▁{piece}", -3.5) for piece in pieces(LINES)]
+    specials = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    tokenizer = Tokenizer(models.Unigram([*specials, *plain, *spaced], unk_id=3))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(LINES, trainer)
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
     tokenizer.add_tokens([AddedToken("everest", normalized=True)])
     return tokenizer
 
