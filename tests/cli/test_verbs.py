@@ -57,8 +57,9 @@ def test_fit_to_texts_to_vectors_and_to_both(verb: Verb, tower: Path, folder: Pa
     assert fitted.fitted["l2"] == 0.1
     assert "fitted to" in outcome.err
     done(verb("encode", folder, "--model", tower, "-o", tmp_path / "vectors"))
+    done(verb("fit", "--vectors", tmp_path / "vectors", "-o", tmp_path / "t2", "--l2", "0.1"))
     tokenizer = ("--tokenizer", tower / "tokenizer.json")
-    done(verb("fit", "--vectors", tmp_path / "vectors", *tokenizer, "-o", tmp_path / "t2", "--l2", "0.1"))
+    done(verb("fit", "--vectors", tmp_path / "vectors", *tokenizer, "-o", tmp_path / "t4", "--l2", "0.1"))
     done(verb("fit", tower, "--vectors", tmp_path / "vectors", *texts, "-o", tmp_path / "t3", "--l2", "0.1"))
     assert TokenTable.load(tmp_path / "t2").revision == TokenTable.load(tmp_path / "t3").revision == fitted.revision
 
