@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -140,6 +141,14 @@ sys.exit(execute(["encode", {str(tmp_path)!r}, "--model", "m", "-o", "v"]))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == "lightretriever: interrupted: what is done is kept, run the same command again to go on from there\n"
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_another() -> None:
+    command = [sys.executable, "-m", "lightretriever", "fit", "--help"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert found.returncode == 0, found.stderr
+    assert "--l2 ?" in found.stdout
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

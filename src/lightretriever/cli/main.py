@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -74,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def execute(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
     verbose, arguments = _prepare(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the terminal cannot show is no reason to fail
     warnings.showwarning = _show_warning
     warnings.simplefilter("default", UserWarning)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its remarks and bars are not for our users
