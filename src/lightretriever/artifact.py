@@ -36,18 +36,14 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
+def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends well, and vanishes when it does not.
 
-    Args:
-        path: the folder to make; its parents are made as needed.
-        replace: allow ``path`` to exist already; it is swapped out whole.
-
     Raises:
-        ArtifactError: ``path`` exists and ``replace`` is false.
+        ArtifactError: ``path`` exists.
     """
     target = Path(path)
-    if target.exists() and not replace:
+    if target.exists():
         raise ArtifactError(f"{target} exists already: remove it or choose another output")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -57,13 +53,7 @@ def new_folder(path: str | Path, *, replace: bool = False) -> Iterator[Path]:
         for entry in temporary.rglob("*"):
             fsync_path(entry)
         fsync_path(temporary)
-        if target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            target.rename(old / "old")
-            temporary.rename(target)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(target)
+        temporary.rename(target)
         fsync_path(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -117,11 +107,15 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
     Raises:
         ArtifactError: no manifest, another kind of folder, or a version from the future.
     """
+    if not Path(folder).is_dir():
+        raise ArtifactError(f"{folder} does not exist: a {kind} folder is needed")
     manifest = read_json(Path(folder) / name)
     if manifest.get("kind") != kind:
         raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})")
     found = manifest.get("format_version")
-    if not isinstance(found, int) or found > version:
+    if not isinstance(found, int):
+        raise ArtifactError(f"{Path(folder) / name} is damaged (format version {found!r}): make the folder again")
+    if found > version:
         raise ArtifactError(
             f"{folder} has format version {found}, this lightretriever reads up to {version}: upgrade it"
         )
@@ -171,7 +165,7 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
         return np.memmap(source, mode="r", dtype=dtype, shape=shape, offset=8 + length + start)
     except FileNotFoundError:
         raise ArtifactError(f"{source} does not exist: the folder is not complete") from None
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OSError) as error:
         raise ArtifactError(f"{source} is damaged or holds no {name!r} ({error}): make the folder again") from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SparseVectors:
     """n sparse vectors as compressed sparse rows (CSR), token ids ascending within a row.
 
@@ -75,7 +75,7 @@ def take_sparse(sparse: SparseVectors, rows: NDArray[np.intp] | Sequence[int]) -
     return SparseVectors(indptr, sparse.indices[source], sparse.values[source], sparse.width)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
     """What either tower makes of n texts.
 

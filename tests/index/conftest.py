@@ -52,6 +52,7 @@ class RandomTower:
     max_length: int = 32
     top_k: int | None = None
     tokenizer: Tokenizer = field(default_factory=word_tokenizer)
+    skip_ids: tuple[int, ...] = (0,)
     calls: int = 0
 
     def encode(self, documents: Sequence[Document], progress: Callable | None = None) -> Encoded:

@@ -101,6 +101,17 @@ def test_truncation_counts_query_tokens_and_is_said_once() -> None:
     assert encoder.truncated == 1 + BATCH + 1
 
 
+def test_truncation_is_counted_once_a_query_whichever_side_is_asked() -> None:
+    encoder = QueryEncoder(make_table(llama(), max_length=3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoder.encode(LINES[0])
+        encoder.encode_sparse(LINES[0])
+        encoder.encode_dense(LINES[0])
+        encoder.encode_sparse([LINES[0]] * BATCH)
+    assert encoder.truncated == 3 + BATCH
+
+
 def test_a_longer_query_than_the_limit_is_cut_alike_one_by_one_and_in_batches() -> None:
     table = make_table(llama(), max_length=4)
     encoder = QueryEncoder(table)

@@ -102,6 +102,8 @@ def test_rows_that_cannot_be_a_table_are_refused() -> None:
     broken[7, 2] = np.nan
     with pytest.raises(UsageError, match="row 7 of the table is not finite"):
         TokenTable.from_rows(broken, wordpiece(), model="made")
+    with pytest.raises(UsageError, match="row 0 of the table is not finite, or beyond 1e"):
+        TokenTable.from_rows(rows().astype(np.float64) * 1e300, wordpiece(), model="made")
     with pytest.raises(UsageError, match="beyond float16's range"):
         TokenTable.from_rows(rows(scale=1e6), wordpiece(), model="made", dtype="float16")
 
@@ -119,12 +121,11 @@ def test_padding_and_truncation_of_the_tokenizer_are_cleared() -> None:
     assert table.tokenizer_hash == make_table().tokenizer_hash
 
 
-def test_an_existing_folder_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     make_table().save(tmp_path / "table")
     with pytest.raises(ArtifactError, match="exists already"):
         make_table(dtype="int8").save(tmp_path / "table")
-    make_table(dtype="int8").save(tmp_path / "table", replace=True)
-    assert TokenTable.load(tmp_path / "table").dtype == "int8"
+    assert TokenTable.load(tmp_path / "table").dtype == "float32"
     assert [entry.name for entry in tmp_path.iterdir()] == ["table"]
 
 
@@ -152,6 +153,17 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format_version": 99}))
     with pytest.raises(ArtifactError, match="upgrade"):
+        TokenTable.load(folder)
+    for damage, message in (
+        ({"skip_ids": None}, "is damaged or lacks"),
+        ({"format_version": "1"}, "is damaged"),
+        ({"shape": [1, 2]}, "config.json says"),
+    ):
+        (folder / "config.json").write_text(json.dumps(config | damage))
+        with pytest.raises(ArtifactError, match=message):
+            TokenTable.load(folder)
+    (folder / "config.json").write_text(json.dumps({name: config[name] for name in config if name != "weights_sha256"}))
+    with pytest.raises(ArtifactError, match="lacks 'weights_sha256'"):
         TokenTable.load(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ArtifactError, match="not a token table"):

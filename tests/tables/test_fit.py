@@ -197,6 +197,7 @@ class MadeTower:
     dim: int = 24
     max_length: int = 512
     default_prompt: str = ""
+    dtype: str = "float32"
     skip_ids: tuple[int, ...] = ()
     encoded: int = 0
     fails_after: int = 10**9
@@ -213,10 +214,36 @@ class MadeTower:
         return made_vectors(texts, self.dim)
 
 
+def test_vectors_come_in_any_form(tmp_path: Path) -> None:
+    texts = made_texts(200)
+    vectors = made_vectors(texts)
+    tokenizer = wordpiece()
+    expected = fit_table(vectors=(texts, vectors), tokenizer=tokenizer)[:]
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    forms = [
+        fit_table(None, texts, vectors=vectors, tokenizer=tokenizer),
+        fit_table(None, [{"text": text} for text in texts], vectors, tokenizer=tokenizer),
+        fit_table(vectors=[texts, vectors], tokenizer=tmp_path),  # type: ignore[arg-type]
+        fit_table(vectors=([Document("", text) for text in texts], vectors), tokenizer=tmp_path / "tokenizer.json"),
+    ]
+    for table in forms:
+        np.testing.assert_array_equal(table[:], expected)
+    with pytest.raises(UsageError, match="vectors is a dict"):
+        fit_table(vectors={}, tokenizer=tokenizer)  # type: ignore[arg-type]
+
+
+def test_what_no_table_can_be_is_refused_before_anything_is_encoded() -> None:
+    for options, message in (({"dtype": "int4"}, "dtype"), ({"dim": 0}, "dim"), ({"max_length": 0}, "max_length")):
+        tower = MadeTower()
+        with pytest.raises(UsageError, match=message):
+            fit_table(tower, made_texts(50), **options)  # type: ignore[arg-type]
+        assert tower.encoded == 0
+
+
 def test_a_vectors_folder_brings_its_tokenizer(tmp_path: Path) -> None:
     texts = made_texts(300)
     vectors = made_vectors(texts)
-    settings = {"max_length": 512, "top_k": None}
+    settings = {"max_length": 512, "top_k": None, "skip_ids": [0]}
     for name, tokenizer in (("with", wordpiece()), ("without", None)):
         writer = VectorsWriter.open(
             tmp_path / name,
@@ -231,7 +258,7 @@ def test_a_vectors_folder_brings_its_tokenizer(tmp_path: Path) -> None:
         writer.append([Document(str(i), text) for i, text in enumerate(texts)], Encoded(vectors))
         writer.finish()
     table = fit_table(vectors=VectorsFolder.open(tmp_path / "with"))
-    assert (table.model, table.revision) == ("made", "1")
+    assert (table.model, table.revision, table.skip_ids) == ("made", "1", (0,))
     assert table.tokenizer_hash == tokenizer_hash(wordpiece())
     with pytest.raises(UsageError, match="without a tower a tokenizer is needed"):
         fit_table(vectors=VectorsFolder.open(tmp_path / "without"))

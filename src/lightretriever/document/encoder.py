@@ -127,6 +127,11 @@ class DocumentEncoder:
         """The hub's commit hash, or ``sha256:`` and a hash over the weight files."""
         return self.backbone.revision
 
+    @property
+    def dtype(self) -> str:
+        """What the model computes in: "float32", "bfloat16" or "float16"."""
+        return str(self.backbone.dtype).removeprefix("torch.")
+
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with specials, truncated to ``max_length`` with the specials kept."""
         before, after = self.backbone.specials.before, self.backbone.specials.after

@@ -81,11 +81,14 @@ class QueryEncoder:
         texts = [texts] if isinstance(texts, str) else texts
         if len(texts) >= BATCH:
             ids, offsets = self._flat_ids(texts, leading_space=False)
-            sparse_ids = self._flat_ids(texts, leading_space=True) if self.table.leading_space else (ids, offsets)
+            sparse_ids = (ids, offsets)
+            if self.table.leading_space:
+                sparse_ids = self._flat_ids(texts, leading_space=True, report=False)
             return Encoded(self._pool_batch(ids, offsets), self._count_batch(*sparse_ids))
-        rows = self._ids(texts, leading_space=False)
-        dense = self._pool(rows)
-        return Encoded(dense, self._count(self._ids(texts, leading_space=True) if self.table.leading_space else rows))
+        rows = spaced = self._ids(texts, leading_space=False)
+        if self.table.leading_space:
+            spaced = self._ids(texts, leading_space=True, report=False)
+        return Encoded(self._pool(rows), self._count(spaced))
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
@@ -108,18 +111,21 @@ class QueryEncoder:
         """
         return self._flat_ids(texts, leading_space=False)
 
-    def _ids(self, texts: Sequence[str], leading_space: bool) -> list[list[int]]:
-        """Ids of a few texts. An empty query has none, not even that of the space we would put before it."""
+    def _ids(self, texts: Sequence[str], leading_space: bool, report: bool = True) -> list[list[int]]:
+        """Ids of a few texts, those cut reported. An empty query has none, not even that of a space put before it."""
         rows = [self._chunks.ids(text, leading_space) if text else [] for text in texts]
         limit = self.table.max_length
         too_long = [i for i, row in enumerate(rows) if len(row) > limit]
         if too_long:
-            self._report_truncated(len(too_long), len(texts), leading_space)
+            if report:
+                self._report_truncated(len(too_long), len(texts))
             for i in too_long:
                 rows[i] = rows[i][:limit]
         return rows
 
-    def _flat_ids(self, texts: Sequence[str], leading_space: bool) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    def _flat_ids(
+        self, texts: Sequence[str], leading_space: bool, report: bool = True
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of many texts, as `_ids` gives them, flat."""
         ids, offsets = self._chunks.flat_ids(texts, leading_space)
         lengths, limit = np.diff(offsets), self.table.max_length
@@ -128,13 +134,13 @@ class QueryEncoder:
             kept[[text == "" for text in texts]] = 0
         if not len(texts) or (kept == lengths).all():
             return ids, offsets
-        self._report_truncated(int((lengths > limit).sum()), len(texts), leading_space)
+        too_long = int((lengths > limit).sum())
+        if report and too_long:
+            self._report_truncated(too_long, len(texts))
         starts = np.concatenate([[0], np.cumsum(kept)])
         return ids[np.repeat(offsets[:-1] - starts[:-1], kept) + np.arange(starts[-1])], starts
 
-    def _report_truncated(self, count: int, n: int, leading_space: bool) -> None:
-        if not count or leading_space:  # the sparse side cuts the same queries again
-            return
+    def _report_truncated(self, count: int, n: int) -> None:
         if not self.truncated:
             warnings.warn(
                 f"{count} of {n} queries are longer than {self.table.max_length} tokens and were cut; "

@@ -34,9 +34,10 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "int8")
+LARGEST = 1e15  # of a value in a row: the squares of a long query's sum must fit into float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TokenTable:
     """Rows of a token table, with what they belong to. Make one with `from_rows`, `load`, `cache_table` or `fit_table`.
 
@@ -99,11 +100,12 @@ class TokenTable:
         ids = id_count(tokenizer)
         if rows.ndim != 2 or len(rows) < ids:
             raise UsageError(f"the table has shape {rows.shape}, the tokenizer {ids} ids: a row for each is needed")
-        if max_length < 1:
-            raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
-        finite = np.isfinite(rows).all(axis=1)
-        if not finite.all():
-            raise UsageError(f"row {int(np.argmin(finite))} of the table is not finite: the model gave NaN or infinity")
+        check_options(dtype, dim, max_length, rows.shape[1])
+        sound = (np.abs(rows) < LARGEST).all(axis=1)  # false for NaN too
+        if not sound.all():
+            raise UsageError(
+                f"row {int(np.argmin(sound))} of the table is not finite, or beyond {LARGEST:g}: it is no vector"
+            )
         stored, scales = quantize_rows(first_columns(rows, dim), dtype)
         return TokenTable(
             rows=stored,
@@ -128,39 +130,41 @@ class TokenTable:
             ArtifactError: the folder is absent, incomplete, damaged or from a newer version.
         """
         folder = Path(path)
-        config = read_manifest(folder, "token table", FORMAT_VERSION, CONFIG)
+        config: dict[str, Any] = read_manifest(folder, "token table", FORMAT_VERSION, CONFIG)
         try:
-            tokenizer_sha256, dtype, shape = config["tokenizer_sha256"], config["dtype"], config["shape"]
             options: dict[str, Any] = {name: config[name] for name in _STORED}
-        except KeyError as error:
-            raise ArtifactError(f"{folder / CONFIG} lacks {error}: make the table again") from None
+            options["skip_ids"] = tuple(options["skip_ids"])
+            dtype, shape, sha256 = config["dtype"], tuple(config["shape"]), config["tokenizer_sha256"]
+            weights_sha256 = config["weights_sha256"]
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{folder / CONFIG} is damaged or lacks {error}: make the table again") from None
         tokenizer_file = folder / "tokenizer.json"
-        if not tokenizer_file.is_file() or sha256_file(tokenizer_file) != tokenizer_sha256:
+        if not tokenizer_file.is_file() or sha256_file(tokenizer_file) != sha256:
             raise ArtifactError(f"{tokenizer_file} is not the one the table was made with: make the table again")
         rows = map_tensor(folder / WEIGHTS, "embedding.weight")
-        if rows.dtype.name != dtype or list(rows.shape) != shape:
+        if (rows.dtype.name, rows.shape) != (dtype, shape):
             raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {CONFIG} says {dtype} {shape}")
-        options["skip_ids"] = tuple(options["skip_ids"])
         scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
         table = TokenTable(rows=rows, scales=scales, tokenizer=load_tokenizer(tokenizer_file), **options)
-        table.__dict__["weights_sha256"] = config["weights_sha256"]  # known from when it was written
+        table.__dict__["weights_sha256"] = weights_sha256  # known from when it was written
         return table
 
-    def save(self, path: str | Path, *, replace: bool = False) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the table folder: config.json, model.safetensors, tokenizer.json, README.md, and modules.json.
 
-        With the last, float32 and float16 tables load as a sentence-transformers model too.
+        With the last, float32 and float16 tables load as a sentence-transformers model too (which does not leave out
+        ``skip_ids``, and gives NaN for an empty query in float16).
 
         Raises:
-            ArtifactError: ``path`` exists and ``replace`` is false.
+            ArtifactError: ``path`` exists.
         """
         tokenizer_json = self.tokenizer.to_str(pretty=True)
         tensors: dict[str, np.ndarray] = {"embedding.weight": self.rows}
         if self.scales is not None:
             tensors["embedding.scale"] = self.scales
-        with new_folder(path, replace=replace) as folder:
+        with new_folder(path) as folder:
             save_tensors(folder / WEIGHTS, tensors)
-            (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+            (folder / "tokenizer.json").write_bytes(tokenizer_json.encode())
             (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
             if self.scales is None:
                 write_json(folder / "modules.json", _SENTENCE_TRANSFORMERS_MODULES)
@@ -211,7 +215,12 @@ class TokenTable:
         return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def truncated(self, dim: int) -> TokenTable:
-        """The table of the first ``dim`` columns; query vectors made from it are normalised anew."""
+        """The table of the first ``dim`` columns; query vectors made from it are normalised anew.
+
+        Raises:
+            UsageError: a dim outside 1 … d.
+        """
+        check_options(self.dtype, dim, self.max_length, self.dim)
         return self if dim == self.dim else replace(self, rows=first_columns(self.rows, dim))
 
     def converted(self, dtype: str) -> TokenTable:
@@ -238,20 +247,34 @@ _SENTENCE_TRANSFORMERS_MODULES = [
 ]
 
 
+def check_options(dtype: str, dim: int | None, max_length: int, width: int | None = None) -> None:
+    """Refuse what no table can be, before anything is computed for it.
+
+    Args:
+        dtype, dim, max_length: see `TokenTable.from_rows`.
+        width: columns that there are, where that is known.
+
+    Raises:
+        UsageError: an unknown dtype, a dim outside 1 … width, a max_length below 1.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if dim is not None and (dim < 1 or (width is not None and dim > width)):
+        raise UsageError(f"dim is {dim}: choose 1 to {'the width of the vectors' if width is None else width}")
+    if max_length < 1:
+        raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
+
+
 def first_columns(rows: NDArray[np.generic], dim: int | None) -> NDArray[np.generic]:
-    """The first ``dim`` columns, or all for None. Raises UsageError for a dim outside 1 … d."""
-    if dim is None:
-        return rows
-    if not 1 <= dim <= rows.shape[1]:
-        raise UsageError(f"dim is {dim}, the table has {rows.shape[1]} columns: choose 1 to {rows.shape[1]}")
-    return np.ascontiguousarray(rows[:, :dim])
+    """The first ``dim`` columns, or all for None."""
+    return rows if dim is None else np.ascontiguousarray(rows[:, :dim])
 
 
 def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
     """Rows in a storage dtype, with the scales that int8 needs (largest absolute value of a row / 127).
 
     Raises:
-        UsageError: an unknown dtype, or a value beyond float16's range.
+        UsageError: a value beyond float16's range.
     """
     if dtype == "float32":
         return np.ascontiguousarray(rows, dtype=np.float32), None
@@ -259,12 +282,10 @@ def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.gen
         if np.abs(rows).max(initial=0.0) > np.finfo(np.float16).max:
             raise UsageError("the table has values beyond float16's range: store it as float32 or int8")
         return np.ascontiguousarray(rows, dtype=np.float16), None
-    if dtype == "int8":
-        values = np.asarray(rows, dtype=np.float32)
-        scales = np.abs(values).max(axis=1, initial=0.0) / np.float32(127)
-        divisor = np.where(scales > 0, scales, 1)[:, None]
-        return np.rint(values / divisor).astype(np.int8), scales.astype(np.float32)
-    raise UsageError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
+    values = np.asarray(rows, dtype=np.float32)
+    scales = np.abs(values).max(axis=1, initial=0.0) / np.float32(127)
+    divisor = np.where(scales > 0, scales, 1)[:, None]
+    return np.rint(values / divisor).astype(np.int8), scales.astype(np.float32)
 
 
 def _model_card(table: TokenTable) -> str:

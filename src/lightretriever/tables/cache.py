@@ -16,7 +16,7 @@ from lightretriever.document.backbone import Backbone
 from lightretriever.document.encoder import DocumentEncoder, pad_ids
 from lightretriever.document.pooling import pool
 from lightretriever.errors import UsageError
-from lightretriever.query.table import TokenTable
+from lightretriever.query.table import TokenTable, check_options
 from lightretriever.text.corpus import safe_text
 
 CACHE_BYTES = 128 << 20
@@ -40,7 +40,9 @@ def cache_table(
 
     Args:
         tower: the document tower.
-        prompt: the instruction in every row, "" for none, None for the tower's own.
+        prompt: the instruction in every row, "" for none. None for the tower's ``default_prompt``: `DEFAULT_PROMPT`
+            for causal LMs and LoRA releases, a sentence-transformers folder's own query prompt, "" for encoders,
+            which were not trained with any.
         dtype: how the rows are stored: "float32", "float16" or "int8".
         dim: first dimensions kept, None for all.
         max_length: of a query, in tokens.
@@ -52,13 +54,15 @@ def cache_table(
     Raises:
         UsageError: a prompt longer than the model reads, or a dtype or dim that makes no sense.
     """
+    check_options(dtype, dim, max_length, tower.dim)
     instruction = tower.default_prompt if prompt is None else prompt
+    revision = tower.revision  # of a folder that cannot say it, nothing need be computed
     rows = token_rows(tower, instruction, progress)
     return TokenTable.from_rows(
         rows,
         tower.tokenizer,
         model=tower.name,
-        revision=tower.revision,
+        revision=revision,
         prompt=instruction,
         dtype=dtype,
         dim=dim,

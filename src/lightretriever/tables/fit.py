@@ -15,14 +15,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.query.table import TokenTable
+from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
-from lightretriever.text.tokenizer import id_count, tokenizer_hash
+from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash
+from lightretriever.vectors.folder import VectorsFolder
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 def fit_table(
     tower: DocumentEncoder | None = None,
     texts: Iterable[str | Mapping[str, object] | Document] = (),
-    vectors: Vectors | None = None,
+    vectors: Vectors | Floats | str | Path | None = None,
     prior: Prior = None,
     l2: float | None = None,
     dim: int | None = None,
     *,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Tokenizer | str | Path | None = None,
     dtype: str = "float32",
     prompt: str | None = None,
     max_length: int = 512,
@@ -53,14 +54,16 @@ def fit_table(
         tower: the frozen document tower; may be None when ``vectors`` and ``tokenizer`` are given, and then
             neither torch nor a model is needed.
         texts: documents, passages or queries, streamed. Their distinct sentences and titles are encoded.
-        vectors: documents with their vectors: a vectors folder, or texts and an array [n, d] of any float type.
+        vectors: documents with their vectors: a vectors folder (or its path), a pair of texts and an array [n, d] of
+            any float type, or the array alone, whose rows are then those of ``texts``.
         prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, or "zero". None: each token
             through the tower alone, weighted by its inverse document frequency, see `prior_rows`; zero without a tower.
         l2: λ, against bags that are scaled so that their prediction under E₀ has unit length (under a zero
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
         dim: the first so many dimensions of the vectors only (Matryoshka towers).
-        tokenizer: the one that queries are looked up with; None for the tower's own, or the vectors folder's.
+        tokenizer: the one that queries are looked up with; a file or its
+            folder will do; None for the tower's own, or the vectors folder's.
         dtype, max_length: of the table, see `TokenTable`.
         prompt: the instruction that sentences are encoded with; the tower's default when None.
         max_sentences: of ``texts``, at most so many sentences are encoded: an even sample, the same for the
@@ -81,8 +84,10 @@ def fit_table(
         raise UsageError("nothing to fit to: give a tower and texts, or vectors of documents encoded before")
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
+    check_options(dtype, dim, max_length)
+    texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
-    skip_ids = () if tower is None else tower.skip_ids
+    skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
     prompt = prompt if prompt is not None else "" if tower is None else tower.default_prompt
 
     model, revision = _provenance(tower, vectors)
@@ -136,8 +141,29 @@ def fit_table(
     )
 
 
-def _tokenizer(tower: DocumentEncoder | None, tokenizer: Tokenizer | None, vectors: Vectors | None) -> Tokenizer:
+def _inputs(
+    texts: Iterable[str | Mapping[str, object] | Document], vectors: Vectors | Floats | str | Path | None
+) -> tuple[Iterable[str | Mapping[str, object] | Document], Vectors | None]:
+    """Texts to encode, and documents with their vectors, whatever form they came in."""
+    if isinstance(texts, str | Mapping | Document):
+        texts = [texts]
+    if isinstance(vectors, np.ndarray):
+        return (), (texts, vectors)
+    if isinstance(vectors, str | Path):
+        return texts, VectorsFolder.open(vectors)
+    if isinstance(vectors, list) and len(vectors) == 2:
+        return texts, (vectors[0], vectors[1])
+    if vectors is None or isinstance(vectors, VectorsFolder) or (isinstance(vectors, tuple) and len(vectors) == 2):
+        return texts, vectors
+    raise UsageError(f"vectors is a {type(vectors).__name__}: give a vectors folder, or texts and an array [n, d]")
+
+
+def _tokenizer(
+    tower: DocumentEncoder | None, tokenizer: Tokenizer | str | Path | None, vectors: Vectors | None
+) -> Tokenizer:
     """A copy, without truncation and padding, of the tokenizer to make bags with."""
+    if isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(tokenizer)
     if tower is not None:
         if tokenizer is not None and tokenizer_hash(tokenizer) != tokenizer_hash(tower.tokenizer):
             raise MismatchError("the tokenizer given is not the tower's: leave tokenizer out")

@@ -21,7 +21,7 @@ from lightretriever.vectors.folder import VectorsFolder
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
-Vectors = VectorsFolder | tuple[Iterable[str], NDArray[np.floating]]
+Vectors = VectorsFolder | tuple[Iterable[str | Mapping[str, object] | Document], NDArray[np.floating]]
 """Documents with their vectors: a folder that ``encode`` wrote, or texts and an array [n, d]."""
 
 Progress = Callable[[int, int | None], None]
@@ -141,7 +141,8 @@ def _parts(
             titles = [document.title for document in documents]
             yield names, titles, [document.input for document in documents], encoded.dense
         return
-    texts = list(vectors[0])
+    documents = [as_document(text) for text in vectors[0]]
+    texts, every_title = [document.input for document in documents], [document.title for document in documents]
     array = np.asarray(vectors[1])
     if array.ndim != 2:
         raise InputError(f"the vectors have shape {array.shape}: an array [texts, dimension] is needed")
@@ -152,4 +153,4 @@ def _parts(
     for start in range(0, len(texts), 65536):
         piece = slice(start, start + 65536)
         block = array[piece].astype(np.float32)
-        yield [f"text {start + row}" for row in range(len(block))], [""] * len(block), texts[piece], block
+        yield [f"text {start + row}" for row in range(len(block))], every_title[piece], texts[piece], block

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import load_tensors, save_tensors, sha256_bytes
+from lightretriever.errors import ArtifactError
 from lightretriever.tables.bags import text_key
 
 if TYPE_CHECKING:
@@ -30,18 +31,22 @@ def encode_cached(
     Args:
         tower, prompt: what a vector depends on besides its text; each pair has a folder of its own in ``cache``.
         texts: distinct.
-        cache: the folder; None keeps nothing. Vectors are kept as float16.
+        cache: the folder; None keeps nothing. A file of it that cannot be read is passed over and made again.
         progress: called with texts encoded so far and n.
     """
     vectors = np.empty((len(texts), tower.dim), dtype=np.float32)
     missing = np.arange(len(texts))
     folder = None
     if cache is not None:
-        identity = f"{tower.name}\n{tower.revision}\n{tower.max_length}\n{prompt}".encode("utf-8", "surrogatepass")
+        settings = (tower.name, tower.revision, str(tower.max_length), tower.dtype, prompt)
+        identity = "\n".join(settings).encode("utf-8", "surrogatepass")
         folder = Path(cache) / sha256_bytes(identity)[:32]
         place = {text_key(text): row for row, text in enumerate(texts)}
         for file in sorted(folder.glob("*.safetensors")):
-            held = load_tensors(file)
+            try:
+                held = load_tensors(file)
+            except ArtifactError:
+                continue
             for key, vector in zip(held["keys"], held["vectors"], strict=True):
                 row = place.pop(key.tobytes(), None)
                 if row is not None:
@@ -55,7 +60,7 @@ def encode_cached(
         vectors[rows] = tower.encode_queries(chunk, prompt)
         if folder is not None:
             keys = np.frombuffer(b"".join(map(text_key, chunk)), dtype=np.uint8).reshape(-1, 16)
-            tensors: dict[str, np.ndarray] = {"keys": keys, "vectors": vectors[rows].astype(np.float16)}
+            tensors: dict[str, np.ndarray] = {"keys": keys, "vectors": vectors[rows]}
             save_tensors(folder / f"{sha256_bytes(keys.tobytes())[:32]}.safetensors", tensors)
     if progress and len(texts):
         progress(len(texts), len(texts))

@@ -29,6 +29,7 @@ class Tower(Protocol):
     max_length: int
     top_k: int | None
     tokenizer: Tokenizer
+    skip_ids: tuple[int, ...]
 
     @property
     def revision(self) -> str: ...
@@ -69,7 +70,7 @@ def encode_corpus(
         model=tower.name,
         revision=tower.revision,
         dim=tower.dim,
-        settings={"max_length": tower.max_length, "top_k": tower.top_k},
+        settings={"max_length": tower.max_length, "top_k": tower.top_k, "skip_ids": list(tower.skip_ids)},
         width=tower.vocab_size if tower.has_sparse else None,
         dtype=dtype,
         shard=shard,

@@ -266,6 +266,12 @@ class VectorsFolder:
         return load_tokenizer(self.path / TOKENIZER) if (self.path / TOKENIZER).exists() else None
 
     @property
+    def skip_ids(self) -> tuple[int, ...]:
+        """What a query leaves out, as the tower has it; none where the folder does not say."""
+        found = self.settings.get("skip_ids")
+        return tuple(found) if isinstance(found, list) else ()
+
+    @property
     def digest(self) -> str:
         """SHA-256 over all parts' checksums: folders of equal digest hold equal documents and vectors."""
         return sha256_bytes(json.dumps([asdict(part) for _, _, part in self._parts]).encode())
