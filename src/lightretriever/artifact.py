@@ -123,9 +123,16 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to a safetensors file, atomically."""
+    """Write arrays to a safetensors file, atomically.
+
+    Raises:
+        ArtifactError: it cannot be written; the disk is full, say.
+    """
     with new_file(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
+        try:
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, temporary)
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} cannot be written ({error}): make room and run again") from None
 
 
 def load_tensors(path: str | Path) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from index.conftest import (
+    DIM,
     WORDS,
     RandomTower,
     make_documents,
@@ -19,7 +20,7 @@ from index.conftest import (
     unit_rows,
 )
 
-from lightretriever import Encoded, Index, SparseVectors
+from lightretriever import Encoded, Index, QueryEncoder, SparseVectors
 from lightretriever.errors import (
     ArtifactError,
     InputError,
@@ -411,3 +412,31 @@ loaded = {{"torch", "transformers", "pandas", "scipy"}} & set(sys.modules)
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_one_string_is_one_id_and_no_list_of_letters(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "i", make_encoder(), sparse="none") as index:
+        rows = unit_rows(np.random.default_rng(0), 3)
+        index.add(["1", "7", "17"], Encoded(rows))
+        assert index.delete("17") == 1
+        assert {document.id for document in index.documents()} == {"1", "7"}
+        with pytest.raises(UsageError, match="give a list of ids"):
+            index.add("17", Encoded(rows[:2]))
+
+
+def test_a_table_of_fewer_dimensions_takes_the_first_of_the_towers(tmp_path: Path) -> None:
+    encoder = make_encoder()
+    short = QueryEncoder(encoder.table.truncated(DIM // 2))
+    rows = unit_rows(np.random.default_rng(0), 5)
+    with Index.create(tmp_path / "i", short, sparse="none") as index:
+        index.add([str(i) for i in range(5)], Encoded(rows))
+        cut = rows[:, : DIM // 2] / np.linalg.norm(rows[:, : DIM // 2], axis=1, keepdims=True)
+        (hits,) = index.search_encoded(Encoded(cut[2:3]), k=1, mode="dense")
+        assert hits[0].id == "2"
+        assert hits[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_any_k_may_be_asked_for(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "i", make_encoder(), sparse="none") as index:
+        index.add(["a"], Encoded(unit_rows(np.random.default_rng(0), 1)))
+        assert [hit.id for hit in index.search("mount", k=2**70)] == ["a"]

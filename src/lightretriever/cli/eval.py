@@ -50,6 +50,12 @@ def command(
         raise UsageError(f"--against {against}: only symmetric is known")
     if (qrels is None) == (data is None):
         raise UsageError("give --qrels FILE to measure a run file, or --data DIR to measure an index")
+    if (qrels is not None) != subject.is_file() and subject.exists():
+        raise UsageError(
+            f"{subject} is an index: measure it with --data DIR"
+            if qrels
+            else f"{subject} is a run: measure it with --qrels"
+        )
     if qrels is not None:
         from lightretriever.evaluation.measures import evaluate
 

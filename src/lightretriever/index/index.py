@@ -181,8 +181,9 @@ class Index:
 
         Args:
             ids: n ids, at most 1,024 bytes each.
-            encoded: ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V] where the index's sparse side is "lm",
-                and ignored where it is "bm25" or "none".
+            encoded: ``dense`` float32 [n, d], unit rows, of which a table of fewer dimensions takes the first,
+                normalised anew; ``sparse`` [n, V] where the index's sparse side is "lm", and ignored where it is
+                "bm25" or "none".
             payloads: n mappings with ``title``, ``text``, ``metadata``, all optional, but ``text`` for "bm25". Fields
                 of other names become metadata.
             flush: survive a power cut once this returns; without it only the death of the process.
@@ -196,6 +197,8 @@ class Index:
             UsageError: no sparse vectors where the index needs them.
             ArtifactError: the engine failed, or the disk is full; what was acknowledged before is kept.
         """
+        if isinstance(ids, str):
+            raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
         rows = payloads if payloads is not None else [{}] * len(ids)
         if len(rows) != len(ids):
             raise MismatchError(f"{len(ids)} ids, {len(rows)} payloads: one for each is needed")
@@ -203,8 +206,9 @@ class Index:
             raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
         fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
         documents = [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
-        check_vectors(list(ids), encoded, self.manifest.dim)
-        added = self._store(documents, encoded)
+        whole = max(encoded.dense.shape[-1], self.manifest.dim)
+        check_vectors(list(ids), encoded, whole)
+        added = self._store(documents, usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded)
         if flush:
             self._flush()
         return added
@@ -248,7 +252,8 @@ class Index:
         return self.sparse_side.kind == "bm25" and self.sparse_side.statistics() is None
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Remove documents; returns how many of them there were. Durable when it returns."""
+        """Remove documents; one string is one id. Returns how many of them there were; durable when it does."""
+        ids = [ids] if isinstance(ids, str) else ids
         keys = list({point_key(safe_text(str(name))) for name in ids})
         found = list(self.backend.existing(keys))
         if found:
@@ -272,7 +277,7 @@ class Index:
         *,
         texts: bool = True,
     ) -> list[list[Hit]]:
-        """The hits of each query, in order. See `search_encoded`."""
+        """The hits of each query, in order; one string is one query. See `search_encoded`."""
         check_request(k, mode, self.manifest.sparse)
         return self.search_encoded(self.encoder.encode(queries), k, mode, filter, texts=texts)
 

@@ -12,6 +12,7 @@ from lightretriever.index.backend import Backend, Payload, Ranking, filter_tags
 from lightretriever.types import Encoded, Hit, take_sparse
 
 MODES = ("hybrid", "dense", "sparse")
+MANY = 100_000
 CANDIDATES = 100
 """A hybrid search fuses this many of each arm, or k where that is more."""
 _NOTHING = Ranking([], [])
@@ -43,6 +44,8 @@ def search(
     tags = filter_tags(conditions)
     if sparse == "none":
         mode = "dense"
+    if k > MANY:  # the engine makes room for k hits, and its own numbers end somewhere
+        k = max(1, min(k, backend.count()))
     depth = max(k, CANDIDATES) if mode == "hybrid" else k
     dense_lists = _dense_lists(backend, encoded, depth, tags, dim) if mode != "sparse" else []
     sparse_lists = _sparse_lists(backend, encoded, depth, tags) if mode != "dense" else []
