@@ -108,7 +108,7 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
         ArtifactError: no manifest, another kind of folder, or a version from the future.
     """
     if not Path(folder).is_dir():
-        raise ArtifactError(f"{folder} does not exist: a {kind} folder is needed")
+        raise ArtifactError(f"{folder} does not exist, or is no folder ({kind} wanted)")
     manifest = read_json(Path(folder) / name)
     if manifest.get("kind") != kind:
         raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})")
