@@ -47,6 +47,13 @@ def test_top_k_keeps_ties_and_at_least_eight() -> None:
     assert len(sparse_vectors(states, lengths, lambda x: x @ few.T, 14, 100).row(0)[0]) == 3
 
 
+def test_top_k_judges_ties_after_log1p() -> None:
+    logits = np.full(10, 1000, np.float32)
+    logits[8:] = np.nextafter(np.float32(1000), np.float32(0))
+    assert len(np.unique(logits)) == 2 and len(np.unique(np.log1p(logits))) == 1
+    assert len(_rows(torch.from_numpy(logits)[None], 10, 8).values) == 10
+
+
 def test_golden_masks(golden: Path) -> None:
     told = json.loads((golden / "common/sparse_masks.json").read_text())
     # The tower pads on the right only.

@@ -174,15 +174,16 @@ def _runs(owners: list[int], low: int, high: int) -> Iterator[tuple[int, int, in
 
 
 def _rows(maxima: Tensor, width: int, top_k: int | None) -> SparseVectors:
-    if top_k:
+    weights = maxima.relu().log1p_()
+    if top_k:  # of the weights, not the logits: log1p makes neighbouring floats equal, and ties are kept
         k = min(max(top_k, MIN_TOP_K), width)
-        least = maxima.topk(k, dim=1).values[:, -1:]
-        maxima = maxima.masked_fill(maxima < least, 0.0)
-    row, column = maxima.nonzero(as_tuple=True)
-    lengths = np.bincount(row.cpu().numpy(), minlength=len(maxima))
+        least = weights.topk(k, dim=1).values[:, -1:]
+        weights = weights.masked_fill(weights < least, 0.0)
+    row, column = weights.nonzero(as_tuple=True)
+    lengths = np.bincount(row.cpu().numpy(), minlength=len(weights))
     return SparseVectors(
         indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         indices=column.to(torch.int32).cpu().numpy(),
-        values=maxima[row, column].log1p().cpu().numpy(),
+        values=weights[row, column].cpu().numpy(),
         width=width,
     )
