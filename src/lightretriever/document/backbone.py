@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from lightretriever.document.folder import ModelFolder, check_weights, find_folder, weights_revision
+from lightretriever.document.folder import ModelFolder, check_weights, find_folder, folder_revision
 from lightretriever.document.pooling import Pooling
 from lightretriever.document.release import (
     ADAPTER_CONFIG,
@@ -81,8 +81,8 @@ class Backbone:
 
     @cached_property
     def revision(self) -> str:
-        """The hub's commit, or ``sha256:`` over the weight files (read once: seconds for a large model)."""
-        return weights_revision([self.folder] if self.base is None else [self.folder, self.base])
+        """The hub's commit, or ``sha256:`` over weights and settings (read once: seconds for a large model)."""
+        return folder_revision([self.folder] if self.base is None else [self.folder, self.base])
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +119,7 @@ def load_backbone(model: str | Path, base: str | Path | None, device: str, dtype
     elif folder.has(MODULES):
         sentence = read_sentence_folder(folder.path)
         inner = sentence.transformer
+        folder = replace(folder, parts=sentence.parts)
     if base_folder is not None or folder.has(SWITCHES):
         switches = read_switches(folder.path)
     elif base is not None:
@@ -130,13 +131,14 @@ def load_backbone(model: str | Path, base: str | Path | None, device: str, dtype
     tokens = folder.path if base_folder is not None and folder.has("tokenizer.json") else inner
     tokenizer = open_tokenizer(tokens)
     declared = declared_specials(tokens, config.to_dict(), tokenizer)
-    if switches is not None or (causal and sentence is None):
+    if causal and (switches is not None or sentence is None):
         chosen = switches or Switches()
         specials = causal_specials(
             tokenizer, declared, lowercase=chosen.lowercase, add_bos=chosen.add_bos, where=str(tokens)
         )
     else:
-        specials = own_specials(tokenizer, declared, lowercase=sentence is not None and sentence.lowercase)
+        lowercase = (sentence or switches or Switches(lowercase=False)).lowercase
+        specials = own_specials(tokenizer, declared, lowercase=lowercase)
 
     check_weights(inner)
     whole = _load_model(inner, config, is_lm, causal, kind)
@@ -150,6 +152,7 @@ def load_backbone(model: str | Path, base: str | Path | None, device: str, dtype
         raise ModelError(f"{folder.name} has no LM head for a sparse vector: use sparse='none' (--sparse bm25)")
     head = find_head(whole, id_count(specials.tokenizer)) if can_sparse and sparse != "none" else None
     transformer: nn.Module = whole.base_model if is_lm else whole  # type: ignore[assignment]
+    width = _width(transformer)
     limits = [_position_limit(transformer), sentence.max_length if sentence else None]
     return Backbone(
         folder=folder,
@@ -160,7 +163,7 @@ def load_backbone(model: str | Path, base: str | Path | None, device: str, dtype
         causal=causal,
         pooling=(sentence or switches or Switches(pooling="lasttoken" if causal else "mean")).pooling,
         normalize=(sentence or switches or Switches()).normalize,
-        dim=min(config.hidden_size, (switches.dim if switches else None) or config.hidden_size),
+        dim=min(width, (switches.dim if switches else None) or width),
         max_length=min((limit for limit in limits if limit), default=None),
         top_k=switches.top_k if switches else None,
         query_prompt=sentence.query_prompt if sentence else DEFAULT_PROMPT if causal or switches else "",
@@ -179,6 +182,9 @@ def pick_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"unknown device {device!r}: choose auto, cpu, cuda, cuda:1, …") from None
+    try:
         torch.zeros(1, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:120]
@@ -294,6 +300,16 @@ def _grow(model: nn.Module, rows: int) -> None:
             module.weight[old:] = module.weight[:old].float().mean(0).to(module.weight.dtype)
             if getattr(module, "bias", None) is not None:
                 module.bias[old:] = 0.0
+
+
+@torch.inference_mode()
+def _width(model: nn.Module) -> int:
+    """Dimensions of the hidden states, seen on one token: OPT's last layer may project to others."""
+    ids = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
+    hidden = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "last_hidden_state", None)
+    if hidden is None:
+        raise ModelError(f"{type(model).__name__} gives no hidden states: it is no text model that is supported")
+    return int(hidden.shape[-1])
 
 
 def _position_limit(model: nn.Module) -> int | None:

@@ -17,6 +17,20 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 """Of model.safetensors of sentence-transformers/all-MiniLM-L6-v2."""
 
 WEIGHT_PATTERNS = ("model*.safetensors", "adapter_model.safetensors")
+# Beside the weights, what decides a vector: architecture, pooling, prompts, switches, tokens.
+_SETTINGS = (
+    "config.json",
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "adapter_config.json",
+    "model_args.yaml",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+# Read only where there is no tokenizer.json.
+VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What a snapshot of the hub needs; consolidated*.safetensors are a second copy of the same weights.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.yaml", "*.jinja"]
@@ -31,11 +45,13 @@ class ModelFolder:
         path: the folder that holds its files.
         name: `minilm`, the hub name, or the local folder's own name; never a machine's path.
         commit: the hub's commit hash, "" for what is not from the hub.
+        parts: the subfolders that decide the vectors, "" for itself, the one with the weights first.
     """
 
     path: Path
     name: str
     commit: str = ""
+    parts: tuple[str, ...] = ("",)
 
     def has(self, file: str) -> bool:
         return (self.path / file).is_file()
@@ -113,18 +129,30 @@ def check_weights(folder: Path, patterns: Iterable[str] = WEIGHT_PATTERNS) -> li
     raise ModelError(f"{folder} holds no model.safetensors: it is no model folder, or not complete")
 
 
-def weights_revision(folders: Iterable[ModelFolder]) -> str:
-    """What identifies a tower's weights: the hub's commit, or ``sha256:`` and a hash over the weight files.
+def folder_revision(folders: Iterable[ModelFolder]) -> str:
+    """What identifies a tower: the hub's commit, or ``sha256:`` and a hash over its weights and settings.
 
     Args:
         folders: the model's folder, and the base model's where there is one.
+
+    Raises:
+        ModelError: no weights.
     """
-    parts = [
-        folder.commit or [(path.name, _file_hash(path)) for path in check_weights(folder.path)] for folder in folders
-    ]
+    parts = [folder.commit or [(name, _file_hash(path)) for name, path in _deciding(folder)] for folder in folders]
     if len(parts) == 1 and isinstance(parts[0], str):
         return parts[0]
     return "sha256:" + sha256_bytes(json.dumps(parts).encode())
+
+
+def _deciding(folder: ModelFolder) -> list[tuple[str, Path]]:
+    """The files that decide a model's vectors, each with its name inside the folder."""
+    found = [(f"{folder.parts[0]}/{path.name}", path) for path in check_weights(folder.path / folder.parts[0])]
+    for part in folder.parts:
+        place = folder.path / part
+        names = _SETTINGS if (place / "tokenizer.json").is_file() else (*_SETTINGS, *VOCABULARIES, "merges.txt")
+        paths = sorted({path for name in names for path in place.glob(name)})
+        found += [(f"{part}/{path.name}", path) for path in paths]
+    return found
 
 
 def _file_hash(path: Path) -> str:

@@ -10,6 +10,11 @@ from lightretriever.document.pooling import POOLINGS, Pooling
 from lightretriever.errors import ModelError
 
 MODULES = "modules.json"
+# The names of its transformer's settings that sentence-transformers looks for, in its order.
+_SETTINGS = [
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
 # Two generations of its file format: one switch for each way of pooling, then a name.
 _POOLING_SWITCHES = {
     "pooling_mode_cls_token": "cls",
@@ -27,6 +32,7 @@ class SentenceFolder:
 
     Attributes:
         transformer: folder of the transformer itself.
+        parts: the subfolders that decide its vectors, "" for itself, the transformer's first.
         pooling, normalize: from its modules.
         max_length: tokens it reads, specials included; None where it does not say.
         lowercase: whether it lower-cases before its tokenizer does.
@@ -34,6 +40,7 @@ class SentenceFolder:
     """
 
     transformer: Path
+    parts: tuple[str, ...]
     pooling: Pooling
     normalize: bool
     max_length: int | None
@@ -57,8 +64,10 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
             f"{folder / MODULES} chains {', '.join(kinds) or 'nothing'}: only Transformer, Pooling and Normalize "
             "are supported"
         )
-    transformer = folder / str(modules[0].get("path", ""))
-    settings = _object(transformer / "sentence_bert_config.json")
+    inner, pooling = (str(module.get("path", "")) for module in modules[:2])
+    transformer = folder / inner
+    named = [transformer / name for name in _SETTINGS]
+    settings = _object(next((file for file in named if file.is_file()), named[0]))
     if settings.get("transformer_task") not in (None, "feature-extraction"):
         raise ModelError(f"{folder}: a model for {settings['transformer_task']} gives no dense vectors")
     length = settings.get("max_seq_length")
@@ -66,7 +75,8 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     prompts = prompts if isinstance(prompts, dict) else {}
     return SentenceFolder(
         transformer=transformer,
-        pooling=_pooling(folder / str(modules[1].get("path", "")) / "config.json"),
+        parts=tuple(dict.fromkeys((inner, "", pooling))),
+        pooling=_pooling(folder / pooling / "config.json"),
         normalize=kinds[-1] == "Normalize",
         max_length=length if isinstance(length, int) else None,
         lowercase=bool(settings.get("do_lower_case")),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from lightretriever.document.folder import VOCABULARIES
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import load_tokenizer, with_bos_eos, with_lowercase
 
@@ -45,8 +46,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     """
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
-    known = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
-    if not any((folder / name).is_file() for name in known):
+    if not any((folder / name).is_file() for name in VOCABULARIES):
         raise ModelError(f"{folder} holds no tokenizer: a tokenizer.json is needed beside the weights")
     from transformers import AutoTokenizer
 
