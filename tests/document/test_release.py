@@ -10,7 +10,7 @@ import numpy as np
 import peft
 import pytest
 import torch
-from made_models import TEXTS, causal_folder
+from made_models import TEXTS, causal_folder, masked_folder
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -143,6 +143,8 @@ def test_switches_are_obeyed(tmp_path: Path) -> None:
         ("pooling_strategy: attention", "attention"),
         ("add_eos_num: 2", "end token"),
         ("- a\n- list", "no list of switches"),
+        ("sparse_top_k_psg: [1, 2]", "model_args.yaml"),
+        ("dense_shrink_dim: eight", "model_args.yaml"),
         ("a: [", "cannot be read"),
     ],
 )
@@ -164,6 +166,35 @@ def test_other_adapters_and_other_bases_are_refused(tmp_path: Path) -> None:
             DocumentEncoder.load(release, other, device="cpu")
     with pytest.raises(ModelError, match="plain LoRA"):
         DocumentEncoder.load(_release(tmp_path / "dora", base, use_dora=True), base, device="cpu")
+
+
+def test_damaged_adapters_are_named(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base)
+    config = json.loads((release / "adapter_config.json").read_text())
+    (release / "adapter_config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "lora_alpha"}))
+    with pytest.raises(ModelError, match=r"adapter_config\.json .*it lacks 'lora_alpha'"):
+        DocumentEncoder.load(release, base, device="cpu")
+    (release / "adapter_config.json").write_text(json.dumps(config))
+    weights = release / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    for data in (whole[: len(whole) // 2], b"", b"\xff" * 64):
+        weights.write_bytes(data)
+        with pytest.raises(ModelError, match=r"adapter_model\.safetensors cannot be read") as caught:
+            DocumentEncoder.load(release, base, device="cpu")
+        assert "\n" not in str(caught.value)
+
+
+def test_switches_beside_an_encoder(tmp_path: Path) -> None:
+    folder = masked_folder(tmp_path, "bert")
+    state = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**state, "normalizer": None}))
+    cased = DocumentEncoder.load(folder, device="cpu").tokenize(["Mount", "mount"])
+    assert cased[0] != cased[1]
+    (folder / "model_args.yaml").write_text("pooling_strategy: cls\nlowercase: true\n")
+    tower = DocumentEncoder.load(folder, device="cpu")
+    assert tower.tokenize(["Mount", "mount"]) == [cased[1], cased[1]]
+    assert (tower.backbone.pooling, tower.causal, tower.has_sparse) == ("cls", False, True)
 
 
 def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:

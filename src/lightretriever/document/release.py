@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -69,21 +71,27 @@ class Switches:
     dim: int | None = None
 
 
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Whatever reading a damaged file raises, as one ModelError that names the file."""
+    try:
+        yield
+    except (SafetensorError, yaml.YAMLError, OSError, ValueError, TypeError, LookupError, re.error) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:160]
+        raise ModelError(f"{file} cannot be read, it is damaged or of another kind ({reason})") from None
+
+
 def read_switches(folder: Path) -> Switches:
     """Read `model_args.yaml`; METHOD's defaults where there is none.
 
     Raises:
         ModelError: not a flat list, or a switch set to what METHOD does not have.
     """
-    import yaml  # type: ignore[import-untyped]
-
     file = folder / SWITCHES
     if not file.is_file():
         return Switches()
-    try:
+    with _reading(file):
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file} cannot be read: {' '.join(str(error).split())[:160]}") from None
     if not isinstance(found, dict):
         raise ModelError(f"{file} holds no list of switches")
     for name, allowed in _UNSUPPORTED.items():
@@ -94,15 +102,16 @@ def read_switches(folder: Path) -> Switches:
         raise ModelError(f"{file}: pooling {pooling!r} is not supported, only {', '.join(POOLINGS)}")
     if found.get("add_bos_num", 1) not in (0, 1) or found.get("add_eos_num", 1) != 1:
         raise ModelError(f"{file}: only one begin token, or none, and one end token are supported")
-    return Switches(
-        pooling=pooling,
-        normalize=bool(found.get("normalize", True)),
-        lowercase=bool(found.get("lowercase", True)),
-        add_bos=found.get("add_bos_num", 1) == 1,
-        has_sparse=bool(found.get("hybrid_use_token_id_vector", True) or found.get("hybrid_use_sparse_vector")),
-        top_k=int(found.get("sparse_top_k_psg") or 0) or None,
-        dim=int(found.get("dense_shrink_dim") or 0) or None,
-    )
+    with _reading(file):
+        return Switches(
+            pooling=pooling,
+            normalize=bool(found.get("normalize", True)),
+            lowercase=bool(found.get("lowercase", True)),
+            add_bos=found.get("add_bos_num", 1) == 1,
+            has_sparse=bool(found.get("hybrid_use_token_id_vector", True) or found.get("hybrid_use_sparse_vector")),
+            top_k=int(found.get("sparse_top_k_psg") or 0) or None,
+            dim=int(found.get("dense_shrink_dim") or 0) or None,
+        )
 
 
 def find_base(release: ModelFolder, base: str | Path | None) -> ModelFolder:
@@ -125,10 +134,8 @@ def find_base(release: ModelFolder, base: str | Path | None) -> ModelFolder:
 
 def _adapter_config(folder: Path) -> dict[str, object]:
     file = folder / ADAPTER_CONFIG
-    try:
+    with _reading(file):
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read as JSON ({error})") from None
     if not isinstance(found, dict):
         raise ModelError(f"{file} holds no JSON object")
     return found
@@ -150,11 +157,8 @@ def merge_adapter(model: nn.Module, folder: Path) -> None:
     if config.get("peft_type") != "LORA" or any(config.get(name) for name in _OTHER_ADAPTERS):
         raise ModelError(f"{folder / ADAPTER_CONFIG}: only plain LoRA is supported")
     path = next(iter(check_weights(folder, (ADAPTER_WEIGHTS,))))
-    try:
-        with safe_open(path, framework="pt") as file:
-            weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged or not safetensors ({error})") from None
+    with _reading(path), safe_open(path, framework="pt") as file:
+        weights: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     parameters = dict(model.named_parameters(remove_duplicate=False))
     prefix = f"{model.base_model_prefix}."
@@ -170,9 +174,11 @@ def merge_adapter(model: nn.Module, folder: Path) -> None:
         parameter = parameters[owner]
         if is_pair:
             high = weights.get(name.replace(".lora_A.", ".lora_B."))
-            if high is None:
-                raise ModelError(f"{path}: {name} has no lora_B beside it: the release is damaged")
-            value = (high.float() @ weight.float()) * _scale(config, target.removesuffix(".weight"), len(weight))
+            if high is None or high.shape[1:] != weight.shape[:1]:
+                raise ModelError(f"{path}: {name} has no lora_B of its rank beside it: the release is damaged")
+            with _reading(folder / ADAPTER_CONFIG):
+                scale = _scale(config, target.removesuffix(".weight"), len(weight))
+            value = (high.float() @ weight.float()) * scale
             # GPT-2's Conv1D keeps its weight the other way round.
             value = value.T if config.get("fan_in_fan_out") else value
         else:
@@ -197,10 +203,14 @@ def _scale(config: Mapping[str, object], module: str, rank: int) -> float:
 
 
 def adapter_rows(folder: Path) -> int:
-    """Rows of the embedding matrix that a release brings along, 0 where it brings none."""
+    """Rows of the embedding matrix that a release brings along, 0 where it brings none.
+
+    Raises:
+        ModelError: its weights cannot be read.
+    """
     path = folder / ADAPTER_WEIGHTS
     if not path.is_file():
         return 0
-    with safe_open(path, framework="np") as file:
+    with _reading(path), safe_open(path, framework="np") as file:
         names = [name for name in file.keys() if name.endswith(("embed_tokens.weight", "lm_head.weight"))]  # noqa: SIM118
         return max((file.get_slice(name).get_shape()[0] for name in names), default=0)
