@@ -119,6 +119,27 @@ def test_a_document_is_its_title_and_text(tmp_path: Path) -> None:
         tower.encode([{"title": "no text"}])
 
 
+def test_one_document_by_itself_is_a_list_of_one(tmp_path: Path) -> None:
+    tower = DocumentEncoder.load(causal_folder(tmp_path, "llama"), device="cpu")
+    for document in ("hello world", {"text": "hello world"}, Document("1", "hello world")):
+        assert np.array_equal(tower.encode(document).dense, tower.encode(["hello world"]).dense)
+
+
+def test_vectors_narrower_than_the_hidden_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"num_attention_heads": 4, "num_hidden_layers": 2, "ffn_dim": 48, "max_position_embeddings": 128}
+    monkeypatch.setitem(CAUSAL, "opt", {**settings, "hidden_size": 32, "word_embed_proj_dim": 16, "init_std": 0.3})
+    folder = causal_folder(tmp_path, "opt")
+    tower = DocumentEncoder.load(folder, device="cpu")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval().base_model
+    encoded = tower.encode(TEXTS)
+    assert encoded.dense.shape == (len(TEXTS), tower.dim) == (len(TEXTS), 16)
+    assert encoded.sparse is not None
+    for row, ids in zip(encoded.dense, tower.tokenize(TEXTS), strict=True):
+        with torch.inference_mode():
+            vector = model(torch.tensor([ids])).last_hidden_state[0, -1].numpy()
+        assert np.abs(row - vector / np.linalg.norm(vector)).max() < 1e-5
+
+
 def test_nothing_to_encode(tmp_path: Path) -> None:
     tower = DocumentEncoder.load(causal_folder(tmp_path, "llama"), device="cpu")
     encoded = tower.encode([])
@@ -150,10 +171,16 @@ def test_half_precision_is_near(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"sparse": "bm25"}, {"dtype": "int3"}, {"top_k": 0}, {"max_length": 2}, {"base": "elsewhere"}]
+    "arguments",
+    [
+        {"sparse": "bm25"},
+        {"dtype": "int3"},
+        {"top_k": 0},
+        {"max_length": 2},
+        {"base": "elsewhere"},
+        {"device": "abacus"},
+    ],
 )
 def test_arguments_without_sense(arguments: dict, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        DocumentEncoder.load(
-            causal_folder(tmp_path, "llama"), device="cpu", **{k: v for k, v in arguments.items() if k != "device"}
-        )
+        DocumentEncoder.load(causal_folder(tmp_path, "llama"), **{"device": "cpu", **arguments})

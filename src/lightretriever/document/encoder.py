@@ -35,7 +35,7 @@ class DocumentEncoder:
     """A full language model that encodes documents, offline; `load` makes one.
 
     Attributes:
-        name, revision: what tells towers apart: `minilm`, hub name or folder name; commit or hash of the weights.
+        name, revision: what tells towers apart: `minilm`, hub name or folder name; commit or hash of its files.
         source, base: what `load` was given, folders as absolute paths, so that it can be loaded again.
         dim: d, dimensions of a dense vector.
         vocab_size: V, width of a sparse vector: ids 0 … highest of the tokenizer.
@@ -124,7 +124,7 @@ class DocumentEncoder:
 
     @property
     def revision(self) -> str:
-        """The hub's commit hash, or ``sha256:`` and a hash over the weight files."""
+        """The hub's commit hash, or ``sha256:`` and a hash over weights and settings."""
         return self.backbone.revision
 
     @property
@@ -143,13 +143,15 @@ class DocumentEncoder:
         return found
 
     def encode(
-        self, documents: Iterable[str | Mapping[str, object] | Document], progress: Progress | None = None
+        self,
+        documents: str | Mapping[str, object] | Document | Iterable[str | Mapping[str, object] | Document],
+        progress: Progress | None = None,
     ) -> Encoded:
         """Encode documents; the results are in their order, and in memory: hand over a large corpus in parts.
 
         Args:
             documents: texts, or rows with ``text`` and perhaps ``title``, or Documents; an iterable of them is
-                read in windows.
+                read in windows. One by itself counts as a list of one.
             progress: called after every batch.
 
         Returns:
@@ -161,6 +163,8 @@ class DocumentEncoder:
 
         Source: METHOD "Documents".
         """
+        if isinstance(documents, str | Mapping | Document):
+            documents = [documents]
         prompt = self.backbone.document_prompt
         texts = (prompt + as_document(document).input for document in documents)
         total = len(documents) if isinstance(documents, Sized) else None
