@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightretriever import Index, TokenTable
+from lightretriever import Encoded, Index, TokenTable
+from lightretriever.artifact import sha256_file
 from lightretriever.text.trec import read_run
+from lightretriever.vectors.folder import VectorsWriter
+from lightretriever.vectors.provider import read_provider_vectors
 
 Verb = Callable[..., Any]  # gives .code, .out, .err; see conftest
 
@@ -80,6 +83,35 @@ def test_vectors_of_a_provider(verb: Verb, tower: Path, folder: Path, tmp_path: 
     found = done(verb("search", tmp_path / "index", "highest mountain", "-k", "1", "--json", "--mode", "sparse"))
     assert json.loads(found.out)["id"] == "everest"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bought.npy", "index", "t1", "t2"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_provider_vectors_leave_nothing_to_be_mixed(verb: Verb, table: Path, folder: Path, tmp_path: Path) -> None:
+    """A killed run's leftovers, of a wrong corpus, are not paired with the right one; a failed run leaves none."""
+    np.save(tmp_path / "v.npy", np.eye(4, 32, dtype=np.float32))
+    lines = (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "wrong.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
+    (tmp_path / "short.jsonl").write_text("".join(lines[:3]), encoding="utf-8")
+    rest = ("--table", table, "-o", tmp_path / "i")
+    assert verb("index", tmp_path / "v.npy", "--corpus", tmp_path / "short.jsonl", *rest).code == 1
+    assert not (tmp_path / "i.vectors").exists()
+    kept = VectorsWriter.open(
+        tmp_path / "i.vectors",
+        model=TokenTable.load(table).model,
+        revision=TokenTable.load(table).revision,
+        dim=32,
+        settings={"provider_vectors": sha256_file(tmp_path / "v.npy")},
+        width=None,
+        dtype="float32",
+    )
+    for documents, encoded in read_provider_vectors(tmp_path / "v.npy", tmp_path / "wrong.jsonl"):
+        kept.append(documents, encoded)
+    kept.finish()
+    done(verb("index", tmp_path / "v.npy", "--corpus", folder, *rest))
+    assert not (tmp_path / "i.vectors").exists()
+    with Index.open(tmp_path / "i") as index:
+        (hits,) = index.search_encoded(Encoded(np.eye(1, 32, dtype=np.float32)), 1, "dense")
+    assert hits[0].id == "everest"
 
 
 def test_index_from_corpus_or_vectors_finds_the_same(

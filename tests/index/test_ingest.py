@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -285,3 +286,34 @@ def test_later_additions_are_kept_apart_from_the_source(tmp_path: Path) -> None:
         assert index.manifest.encoding == {"source": "tiny", "base": None, "max_length": 32, "top_k": None}
     assert index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder()).documents == 21
     assert DIM == 16
+
+
+def test_a_build_goes_on_from_what_it_was_begun_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents, others = make_documents(20), make_documents(20, seed=1)
+    encode_corpus(documents, RandomTower(), tmp_path / "v", dtype="float32")
+    vectors = VectorsFolder.open(tmp_path / "v")
+    monkeypatch.setattr(ingest, "_store", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        ingest_vectors(tmp_path / "a", vectors, make_encoder())
+    with pytest.raises(KeyboardInterrupt):
+        index_corpus(tmp_path / "b", documents, RandomTower(), make_encoder())
+    monkeypatch.undo()
+    with pytest.raises(MismatchError, match="begun from vectors, now it is corpus"):
+        index_corpus(tmp_path / "a", others, RandomTower(), make_encoder())
+    with pytest.raises(MismatchError, match="begun from corpus, now it is vectors"):
+        ingest_vectors(tmp_path / "b", vectors, make_encoder())
+    shutil.rmtree(tmp_path / "b/staging")
+    with pytest.raises(MismatchError, match="begun with other documents"):
+        index_corpus(tmp_path / "b", others, RandomTower(), make_encoder())
+    shutil.rmtree(tmp_path / "b/staging")
+    assert index_corpus(tmp_path / "b", documents, RandomTower(), make_encoder()).documents == 20
+    assert ingest_vectors(tmp_path / "a", vectors, make_encoder()).documents == 20
+
+
+def test_a_complete_index_of_other_lengths_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    documents = make_documents(5)
+    index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder())
+    with pytest.raises(MismatchError, match="max_length 32, now it is 64"):
+        index_corpus(tmp_path / "i", documents, RandomTower(max_length=64), make_encoder())
+    with pytest.raises(MismatchError, match="top_k None, now it is 8"):
+        index_corpus(tmp_path / "i", documents, RandomTower(top_k=8), make_encoder())

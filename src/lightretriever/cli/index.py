@@ -105,7 +105,11 @@ def _index_provided(
     sparse: str | None,
     report: Callable[[str], Progress],
 ) -> IngestReport:
-    """A provider's vectors become a vectors folder beside the index first, so that this resumes as well."""
+    """A provider's vectors become a vectors folder beside the index first; it goes when this ends, however it ends.
+
+    It costs no model, so it is made anew each time: whatever changed in the vectors, their ids or the corpus since an
+    interrupted run shows in its digest, which a half-built index is checked against.
+    """
     from lightretriever.artifact import sha256_file
     from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
     from lightretriever.vectors.provider import read_provider_vectors
@@ -113,28 +117,30 @@ def _index_provided(
     folder = output.with_name(f"{output.name}.vectors")
     table = encoder.table
     show = report("reading")
-    writer: VectorsWriter | None = None
     settings = {"provider_vectors": sha256_file(source)}
-    done = 0
-    for documents, encoded in read_provider_vectors(source, corpus):
-        writer = writer or VectorsWriter.open(
-            folder,
-            model=table.model,
-            revision=table.revision,
-            dim=encoded.dense.shape[1],
-            settings=settings,
-            width=None,
-            dtype="float32",
+
+    def begin(dim: int) -> VectorsWriter:
+        model, revision = table.model, table.revision
+        return VectorsWriter.open(
+            folder, model=model, revision=revision, dim=dim, settings=settings, width=None, dtype="float32"
         )
-        if not writer.finished and done >= writer.done:
+
+    writer: VectorsWriter | None = None
+    try:
+        for documents, encoded in read_provider_vectors(source, corpus):
+            if writer is None:
+                writer = begin(encoded.dense.shape[1])
+                if writer.done or writer.finished:  # by a run that was killed
+                    shutil.rmtree(folder)
+                    writer = begin(encoded.dense.shape[1])
             writer.append(documents, encoded)
-        done += len(documents)
-        show(done, None)
-    if writer is not None and not writer.finished:
-        writer.finish()
-    built = _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report)
-    shutil.rmtree(folder)
-    return built
+            show(writer.done, None)
+        if writer is not None:
+            writer.finish()
+        return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report)
+    finally:
+        if writer is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say(output: Path, built: IngestReport) -> None:
@@ -145,4 +151,4 @@ def _say(output: Path, built: IngestReport) -> None:
     if built.duplicates:
         say(f"warning: {built.duplicates:,} documents had an id that came again: the last of each is kept")
     if built.without_dense:
-        say(f"warning: {built.without_dense:,} documents have no dense vector : only the sparse arm finds them")
+        say(f"warning: {built.without_dense:,} documents have no dense vector: only the sparse arm finds them")

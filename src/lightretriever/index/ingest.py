@@ -107,7 +107,8 @@ def index_corpus(
     digest = hashlib.sha256()
     stream = _digested(begun(documents), digest)
     target = Path(path)
-    index, resumed = _begin(target, replace(IndexManifest.of(table, sparse, "building"), encoding=encoding), encoder)
+    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=encoding, built_from="corpus")
+    index, resumed = _begin(target, manifest, encoder)
     if index is None:
         read = sum(1 for _ in stream)
         return _complete(target, digest.hexdigest(), read)
@@ -116,6 +117,8 @@ def index_corpus(
         staged = target / STAGING / "vectors"
         with clock.phase("encoding") as progress:
             encode_corpus(stream, tower, staged, dtype="float32", progress=progress)
+        if resumed and index.manifest.source not in ("", digest.hexdigest()):
+            raise MismatchError(f"{target} was begun with other documents: restore them, or choose another output")
         index.update_manifest(replace(index.manifest, source=digest.hexdigest()))
         return _store(index, VectorsFolder.open(staged), resumed, clock)
 
@@ -143,7 +146,8 @@ def ingest_vectors(
         raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     target = Path(path)
-    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=dict(vectors.settings))
+    encoding = dict(vectors.settings)
+    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=encoding, built_from="vectors")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
         return _complete(target, vectors.digest, vectors.count)
@@ -174,6 +178,11 @@ def _begin(path: Path, manifest: IndexManifest, encoder: QueryEncoder) -> tuple[
             raise MismatchError(f"{path} was begun with {name} {found!r}, now it is {value!r}: choose another output")
     if begun.state == "complete":
         return None, resumed
+    if begun.built_from != manifest.built_from:
+        raise MismatchError(
+            f"{path} was begun from {begun.built_from or 'something unknown'}, now it is {manifest.built_from}: "
+            "go on from the same, or choose another output"
+        )
     table, backend = open_folder(path, begun)
     return Index(path, begun, QueryEncoder(table), backend), resumed
 

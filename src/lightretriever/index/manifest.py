@@ -33,7 +33,8 @@ class IndexManifest:
         engine: which engine holds ``shard/``.
         state: "complete", or "building" while `index` has not finished.
         documents: how many there were when the manifest was written last.
-        source: digest of what `index` built it from; "" when it was not built that way.
+        built_from: "corpus" or "vectors", what `index` builds it from; "" when it was not built that way.
+        source: digest of that.
         ingested: parts that `index` has stored so far, while building.
         bm25_changes: documents added, replaced or deleted since the BM25 statistics were taken.
         bm25_refreshing: whether a refresh of them has begun and not ended.
@@ -51,6 +52,7 @@ class IndexManifest:
     engine: str = "edge"
     state: str = "complete"
     documents: int = 0
+    built_from: str = ""
     source: str = ""
     ingested: int = 0
     bm25_changes: int = 0
@@ -95,7 +97,8 @@ class IndexManifest:
     def identity(self) -> Mapping[str, object]:
         """What must be equal for a build to be the same build."""
         names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine")
-        return {name: getattr(self, name) for name in names}
+        encoding = {name: self.encoding.get(name) for name in ("max_length", "top_k")}
+        return {**{name: getattr(self, name) for name in names}, **encoding}
 
 
 def check_model(what: str, model: str, revision: str, other: str, other_model: str, other_revision: str) -> None:
