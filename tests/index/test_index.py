@@ -440,3 +440,13 @@ def test_any_k_may_be_asked_for(tmp_path: Path) -> None:
     with Index.create(tmp_path / "i", make_encoder(), sparse="none") as index:
         index.add(["a"], Encoded(unit_rows(np.random.default_rng(0), 1)))
         assert [hit.id for hit in index.search("mount", k=2**70)] == ["a"]
+
+
+def test_what_was_stored_before_a_bad_document_stays(tmp_path: Path) -> None:
+    documents = [*make_documents(600), {"text": "nameless"}]
+    with Index.create(tmp_path / "i", make_encoder(), sparse="bm25", model=RandomTower()) as index:  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="has no id"):
+            index.add_documents(documents)
+        assert index.count == 512
+    with Index.open(tmp_path / "i") as index:
+        assert index.count == 512

@@ -10,6 +10,7 @@ import typer
 
 from lightretriever.cli.console import progress, say
 from lightretriever.cli.options import Base, Device, IndexArgument
+from lightretriever.errors import LightRetrieverError
 
 EXAMPLE = "lightretriever add everest.index new-documents.jsonl"
 
@@ -37,7 +38,18 @@ def command(
 
     tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")
     with Index.open(index, tower) as opened, progress("adding", "documents") as report:
-        added = opened.add_documents(documents, progress=lambda done, _: report(done, total))
+        stored = 0
+
+        def count_stored(done: int, _: int | None) -> None:
+            nonlocal stored
+            stored = done
+            report(done, total)
+
+        try:
+            added = opened.add_documents(documents, progress=count_stored)
+        except LightRetrieverError:
+            say(f"{index}: {stored:,} documents before the error were stored; run again when it is mended")
+            raise
         if refresh:
             opened.refresh_bm25()
         count, state = opened.count, opened.info().get("bm25")

@@ -12,6 +12,7 @@ from lightretriever.errors import UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries
+from lightretriever.index.backend import point_key
 from lightretriever.types import Encoded, Run
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ def compare(
                 system = SYMMETRIC + mode
                 report = progress(system) if progress else None
                 runs[system] = search_queries(index, collection.queries, depth, mode, encode=encode, progress=report)
-    evaluations = {system: evaluate(run, collection.qrels, measures) for system, run in runs.items()}
+    judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
+    present = {judged[key] for key in index.backend.existing(list(judged))}
+    evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
     return Comparison(tuple(measures), evaluations, runs)
 
 

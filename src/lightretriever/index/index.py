@@ -230,16 +230,18 @@ class Index:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
         stream, total = iter(documents), Added()
         first = self._lacks_statistics()
-        while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
-            for document in chunk:
-                if not document.id:
-                    raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-            total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim))
-            if progress:
-                progress(total.documents, None)
-        if first and total.documents > _CHUNK:
-            self.refresh_bm25()  # the statistics are of the first few documents only
-        self._flush()
+        try:
+            while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
+                for document in chunk:
+                    if not document.id:
+                        raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
+                total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim))
+                if progress:
+                    progress(total.documents, None)
+        finally:  # what was stored before a document that cannot be stays, as durable as if it were all
+            if first and total.documents > _CHUNK:
+                self.refresh_bm25()  # the statistics are of the first few documents only
+            self._flush()
         return total
 
     def _store(self, documents: Sequence[Document], encoded: Encoded) -> Added:
