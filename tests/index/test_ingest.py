@@ -317,3 +317,23 @@ def test_a_complete_index_of_other_lengths_is_not_taken_for_the_same(tmp_path: P
         index_corpus(tmp_path / "i", documents, RandomTower(max_length=64), make_encoder())
     with pytest.raises(MismatchError, match="top_k None, now it is 8"):
         index_corpus(tmp_path / "i", documents, RandomTower(top_k=8), make_encoder())
+
+
+@pytest.mark.parametrize("sparse", ["lm", "bm25"])
+def test_the_last_in_the_corpus_wins_whatever_shard_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse: str
+) -> None:
+    monkeypatch.setattr("lightretriever.vectors.encode._PART", 4)
+    documents = make_documents(20)
+    documents[7] = replace(documents[2], text="w07 newer")
+    documents[16] = replace(documents[5], text="w16 last")  # the second worker's, the one before the third's
+    documents[17] = replace(documents[2], text="w17 newer")
+    documents[18] = replace(documents[2], text="w18 last")  # the first worker's, those before the others'
+    for i in (1, 2, 3):
+        encode_corpus(documents, RandomTower(), tmp_path / "v", dtype="float32", shard=(i, 3))
+    report = ingest_vectors(tmp_path / "i", VectorsFolder.open(tmp_path / "v"), make_encoder(), sparse)
+    assert (report.documents, report.duplicates) == (16, 4)
+    with Index.open(tmp_path / "i") as index:
+        texts = {document.id: document.text for document in index.documents()}
+        assert index.manifest.encoding["source"] == "tiny"
+    assert (texts["d2"], texts["d5"]) == ("w18 last", "w16 last")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lightretriever import Encoded
-from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
+from lightretriever.errors import ArtifactError, InputError, LockedError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.types import concatenate_sparse, sparse_from_dense
 from lightretriever.vectors.folder import (
@@ -101,6 +101,7 @@ def test_workers_share_a_folder(tmp_path: Path) -> None:
         writer.append(*part(documents, encoded, rows))
         if i != 2:
             writer.finish()
+        writer.close()
     with pytest.raises(ArtifactError, match="shard 2 of 3"):
         VectorsFolder.open(tmp_path / "v")
     open_writer(tmp_path / "v", shard=(2, 3)).finish()
@@ -169,6 +170,7 @@ def test_a_torn_line_is_written_anew(tmp_path: Path) -> None:
     documents, encoded = make(8)
     writer = open_writer(tmp_path / "v")
     writer.append(*part(documents, encoded, slice(4)))
+    writer.close()
     with (tmp_path / "v/shard-00001-of-00001/done.jsonl").open("a") as file:
         file.write('{"documents": 4, "vec')
     writer = open_writer(tmp_path / "v")
@@ -352,3 +354,49 @@ def test_provider_vectors_that_do_not_fit_are_named(tmp_path: Path, provided: np
         list(read_provider_vectors(tmp_path / "none.npy", corpus))
     with pytest.raises(InputError, match=r"\.npy or \.parquet"):
         list(read_provider_vectors(corpus, corpus))
+
+
+def test_one_writer_at_a_time_is_at_a_shard(tmp_path: Path) -> None:
+    documents, encoded = make(4)
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_folder import *
+open_writer(Path({str(tmp_path / "v")!r}), shard=(1, 2))
+"""
+    with open_writer(tmp_path / "v", shard=(1, 2)) as writer:
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert "LockedError" in run.stderr
+        with pytest.raises(LockedError, match="shard-00001-of-00002 is being written to already"):
+            open_writer(tmp_path / "v", shard=(1, 2))
+        open_writer(tmp_path / "v", shard=(2, 2)).close()
+        writer.append(*part(documents, encoded, slice(2)))
+    with pytest.raises(UsageError, match="closed"):
+        writer.append(*part(documents, encoded, slice(2, 4)))
+    again = open_writer(tmp_path / "v", shard=(1, 2))
+    assert again.done == 2
+    again.finish()
+    open_writer(tmp_path / "v", shard=(1, 2)).close()
+
+
+def test_positions_are_those_in_the_corpus(tmp_path: Path) -> None:
+    documents, encoded = make(23)
+    for i in (2, 3, 1):
+        with open_writer(tmp_path / "v", shard=(i, 3)) as writer:
+            own = part(documents, encoded, slice(i - 1, None, 3))
+            weights = own[1].sparse.to_dense()
+            for rows in (slice(5), slice(5, None)):
+                writer.append(own[0][rows], Encoded(own[1].dense[rows], sparse_from_dense(weights[rows])))
+            writer.finish()
+    folder = VectorsFolder.open(tmp_path / "v")
+    assert [documents[j] for j in folder.positions] == [d for some in folder.documents() for d in some]
+
+
+def test_where_the_tower_came_from_is_noted_and_not_compared(tmp_path: Path) -> None:
+    open_writer(tmp_path / "v", origin={"source": "here/model", "base": None}).close()
+    open_writer(tmp_path / "v", origin={"source": "there/model", "base": None}).finish()
+    assert VectorsFolder.open(tmp_path / "v").origin == {"source": "here/model", "base": None}
+    manifest = json.loads((tmp_path / "v/manifest.json").read_text())
+    del manifest["origin"]
+    (tmp_path / "v/manifest.json").write_text(json.dumps(manifest))
+    assert VectorsFolder.open(tmp_path / "v").origin == {}

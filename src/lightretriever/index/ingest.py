@@ -34,7 +34,7 @@ from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded, SparseVectors, take_sparse
-from lightretriever.vectors.encode import Progress, Tower, begun, encode_corpus
+from lightretriever.vectors.encode import Progress, Tower, begun, encode_corpus, origin_of
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.parts import content_lines, usable
 
@@ -98,12 +98,7 @@ def index_corpus(
     if sparse == "lm" and not tower.has_sparse:
         raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
     _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
-    encoding = {
-        "source": getattr(tower, "source", tower.name),
-        "base": getattr(tower, "base", None),
-        "max_length": tower.max_length,
-        "top_k": tower.top_k,
-    }
+    encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     digest = hashlib.sha256()
     stream = _digested(begun(documents), digest)
     target = Path(path)
@@ -146,7 +141,7 @@ def ingest_vectors(
         raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     target = Path(path)
-    encoding = dict(vectors.settings)
+    encoding = {**vectors.settings, **vectors.origin}
     manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=encoding, built_from="vectors")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
@@ -246,14 +241,14 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
 
 
 def _last_of_each_id(vectors: VectorsFolder, progress: Progress) -> NDArray[np.bool_]:
-    """Which documents have no later one of the same id; 16 bytes of memory a document."""
+    """Which documents have no later one of the same id in the corpus; some 50 bytes of memory a document."""
     keys = bytearray()
     for documents in vectors.documents():
         keys += b"".join(point_key(document.id).to_bytes(16, "big") for document in documents)
         progress(len(keys) // 16, vectors.count)
-    backwards = np.frombuffer(bytes(keys), dtype="S16")[::-1]
+    backwards = np.argsort(vectors.positions)[::-1]
     wanted = np.zeros(len(backwards), dtype=bool)
-    wanted[len(backwards) - 1 - np.unique(backwards, return_index=True)[1]] = True
+    wanted[backwards[np.unique(np.frombuffer(keys, dtype="S16")[backwards], return_index=True)[1]]] = True
     return wanted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -63,9 +63,10 @@ def encode_corpus(
         InputError: there are no documents.
         MismatchError: the folder was begun with another tower, settings, number of workers, or corpus.
         ArtifactError: the folder is damaged, or the disk full.
+        LockedError: another process is at the same shard.
     """
     documents = begun(documents)
-    writer = VectorsWriter.open(
+    with VectorsWriter.open(
         path,
         model=tower.name,
         revision=tower.revision,
@@ -75,17 +76,23 @@ def encode_corpus(
         dtype=dtype,
         shard=shard,
         tokenizer=tower.tokenizer,
-    )
-    rest = writer.resume(take_shard(documents, shard))
-    while chunk := list(islice(rest, _PART)):
-        if writer.finished:
-            raise MismatchError(
-                f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
-            )
-        writer.append(chunk, usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim))
-    if not writer.finished:
-        writer.finish()
-    return writer.done
+        origin=origin_of(tower),
+    ) as writer:
+        rest = writer.resume(take_shard(documents, shard))
+        while chunk := list(islice(rest, _PART)):
+            if writer.finished:
+                raise MismatchError(
+                    f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
+                )
+            writer.append(chunk, usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim))
+        if not writer.finished:
+            writer.finish()
+        return writer.done
+
+
+def origin_of(tower: Tower) -> Mapping[str, object]:
+    """Where a tower was loaded from, as an index or a vectors folder notes it."""
+    return {"source": getattr(tower, "source", tower.name), "base": getattr(tower, "base", None)}
 
 
 def begun(documents: Iterable[Document]) -> Iterator[Document]:

@@ -8,6 +8,7 @@
         part-000000.jsonl.zst     the n documents, one JSON object a line
         done.jsonl                one line a finished part: its number of documents, SHA-256 of both files
         manifest.json             written last: how many parts and documents the worker wrote in all
+        lock                      held by the worker while it writes
 
 A part is written whole and fsynced before its line is added to ``done.jsonl``, so a worker killed anywhere goes on
 after its last whole part. Workers share nothing but the identical top manifest; a reader wants all n of n finished,
@@ -21,9 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
@@ -32,6 +35,7 @@ from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import load_tokenizer
 from lightretriever.types import Encoded
+from lightretriever.vectors.lock import lock_folder
 from lightretriever.vectors.parts import (
     DONE,
     Part,
@@ -66,12 +70,17 @@ def take_shard(documents: Iterable[Document], shard: tuple[int, int]) -> Iterato
 class VectorsWriter:
     """Writes one worker's shard of a vectors folder, part by part, and resumes where it was interrupted.
 
+    It holds the shard until it finishes; use it in a ``with`` block, or `close` it.
+
     Attributes:
         finished: whether `finish` was called, now or in an earlier run.
     """
 
-    def __init__(self, shard: Path, manifest: Mapping[str, Any], parts: list[Part], finished: bool) -> None:
+    def __init__(
+        self, shard: Path, manifest: Mapping[str, Any], parts: list[Part], finished: bool, lock: IO[bytes]
+    ) -> None:
         """Use `open`."""
+        self._lock = lock
         self._shard = shard
         self._manifest = manifest
         self._parts = parts
@@ -89,6 +98,7 @@ class VectorsWriter:
         dtype: str = "float16",
         shard: tuple[int, int] = (1, 1),
         tokenizer: Tokenizer | None = None,
+        origin: Mapping[str, object] | None = None,
     ) -> VectorsWriter:
         """Begin a shard, or resume it.
 
@@ -101,10 +111,13 @@ class VectorsWriter:
             dtype: "float32" or "float16", how dense and sparse values are stored.
             shard: (i, n), worker i of n, i in 1 … n.
             tokenizer: the tower's, kept in the folder.
+            origin: where the tower was loaded from (``source``, ``base``); noted by whoever begins the folder, and not
+                compared, since another worker may have it in another place.
 
         Raises:
             MismatchError: the folder was begun with another model, other settings, or another number of workers.
             ArtifactError: the folder is damaged or is something else.
+            LockedError: another process, or another writer of this one, is at the shard.
             UsageError: an unknown dtype or an impossible shard.
         """
         if dtype not in DTYPES:
@@ -133,14 +146,31 @@ class VectorsWriter:
         elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise ArtifactError(f"{folder} exists and is no vectors folder: choose another output")
         else:
-            write_json(folder / MANIFEST, manifest)
+            write_json(folder / MANIFEST, {**manifest, "origin": dict(origin or {})})
         if tokenizer is not None and not (folder / TOKENIZER).exists():
             with new_file(folder / TOKENIZER) as temporary:
                 temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         own = folder / _shard_name(shard)
         own.mkdir(exist_ok=True)
         fsync_path(folder)
-        return VectorsWriter(own, manifest, read_done(own, repair=True), (own / MANIFEST).exists())
+        lock = lock_folder(own)
+        try:
+            return VectorsWriter(own, manifest, read_done(own, repair=True), (own / MANIFEST).exists(), lock)
+        except ArtifactError:
+            lock.close()
+            raise
+
+    def __enter__(self) -> VectorsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the shard, finished or not; nothing can be added after it. A second call does nothing."""
+        self._lock.close()
 
     @property
     def done(self) -> int:
@@ -173,11 +203,12 @@ class VectorsWriter:
         Raises:
             MismatchError: another number, dimension or width of vectors than was said.
             InputError: a vector that is not finite or not of unit length, by document id.
-            UsageError: the shard is finished.
+            UsageError: the shard is finished, or the writer closed.
             ArtifactError: the disk is full, or cannot be written for another reason.
         """
         if self.finished:
             raise UsageError(f"{self._shard} is finished: nothing can be added")
+        self._check_open()
         if not documents:
             return
         check_vectors([document.id for document in documents], encoded, self._manifest["dim"], zeros=True)
@@ -194,10 +225,16 @@ class VectorsWriter:
             ) from None
 
     def finish(self) -> None:
-        """Declare the shard complete. Without this a reader refuses the folder."""
+        """Declare the shard complete and let go of it. Without this a reader refuses the folder."""
+        self._check_open()
         state = {"parts": len(self._parts), "documents": self.done}
         write_json(self._shard / MANIFEST, {"kind": SHARD_KIND, "format_version": FORMAT_VERSION, **state})
         self.finished = True
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._lock.closed:
+            raise UsageError(f"the writer of {self._shard} is closed: open it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +244,12 @@ class VectorsFolder:
     Attributes:
         path: where it is.
         model, revision, settings: the tower and how it was used.
+        origin: where it was loaded from, ``source`` and ``base``; empty where that is not known.
         dim: d of the dense vectors.
         sparse_width: V of the sparse vectors, or None.
         count: documents in all shards, duplicate ids included.
         zeros: how many of them have no dense vector but the zero row.
+        shards: how many workers wrote it.
     """
 
     path: Path
@@ -219,9 +258,11 @@ class VectorsFolder:
     dim: int
     sparse_width: int | None
     settings: Mapping[str, object]
+    origin: Mapping[str, object]
     count: int
     zeros: int
-    _parts: tuple[tuple[Path, int, Part], ...]
+    shards: int
+    _parts: tuple[tuple[int, int, Part], ...]
 
     @staticmethod
     def open(path: str | Path) -> VectorsFolder:
@@ -233,7 +274,7 @@ class VectorsFolder:
         folder = Path(path)
         manifest: dict[str, Any] = read_manifest(folder, KIND, FORMAT_VERSION)
         n = manifest["shards"]
-        parts: list[tuple[Path, int, Part]] = []
+        parts: list[tuple[int, int, Part]] = []
         for i in range(1, n + 1):
             shard = folder / _shard_name((i, n))
             if not (shard / MANIFEST).exists():
@@ -244,7 +285,7 @@ class VectorsFolder:
             done = read_done(shard)
             if len(done) != written:
                 raise ArtifactError(f"{shard / DONE} lists {len(done)} parts, {written} were written: encode again")
-            parts += [(shard, number, part) for number, part in enumerate(done)]
+            parts += [(i, number, part) for number, part in enumerate(done)]
         return VectorsFolder(
             path=folder,
             model=manifest["model"],
@@ -252,8 +293,10 @@ class VectorsFolder:
             dim=manifest["dim"],
             sparse_width=manifest["sparse_width"],
             settings=manifest["settings"],
+            origin=manifest.get("origin", {}),
             count=sum(part.documents for _, _, part in parts),
             zeros=sum(part.zeros for _, _, part in parts),
+            shards=n,
             _parts=tuple(parts),
         )
 
@@ -282,13 +325,25 @@ class VectorsFolder:
         Raises:
             ArtifactError: a file is missing or does not match its checksum; it is named.
         """
-        for shard, number, part in self._parts:
+        for i, number, part in self._parts:
+            shard = self._shard(i)
             yield read_documents(shard, number, part), read_vectors(shard, number, part, self.sparse_width)
 
     def documents(self) -> Iterator[list[Document]]:
         """The documents of every part, without their vectors, in the order of `parts`. Raises as `parts`."""
-        for shard, number, part in self._parts:
-            yield read_documents(shard, number, part)
+        for i, number, part in self._parts:
+            yield read_documents(self._shard(i), number, part)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """[count]: where in the corpus each document stood, from 0, in the order of `parts`."""
+        written = [0] * self.shards
+        for i, _, part in self._parts:
+            written[i - 1] += part.documents
+        return np.concatenate([np.arange(count) * self.shards + i for i, count in enumerate(written)])
+
+    def _shard(self, i: int) -> Path:
+        return self.path / _shard_name((i, self.shards))
 
 
 def _shard_name(shard: tuple[int, int]) -> str:
