@@ -145,6 +145,42 @@ def test_index_again_does_nothing_and_other_documents_are_refused(
     assert "--model" in unnamed.err
 
 
+def test_index_says_what_is_missing_or_too_much(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(4, 32, dtype=np.float32))
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v"))
+    rest = ("--table", tmp_path / "nowhere", "-o", tmp_path / "i")
+    for arguments, message in (
+        ((tmp_path / "v.npy",), "name their documents with --corpus"),
+        ((tmp_path / "v.npy", "--model", tower), "name their documents with --corpus"),
+        ((tmp_path / "v", "--corpus", folder), "brings its own documents: leave --corpus out"),
+        ((folder, "--model", tower, "--sparse", "foo"), "--sparse foo: choose one of lm, bm25, none"),
+    ):
+        refused = verb("index", *arguments, *rest)
+        assert refused.code == 2
+        assert message in refused.err
+
+
+def test_an_index_made_of_vectors_knows_its_model(
+    verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path
+) -> None:
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v", "--max-length", "64"))
+    done(verb("index", tmp_path / "v", "--table", table, "-o", tmp_path / "i"))
+    (tmp_path / "new.jsonl").write_text('{"_id": "new", "text": "one"}\n')
+    assert "1 added" in done(verb("add", tmp_path / "i", tmp_path / "new.jsonl")).err
+
+
+def test_an_index_of_no_known_model_asks_for_it(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.eye(4, 32, dtype=np.float32))
+    given = ("--tokenizer", tower / "tokenizer.json", "--l2", "0.01", "--corpus", folder)
+    done(verb("fit", "--vectors", tmp_path / "v.npy", *given, "-o", tmp_path / "t"))
+    rest = ("--corpus", folder, "--table", tmp_path / "t", "-o", tmp_path / "i")
+    done(verb("index", tmp_path / "v.npy", *rest))
+    (tmp_path / "new.jsonl").write_text('{"_id": "new", "text": "one"}\n')
+    refused = verb("add", tmp_path / "i", tmp_path / "new.jsonl")
+    assert refused.code == 2
+    assert "does not know its document model: name it with --model" in refused.err
+
+
 def test_search_as_table_and_as_json(verb: Verb, index: Path) -> None:
     shown = done(verb("search", index, "read a csv file", "-k", "2")).out.splitlines()
     assert shown[0].split() == ["#", "score", "dense", "sparse", "id", "document"]

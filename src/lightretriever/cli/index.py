@@ -42,18 +42,27 @@ def command(
     """Build an index. Run it again after an interruption: it goes on where it was, and does nothing twice."""
     if engine != "edge":
         raise UsageError(f"--engine {engine}: only edge, the embedded engine, is there")
+    encoded = (source / "manifest.json").is_file()
+    if encoded and corpus is not None:
+        raise UsageError(f"{source} brings its own documents: leave --corpus out")
+    if source.suffix == ".npy" and corpus is None:
+        raise UsageError(f"{source} holds vectors alone: name their documents with --corpus")
+    from lightretriever.index.manifest import SPARSE_KINDS
     from lightretriever.query.encoder import QueryEncoder
 
+    if sparse is not None and sparse not in SPARSE_KINDS:
+        raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
     encoder = QueryEncoder.load(table)
     with phases("documents") as report:
         if corpus is not None:
             built = _index_provided(source, corpus, encoder, output, sparse, report)
-        elif (source / "manifest.json").is_file():
+        elif encoded:
             from lightretriever.vectors.folder import VectorsFolder
 
             built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report)
         elif model is None:
-            raise UsageError(f"{source} has to be encoded: name the --model (or index what `encode` wrote)")
+            vectors = ", or the --corpus, if it holds vectors" if source.suffix == ".parquet" else ""
+            raise UsageError(f"{source} has to be encoded: name the --model (or index what `encode` wrote){vectors}")
         else:
             built = _index_corpus(source, model, encoder, output, sparse, report, base, device, max_length, top_k)
     _say(output, built)
@@ -131,6 +140,7 @@ def _index_provided(
             if writer is None:
                 writer = begin(encoded.dense.shape[1])
                 if writer.done or writer.finished:  # by a run that was killed
+                    writer.close()
                     shutil.rmtree(folder)
                     writer = begin(encoded.dense.shape[1])
             writer.append(documents, encoded)
@@ -140,6 +150,7 @@ def _index_provided(
         return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report)
     finally:
         if writer is not None:
+            writer.close()
             shutil.rmtree(folder, ignore_errors=True)
 
 

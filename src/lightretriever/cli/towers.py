@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lightretriever.errors import UsageError
+
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.manifest import IndexManifest
@@ -16,12 +18,16 @@ def load_tower_of(
 
     Raises:
         ModelError: it is not there any more; name it.
+        UsageError: the index was made of vectors of no known model, and none is named.
     """
+    then: dict[str, Any] = dict(manifest.encoding)
+    name = model or then.get("source") or manifest.model
+    if not name:
+        raise UsageError("this index does not know its document model: name it with --model")
     from lightretriever.document.encoder import DocumentEncoder
 
-    then: dict[str, Any] = dict(manifest.encoding)
     return DocumentEncoder.load(
-        model or str(then.get("source") or manifest.model),
+        str(name),
         base=base or then.get("base"),
         device=device,
         max_length=then.get("max_length") or 512,
