@@ -1,4 +1,4 @@
-"""The authors' release format: LoRA weights beside `model_args.yaml`, merged into their base (METHOD "Released checkpoints")."""
+"""The authors' release format: LoRA weights merged into their base (METHOD "Released checkpoints")."""
 
 from __future__ import annotations
 
