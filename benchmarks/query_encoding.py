@@ -22,6 +22,8 @@ from lightretriever import DocumentEncoder, QueryEncoder, TokenTable
 from lightretriever.text.tokenizer import id_count
 
 WORDS_PER_QUERY = 8
+RUN = 400  # queries asked one at a time before the next system has its turn
+Systems = dict[str, Callable[[list[str]], object]]
 SYSTEMS = ("look-up", "model2vec", "StaticEmbedding", "full MiniLM")
 
 
@@ -53,7 +55,7 @@ def chinese(n: int, seed: int = 0) -> list[str]:
     return ["".join(chr(0x4E00 + min(int(chosen.expovariate(1 / 800)), 20000)) for _ in range(12)) for _ in range(n)]
 
 
-def load_systems(tower: DocumentEncoder, dim: int, folder: Path) -> dict[str, Callable[[list[str]], object]]:
+def load_systems(tower: DocumentEncoder, dim: int, folder: Path) -> Systems:
     """Encoders of a batch of texts by name: all static ones over the same random rows."""
     from model2vec import StaticModel
     from sentence_transformers import SentenceTransformer
@@ -80,9 +82,7 @@ def microseconds(call: Callable[[list[str]], object], texts: list[str]) -> float
     return (time.perf_counter() - start) / len(texts) * 1e6
 
 
-def measure(
-    systems: dict[str, Callable[[list[str]], object]], texts: dict[str, list[str]], rounds: int
-) -> dict[str, list[float]]:
+def measure(systems: Systems, texts: dict[str, list[str]], rounds: int) -> dict[str, list[float]]:
     """Microseconds a text for each system, one figure a round, the systems taking turns within a round."""
     for name, call in systems.items():
         call(texts[name])  # compiled, loaded and remembered before the clock runs
@@ -93,15 +93,14 @@ def measure(
     return times
 
 
-def measure_singly(
-    systems: dict[str, Callable[[list[str]], object]], texts: list[str], rounds: dict[str, int]
-) -> dict[str, list[float]]:
-    """Microseconds of one query at a time."""
+def measure_singly(systems: Systems, texts: list[str], rounds: dict[str, int]) -> dict[str, list[float]]:
+    """Microseconds of one query at a time: every round each system answers a run of queries, one after the other."""
     times: dict[str, list[float]] = {name: [] for name in systems}
     for i in range(max(rounds.values())):
         for name, call in systems.items():
             if i < rounds[name]:
-                times[name].append(microseconds(call, [texts[i % len(texts)]]))
+                first = i * RUN % len(texts)
+                times[name] += [microseconds(call, [text]) for text in texts[first : first + RUN]]
     return times
 
 
@@ -160,7 +159,7 @@ def main() -> None:
             compared = batches[""][0]
             label = f"one at a time, d = {dim}"
             data[label] = measure_singly(
-                compared, queries, {name: 60 if name == "full MiniLM" else 2000 for name in compared}
+                compared, queries, {name: 1 if name == "full MiniLM" else 8 for name in compared}
             )
             lines.append(row(label, data[label]))
         imported, loaded = start_up_milliseconds(folder / str(tower.dim))

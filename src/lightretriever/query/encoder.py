@@ -41,7 +41,7 @@ class QueryEncoder:
         self.counts = counts
         self.truncated = 0  # queries cut to the table's max_length so far
         self._chunks = ChunkTokenizer(table.tokenizer, table.chunks)
-        self._skip = np.array(table.skip_ids, dtype=np.int32)
+        self._skip, self._skipped = np.array(table.skip_ids, dtype=np.int32), frozenset(table.skip_ids)
         # A plain read-only view: indexing a memory map's own class is slow, and numba compiles for one kind only.
         self._rows = np.asarray(table.rows).view()
         self._rows.flags.writeable = False
@@ -151,9 +151,9 @@ class QueryEncoder:
 
     def _pool(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32]:
         out = np.zeros((len(rows_of_ids), self.dim), dtype=np.float32)
-        skip = self.table.skip_ids
+        skip = self._skipped
         for unit, ids in zip(out, rows_of_ids, strict=True):
-            kept = [i for i in ids if i not in skip] if any(i in ids for i in skip) else ids
+            kept = ids if skip.isdisjoint(ids) else [i for i in ids if i not in skip]
             if not kept:
                 continue
             rows = self._rows.take(kept, axis=0)
