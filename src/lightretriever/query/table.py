@@ -28,7 +28,7 @@ from lightretriever.artifact import (
 )
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.text.memo import chunk_rule
-from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash
+from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -94,9 +94,7 @@ class TokenTable:
         Raises:
             UsageError: too few rows, rows that are not finite, or an impossible dtype, dim or max_length.
         """
-        tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        tokenizer = without_limits(tokenizer)
         ids = id_count(tokenizer)
         if rows.ndim != 2 or len(rows) < ids:
             raise UsageError(f"the table has shape {rows.shape}, the tokenizer {ids} ids: a row for each is needed")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.tables.kernels import multiply
+from lightretriever.types import SparseVectors, take_sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,8 @@ class Bags:
 
     def take(self, rows: NDArray[np.intp]) -> Bags:
         """The given texts, in the given order."""
-        lengths = np.diff(self.indptr)[rows]
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        source = np.repeat(self.indptr[rows] - indptr[:-1], lengths) + np.arange(indptr[-1])
-        return Bags(indptr, self.ids[source], self.weights[source], self.width)
+        taken = take_sparse(SparseVectors(self.indptr, self.ids, self.weights, self.width), rows)
+        return Bags(taken.indptr, taken.indices, taken.values, taken.width)
 
     def scaled(self, scale: NDArray[np.float32]) -> Bags:
         """Each text's weights times its own factor [n]."""

@@ -22,7 +22,7 @@ from lightretriever.tables.refine import Refined, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
-from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash
+from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash, without_limits
 from lightretriever.vectors.folder import VectorsFolder
 
 if TYPE_CHECKING:
@@ -172,10 +172,7 @@ def _tokenizer(
         tokenizer = vectors.tokenizer
     if tokenizer is None:
         raise UsageError("without a tower a tokenizer is needed: tokenizer=load_tokenizer('tokenizer.json')")
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+    return without_limits(tokenizer)
 
 
 def _provenance(tower: DocumentEncoder | None, vectors: Vectors | None) -> tuple[str, str]:

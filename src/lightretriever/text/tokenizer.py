@@ -36,6 +36,14 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
+def without_limits(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that neither truncates nor pads; the caller's own is left as it is."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
 def id_count(tokenizer: Tokenizer) -> int:
     """Number of token ids, 0 … highest; ids may have holes, so this can exceed the number of tokens."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
