@@ -20,6 +20,7 @@ from lightretriever.index.backend import (
     document_payload,
     filter_tags,
     metadata_tags,
+    pages,
     point_key,
 )
 from lightretriever.index.edge import EdgeBackend
@@ -52,7 +53,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
 def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
     """One story rather than many tests: making an engine costs more than all that is asked of it."""
     points = make_points(120)
-    assert (backend.count(), backend.existing(points.keys), list(backend.pages(7))) == (0, set(), [])
+    assert (backend.count(), backend.existing(points.keys), list(pages(backend, 7))) == (0, set(), [])
     assert backend.search_dense(points.dense[:2], 5)[1].keys == []
     backend.upsert(rows(points, slice(100)))
     backend.upsert(rows(points, slice(60, 120)))  # some of them again
@@ -86,16 +87,19 @@ def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
                 pairs = list(zip([-score for score in ranking.scores], ranking.keys, strict=True))
                 assert pairs == sorted(pairs)
 
-    pages = list(backend.pages(50, vectors=True))
-    assert [len(page.keys) for page in pages] == [50, 50, 20]
-    for page in pages:
+    parts = list(pages(backend, 50, vectors=True))
+    assert [len(page.keys) for page in parts] == [50, 50, 20]
+    some = backend.points([points.keys[7], point_key("nowhere"), points.keys[3], points.keys[7]])
+    assert some.keys == [points.keys[7], points.keys[3]]
+    assert backend.points([point_key("nowhere")]).keys == []
+    for page in [*parts, some]:
         for i, key in enumerate(page.keys):
             row = points.keys.index(key)
             assert np.allclose(page.dense[i], points.dense[row], atol=1e-6)
             assert np.array_equal(page.sparse.row(i)[0], points.sparse.row(row)[0])
             assert np.allclose(page.sparse.row(i)[1], points.sparse.row(row)[1], atol=1e-6)
             assert page.payloads[i] == points.payloads[row]
-    assert [page.dense.shape for page in backend.pages(100)] == [(100, 0), (20, 0)]
+    assert [page.dense.shape for page in pages(backend, 100)] == [(100, 0), (20, 0)]
 
     backend.set_sparse(points.keys[:2], take_sparse(points.sparse, [1, 0]))
     swapped = take_sparse(points.sparse, [1, 0, *range(2, 120)])

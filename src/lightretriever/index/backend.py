@@ -88,8 +88,12 @@ class Backend(Protocol):
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
         """The payload of each key, in order, or the fields named of it; a key that does not exist any more gives {}."""
 
-    def pages(self, size: int, vectors: bool = False) -> Iterator[Points]:
-        """Every point, ``size`` at a time, ordered by key; without ``vectors`` dense is [n, 0], sparse None."""
+    def points(self, keys: Sequence[int]) -> Points:
+        """Those of the keys that exist, in the order given, with their vectors; sparse is as wide as it has to be."""
+
+    def page(self, start: int, size: int, vectors: bool = False) -> Points:
+        """The first ``size`` points whose key is ``start`` or more, ordered by key; without ``vectors`` dense is
+        [n, 0] and sparse None."""
 
     def count(self) -> int:
         """How many points there are."""
@@ -105,6 +109,17 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Flush and release the engine; nothing may be called afterwards."""
+
+
+def pages(backend: Backend, size: int, vectors: bool = False) -> Iterator[Points]:
+    """Every point of an engine, ``size`` at a time, ordered by key. What is written meanwhile may be in it or not."""
+    start = 0
+    while start < 1 << 128:
+        page = backend.page(start, size, vectors)
+        if not page.keys:
+            return
+        yield page
+        start = page.keys[-1] + 1
 
 
 def document_payload(document: Document) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
 from lightretriever.index.manifest import SPARSE_KINDS, IndexManifest
 from lightretriever.query.table import TokenTable
 
-TABLE, SHARD, OWNER = "table", "shard", "owner"
+OWNER = "owner"
 
 
 def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> None:
@@ -28,8 +28,8 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
         raise ArtifactError(f"{path} exists already: open it, remove it, or choose another output")
     with new_folder(path) as folder:
         check_room(folder, RESERVE)
-        table.save(folder / TABLE)
-        EdgeBackend.create(folder / SHARD, manifest.dim, manifest.sparse != "none").close()
+        table.save(folder / manifest.table)
+        EdgeBackend.create(folder / manifest.shard, manifest.dim, manifest.sparse != "none").close()
         manifest.save(folder)
 
 
@@ -41,14 +41,14 @@ def open_folder(path: Path, manifest: IndexManifest) -> tuple[TokenTable, Backen
         MismatchError: the table is not the index's; both are named.
         LockedError: it is open already; the owner is named.
     """
-    table = TokenTable.load(path / TABLE)
-    manifest.check_table(table, f"the table in {path / TABLE}")
+    table = TokenTable.load(path / manifest.table)
+    manifest.check_table(table, f"the table in {path / manifest.table}")
     if manifest.engine != "edge":
         raise ArtifactError(
             f"{path} is held by the engine {manifest.engine!r}, which this lightretriever does not know"
         )
     try:
-        backend = EdgeBackend.open(path / SHARD)
+        backend = EdgeBackend.open(path / manifest.shard)
     except LockedError:
         raise LockedError(f"{path} is open already in {_owner(path)}: close it there first") from None
     (path / OWNER).write_text(f"{os.getpid()}\n", encoding="ascii")

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index.backend import Backend, point_key
+from lightretriever.index.backend import Backend, pages, point_key
 from lightretriever.index.folder import create_folder, open_folder, release_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.search import check_request, search
-from lightretriever.index.sparse import STATISTICS, SparseSide, stored_documents
+from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.store import Added, store_documents
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document, as_document, safe_text
@@ -56,7 +56,7 @@ class Index:
         self.path = path
         self.encoder = encoder
         self.model = model
-        self.sparse_side = SparseSide(manifest.sparse, encoder.table, path / STATISTICS)
+        self.sparse_side = SparseSide(manifest.sparse, encoder.table, path / manifest.statistics)
         self.manifest = self._written = manifest
         self._backend: Backend | None = backend
 
@@ -320,7 +320,7 @@ class Index:
 
     def documents(self) -> Iterator[Document]:
         """Every document stored, in no order that means anything."""
-        for page in self.backend.pages(_PAGE):
+        for page in pages(self.backend, _PAGE):
             yield from stored_documents(page.payloads)
 
     def optimise(self) -> None:

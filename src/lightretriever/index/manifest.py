@@ -30,7 +30,10 @@ class IndexManifest:
         encoding: how documents were encoded, so that more can be alike: ``source`` and ``base`` (where the tower was
             loaded from), ``max_length``, ``top_k``; as far as it is known.
         fusion: how the two lists become one.
-        engine: which engine holds ``shard/``.
+        engine: which engine holds the shard.
+        table, shard, statistics: the names, in the index's folder, of the token table, of what the engine holds and of
+            the BM25 statistics. A new one is written beside the old under another name; the manifest's change of name
+            is the moment at which all of it is new.
         state: "complete", or "building" while `index` has not finished.
         documents: how many there were when the manifest was written last.
         built_from: "corpus" or "vectors", what `index` builds it from; "" when it was not built that way.
@@ -50,6 +53,9 @@ class IndexManifest:
     encoding: Mapping[str, object] = field(default_factory=dict)
     fusion: Fusion = field(default_factory=Fusion)
     engine: str = "edge"
+    table: str = "table"
+    shard: str = "shard"
+    statistics: str = "bm25.safetensors"
     state: str = "complete"
     documents: int = 0
     built_from: str = ""

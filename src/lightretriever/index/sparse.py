@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import MismatchError, UsageError
-from lightretriever.index.backend import Backend
+from lightretriever.index.backend import Backend, pages
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import SparseVectors
 
-STATISTICS = "bm25.safetensors"
 STALE = 0.1
 """BM25 statistics are stale when more than this share of the documents changed since they were taken."""
 _PAGE = 2_000  # documents read back from the engine at once
@@ -82,10 +81,10 @@ class SparseSide:
 
     def refresh(self, backend: Backend) -> None:
         """Take the statistics anew from the texts stored, and give every document its new impacts."""
-        pages = (stored_documents(page.payloads) for page in backend.pages(_PAGE))
-        statistics = BM25.of((self.counts(documents) for documents in pages), self.width)
+        parts = (stored_documents(page.payloads) for page in pages(backend, _PAGE))
+        statistics = BM25.of((self.counts(documents) for documents in parts), self.width)
         statistics.save(self.file)
-        for page in backend.pages(_PAGE):
+        for page in pages(backend, _PAGE):
             backend.set_sparse(page.keys, statistics.impacts(self.counts(stored_documents(page.payloads))))
         backend.flush()
 
