@@ -24,10 +24,14 @@ from lightretriever.index.backend import (
     point_key,
 )
 from lightretriever.index.edge import EdgeBackend
+from lightretriever.index.remote import RemoteBackend
 from lightretriever.types import sparse_from_dense, take_sparse
 
 DIM, WIDTH = 12, 30
-ENGINES: dict[str, Callable[[Path], Backend]] = {"edge": lambda path: EdgeBackend.create(path / "shard", DIM, True)}
+ENGINES: dict[str, Callable[[Path], Backend]] = {
+    "edge": lambda path: EdgeBackend.create(path / "shard", DIM, True),
+    "edge in a process of its own": lambda path: RemoteBackend.create(path / "shard", DIM, True),
+}
 
 
 def make_points(n: int) -> Points:
@@ -101,12 +105,6 @@ def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
             assert page.payloads[i] == points.payloads[row]
     assert [page.dense.shape for page in pages(backend, 100)] == [(100, 0), (20, 0)]
 
-    backend.set_sparse(points.keys[:2], take_sparse(points.sparse, [1, 0]))
-    swapped = take_sparse(points.sparse, [1, 0, *range(2, 120)])
-    for row, ranking in zip(sparse_scores(counts, swapped), backend.search_sparse(counts, 200), strict=True):
-        assert ranking.scores == pytest.approx(sorted(row[row != 0], reverse=True), abs=1e-5)
-    assert backend.payloads(points.keys[:1]) == [points.payloads[0]]
-
     backend.delete([*points.keys[:50], point_key("nowhere")])
     assert backend.count() == 70
     assert backend.existing(points.keys) == set(points.keys[50:])
@@ -128,7 +126,6 @@ def test_an_engine_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
         patch.setattr(edge, "RESERVE", 1 << 60)
         for write in (
             lambda: backend.upsert(points),
-            lambda: backend.set_sparse(points.keys, points.sparse),
             backend.optimise,
             lambda: EdgeBackend.create(tmp_path / "other", DIM, False),
         ):

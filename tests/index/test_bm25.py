@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from lightretriever import Encoded, Index, QueryEncoder, TokenTable
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
+from lightretriever.index.edge import EdgeBackend
 from lightretriever.text.corpus import Document
 
 QUERIES = ["w01", "w02 w02 w09", "w30 w31 w32 w33 nothing", "w05 " * 3]
@@ -93,18 +94,24 @@ def test_a_first_stream_of_documents_gives_the_statistics_of_all(tmp_path: Path)
         check(index, documents, documents)
 
 
-def test_a_refresh_cut_short_is_called_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refresh_cut_short_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = make_documents(50)
     with Index.create(tmp_path / "i", make_encoder(), sparse="bm25", model=RandomTower()) as index:
         index.add_documents(documents)
+        index.delete([d.id for d in documents[:10]])
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(index.backend, "set_sparse", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(EdgeBackend, "optimise", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
             index.refresh_bm25()
+        check(index, documents[10:], documents)
     with Index.open(tmp_path / "i") as index:
         assert index.info()["bm25"]["stale"]
+        check(index, documents[10:], documents)
+        assert sorted(entry.name for entry in index.path.iterdir()) == [
+            "bm25.safetensors", "manifest.json", "owner", "shard", "table"
+        ]  # fmt: skip
         index.refresh_bm25()
         assert not index.info()["bm25"]["stale"]
-        check(index, documents, documents)
+        check(index, documents[10:], documents[10:])
 
 
 def test_texts_are_needed(tmp_path: Path) -> None:

@@ -70,9 +70,6 @@ class Backend(Protocol):
         """Store points, replacing those of equal key. Searches see them when this returns, and a killed process
         loses none of them; `flush` makes them survive a power cut."""
 
-    def set_sparse(self, keys: Sequence[int], sparse: SparseVectors) -> None:
-        """Replace the sparse vectors of points that exist."""
-
     def delete(self, keys: Sequence[int]) -> None:
         """Remove points; keys that do not exist are passed over."""
 

@@ -32,7 +32,7 @@ RESERVE = 256 << 20  # bytes; the engine writes through maps, so a full disk kil
 SMALL_RESERVE = 64 << 20  # enough to open, and to delete
 DEPTH = 100  # of the graph's lists: a list of 10 is rescored among 20 only, and misses more
 BATCH = 64  # queries handed over at once
-WRITE, WRITE_CHARACTERS = 1_000, 1 << 25  # points, and characters of text, handed over at once
+WRITE, WRITE_CHARACTERS = 256, 1 << 25  # points, and characters of text, handed over at once
 T = TypeVar("T")
 
 _GRAPH = qdrant.SearchParams(hnsw_ef=128, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
@@ -105,13 +105,6 @@ class EdgeBackend:
                     vectors[SPARSE] = _sparse_vector(sparse, i)
                 stored.append(qdrant.Point(UUID(int=points.keys[i]), vectors, dict(points.payloads[i])))
             self._update(qdrant.UpdateOperation.upsert_points(stored))
-
-    def set_sparse(self, keys: Sequence[int], sparse: SparseVectors) -> None:
-        for start in range(0, len(keys), WRITE):
-            check_room(self._path, RESERVE)
-            rows = range(start, min(start + WRITE, len(keys)))
-            batch = [qdrant.PointVectors(UUID(int=keys[i]), {SPARSE: _sparse_vector(sparse, i)}) for i in rows]
-            self._update(qdrant.UpdateOperation.update_vectors(batch))
 
     def delete(self, keys: Sequence[int]) -> None:
         check_room(self._path, SMALL_RESERVE)

@@ -1,18 +1,28 @@
-"""The index's folder: made whole or not at all, opened only when all in it belongs together, by one owner."""
+"""The index's folder: made whole or not at all, opened only when all in it belongs together, by one owner.
+
+A part that is replaced (table, shard, statistics) is written beside the old one under a name of its own; saving the
+manifest is what makes it the index's. Parts that no manifest names are what an interrupted replacement left behind.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
+from typing import IO
 
 from lightretriever.artifact import new_folder
 from lightretriever.errors import ArtifactError, LockedError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
 from lightretriever.index.manifest import SPARSE_KINDS, IndexManifest
+from lightretriever.index.remote import RemoteBackend
 from lightretriever.query.table import TokenTable
+from lightretriever.vectors.lock import lock_folder
 
 OWNER = "owner"
+_PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?")
 
 
 def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> None:
@@ -29,39 +39,95 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
     with new_folder(path) as folder:
         check_room(folder, RESERVE)
         table.save(folder / manifest.table)
-        EdgeBackend.create(folder / manifest.shard, manifest.dim, manifest.sparse != "none").close()
+        create_engine(folder, manifest).close()
         manifest.save(folder)
 
 
-def open_folder(path: Path, manifest: IndexManifest) -> tuple[TokenTable, Backend]:
-    """The table and the engine of an index, checked against its manifest; this process owns it from here on.
+def own_folder(path: Path) -> IO[bytes]:
+    """Take the index for this process, until the file that this gives is closed.
 
     Raises:
-        ArtifactError: a part is absent or damaged.
-        MismatchError: the table is not the index's; both are named.
-        LockedError: it is open already; the owner is named.
+        LockedError: another process has it, or this one; the message names it.
+    """
+    try:
+        owned = lock_folder(path, OWNER)
+    except LockedError:
+        raise LockedError(f"{path} is open already in {_owner(path)}: close it there first") from None
+    owned.truncate(0)
+    owned.write(f"{os.getpid()}\n".encode("ascii"))
+    owned.flush()
+    return owned
+
+
+def open_table(path: Path, manifest: IndexManifest) -> TokenTable:
+    """The index's own table, checked against its manifest.
+
+    Raises:
+        ArtifactError: it is absent or damaged.
+        MismatchError: it is not the index's; both are named.
     """
     table = TokenTable.load(path / manifest.table)
     manifest.check_table(table, f"the table in {path / manifest.table}")
+    return table
+
+
+def create_engine(path: Path, manifest: IndexManifest, live: bool = False, niceness: int = 0) -> Backend:
+    """An empty engine for what the manifest says, in ``manifest.shard``; ``live``: in a process of its own.
+
+    Raises:
+        ArtifactError: the disk is full, or the engine cannot be made.
+    """
+    shard, sparse = path / manifest.shard, manifest.sparse != "none"
+    if live:
+        return RemoteBackend.create(shard, manifest.dim, sparse, niceness)
+    return EdgeBackend.create(shard, manifest.dim, sparse)
+
+
+def open_engine(path: Path, manifest: IndexManifest, live: bool = False) -> Backend:
+    """The engine that holds the index; ``live``: in a process of its own.
+
+    Raises:
+        ArtifactError: it is absent or damaged, or one that is not known here.
+        LockedError: another process has it still.
+    """
     if manifest.engine != "edge":
         raise ArtifactError(
             f"{path} is held by the engine {manifest.engine!r}, which this lightretriever does not know"
         )
-    try:
-        backend = EdgeBackend.open(path / manifest.shard)
-    except LockedError:
-        raise LockedError(f"{path} is open already in {_owner(path)}: close it there first") from None
-    (path / OWNER).write_text(f"{os.getpid()}\n", encoding="ascii")
-    return table, backend
+    return (RemoteBackend if live else EdgeBackend).open(path / manifest.shard)
 
 
-def release_folder(path: Path) -> None:
-    """Say that nobody owns the index any more; the engine is closed already."""
-    (path / OWNER).unlink(missing_ok=True)
+def next_part(path: Path, part: str) -> str:
+    """A name for a part's successor that nothing in the folder has: "shard" and "bm25.safetensors" give "shard-2"
+    and "bm25-2.safetensors", these "shard-3" and "bm25-3.safetensors"."""
+    stem, dot, suffix = part.partition(".")
+    kind = stem.partition("-")[0]
+    number = 2
+    while (path / f"{kind}-{number}{dot}{suffix}").exists():
+        number += 1
+    return f"{kind}-{number}{dot}{suffix}"
+
+
+def remove_leftovers(path: Path, manifest: IndexManifest) -> None:
+    """Remove parts that the manifest does not name: an earlier process was killed as it replaced them."""
+    wanted = {manifest.table, manifest.shard, manifest.statistics}
+    if manifest.successor:
+        wanted |= {str(manifest.successor[part]) for part in ("table", "shard", "statistics")}
+    for entry in path.iterdir():
+        if _PART.fullmatch(entry.name) and entry.name not in wanted:
+            remove_part(entry)
+
+
+def remove_part(part: Path) -> None:
+    """Remove a file or folder; what the system will not let go of now is left to the next `remove_leftovers`."""
+    if part.is_dir():
+        shutil.rmtree(part, ignore_errors=True)
+    else:
+        part.unlink(missing_ok=True)
 
 
 def _owner(path: Path) -> str:
-    """For people; the engine's own lock decides."""
+    """For people; the system's lock decides."""
     try:
         pid = int((path / OWNER).read_text(encoding="ascii"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The index: documents' vectors in an engine, queries by look-up, both arms' lists fused on our side.
 
 INDEX/
-  manifest.json      what the index is bound to, fusion weights, counts
+  manifest.json      what the index is bound to, fusion weights, counts, and the names of the other parts
   table/             its own copy of the token table
   shard/             the engine's own
   bm25.safetensors   the statistics behind the impacts, where the sparse side is BM25
@@ -11,7 +11,9 @@ INDEX/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +22,18 @@ from typing import TYPE_CHECKING
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import Backend, pages, point_key
-from lightretriever.index.folder import create_folder, open_folder, release_folder
+from lightretriever.index.background import Background
+from lightretriever.index.durability import FlushPolicy
+from lightretriever.index.folder import create_folder, next_part
 from lightretriever.index.manifest import IndexManifest, check_model
+from lightretriever.index.plans import fresh_statistics, other_model, same_points
+from lightretriever.index.rebuild import Rebuild
 from lightretriever.index.search import check_request, search
 from lightretriever.index.sparse import SparseSide, stored_documents
+from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store import Added, store_documents
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, as_document, safe_text
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, usable
@@ -34,31 +42,25 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
 _CHUNK = 512  # documents encoded at once
-_PAGE = 2_000  # documents read back from the engine at once
+_PAGE = 256  # documents read back from the engine at once
+OPTIMISE_DOCUMENTS, OPTIMISE_SHARE = 5_000, 0.05
+"""A live index builds its graph anew when so many documents, and such a share, were written since it was built."""
 Progress = Callable[[int, int | None], None]
 
 
 class Index:
     """A searchable collection. Make one with `create`, open one with `open`; use it in a ``with`` block or `close` it.
 
-    One process has it open at a time. Searches need neither torch nor the document model.
+    One process has it open at a time; its threads may search and write at once. Searches need neither torch nor the
+    document model.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        manifest: IndexManifest,
-        encoder: QueryEncoder,
-        backend: Backend,
-        model: DocumentEncoder | None = None,
-    ) -> None:
+    def __init__(self, state: State, model: DocumentEncoder | None = None) -> None:
         """Use `create` or `open`."""
-        self.path = path
-        self.encoder = encoder
         self.model = model
-        self.sparse_side = SparseSide(manifest.sparse, encoder.table, path / manifest.statistics)
-        self.manifest = self._written = manifest
-        self._backend: Backend | None = backend
+        self._state = state
+        self._background = Background()
+        self._tried = 0  # written when the graph was last begun to be built
 
     @staticmethod
     def create(
@@ -66,6 +68,8 @@ class Index:
         encoder: QueryEncoder,
         sparse: str = "lm",
         model: DocumentEncoder | str | Path | None = None,
+        live: bool = False,
+        flush: FlushPolicy | None = None,
     ) -> Index:
         """Make an empty index and open it.
 
@@ -73,7 +77,7 @@ class Index:
             path: a folder that does not exist.
             encoder: the query encoder; its table is copied into the index and says which document model fits.
             sparse: the sparse side of documents: "lm" the tower's own, "bm25" computed here from texts, "none".
-            model: as for `open`.
+            model, live, flush: as for `open`.
 
         Raises:
             UsageError: another kind of sparse side.
@@ -81,15 +85,23 @@ class Index:
             MismatchError: the model is not the table's.
         """
         create_folder(Path(path), encoder.table, IndexManifest.of(encoder.table, sparse))
-        return Index.open(path, model)
+        return Index.open(path, model, live, flush)
 
     @staticmethod
-    def open(path: str | Path, model: DocumentEncoder | str | Path | None = None) -> Index:
+    def open(
+        path: str | Path,
+        model: DocumentEncoder | str | Path | None = None,
+        live: bool = False,
+        flush: FlushPolicy | None = None,
+    ) -> Index:
         """Open an index.
 
         Args:
             path: its folder.
             model: the document tower, or its name or folder; only `add_documents` needs it.
+            live: hold the engine in a process of its own: whatever is written or rebuilt, searches go on, and the graph
+                is built anew in the background whenever enough was written. A search takes some 0.1 ms longer.
+            flush: when writes are made to survive a power cut; at every call if not given.
 
         Raises:
             ArtifactError: absent, half-built, damaged, or from a newer version.
@@ -103,8 +115,7 @@ class Index:
         tower = _tower(model)
         if tower is not None:
             check_model("the model given", tower.name, tower.revision, f"{folder}", manifest.model, manifest.revision)
-        table, backend = open_folder(folder, manifest)
-        return Index(folder, manifest, QueryEncoder(table), backend, tower)
+        return Index(open_state(folder, manifest, live, flush), tower)
 
     def __enter__(self) -> Index:
         return self
@@ -115,19 +126,34 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Make everything durable and let go of the index; a second call does nothing."""
-        if self._backend is not None:
-            self._flush()
-            self._backend.close()
-            self._backend = None
-            release_folder(self.path)
+        """Stop what runs in the background, make everything durable, let go; a second call does nothing."""
+        self._background.stop()
+        self._state.close()
+
+    @property
+    def path(self) -> Path:
+        """The index's folder."""
+        return self._state.path
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the index is bound to. Raises UsageError when the index is closed, as all here do."""
+        return self._state.current.manifest
+
+    @property
+    def encoder(self) -> QueryEncoder:
+        """The query encoder over the index's own table."""
+        return self._state.current.encoder
 
     @property
     def backend(self) -> Backend:
-        """The engine. Raises UsageError when the index is closed."""
-        if self._backend is None:
-            raise UsageError(f"{self.path} is closed: open it again")
-        return self._backend
+        """The engine."""
+        return self._state.current.backend
+
+    @property
+    def sparse_side(self) -> SparseSide:
+        """Where documents' sparse vectors come from."""
+        return self._state.current.side
 
     @property
     def fusion(self) -> Fusion:
@@ -135,13 +161,13 @@ class Index:
         return self.manifest.fusion
 
     def set_fusion(self, fusion: Fusion) -> None:
-        """Store another fusion; searches use it from here on."""
-        self.update_manifest(replace(self.manifest, fusion=fusion))
+        """Store another fusion, durably; searches use it from here on."""
+        with self._state.writing:
+            self.update_manifest(replace(self.manifest, fusion=fusion))
 
     def update_manifest(self, manifest: IndexManifest) -> None:
         """Write a changed manifest, durably."""
-        manifest.save(self.path)
-        self.manifest = self._written = manifest
+        self._state.save(manifest)
 
     @property
     def count(self) -> int:
@@ -152,9 +178,12 @@ class Index:
         return self.count
 
     def info(self) -> Mapping[str, object]:
-        """What the index is and how big, JSON-able; ``bm25`` says whether its statistics are stale."""
-        manifest, table = self.manifest, self.encoder.table
-        count = self.count
+        """What the index is and how big, JSON-able; ``bm25`` says whether its statistics are stale, ``unoptimised`` how
+        many documents were written since the graph was built, ``reindexing`` to which model, ``background`` what runs
+        there or how the last such work failed."""
+        current = self._state.current
+        manifest, table = current.manifest, current.encoder.table
+        count = current.backend.count()
         found: dict[str, object] = {
             "documents": count,
             "model": manifest.model,
@@ -163,10 +192,15 @@ class Index:
             "sparse": manifest.sparse,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
             "fusion": asdict(manifest.fusion),
-            **self.backend.info(),
+            "unoptimised": manifest.unoptimised,
+            **current.backend.info(),
         }
         if manifest.sparse == "bm25":
-            found["bm25"] = self.sparse_side.info(manifest.bm25_changes, manifest.bm25_refreshing, count)
+            found["bm25"] = current.side.info(manifest.bm25_changes, count)
+        if manifest.successor:
+            found["reindexing"] = {"stale": True, "to": manifest.successor["model"]}
+        if self._background.said:
+            found["background"] = self._background.said
         return found
 
     def add(
@@ -175,9 +209,9 @@ class Index:
         encoded: Encoded,
         payloads: Sequence[Mapping[str, object]] | None = None,
         *,
-        flush: bool = True,
+        flush: bool | None = None,
     ) -> Added:
-        """Store documents whose vectors are at hand, replacing those of equal id.
+        """Store documents whose vectors are at hand, replacing those of equal id; searches see them on return.
 
         Args:
             ids: n ids, at most 1,024 bytes each.
@@ -186,10 +220,11 @@ class Index:
                 "bm25" or "none".
             payloads: n mappings with ``title``, ``text``, ``metadata``, all optional, but ``text`` for "bm25". Fields
                 of other names become metadata.
-            flush: survive a power cut once this returns; without it only the death of the process.
+            flush: True: survive a power cut once this returns; False: only the death of the process; None: as the
+                index's `FlushPolicy` says.
 
         Returns:
-            How many were stored, and how many were there before.
+            How many were stored, how many were there before, and whether all is durable.
 
         Raises:
             MismatchError: numbers, dimensions or widths that do not belong to the index.
@@ -208,10 +243,9 @@ class Index:
         documents = [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
         whole = max(encoded.dense.shape[-1], self.manifest.dim)
         check_vectors(list(ids), encoded, whole)
-        added = self._store(documents, usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded)
-        if flush:
-            self._flush()
-        return added
+        return self._store(
+            documents, usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded, flush
+        )
 
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
@@ -229,40 +263,51 @@ class Index:
         if self.model is None:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
         stream, total = iter(documents), Added()
-        first = self._lacks_statistics()
+        first = self._lacks_statistics(self._state.current)
         try:
             while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
                 for document in chunk:
                     if not document.id:
                         raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-                total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim))
+                total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim), flush=False)
                 if progress:
                     progress(total.documents, None)
         finally:  # what was stored before a document that cannot be stays, as durable as if it were all
             if first and total.documents > _CHUNK:
                 self.refresh_bm25()  # the statistics are of the first few documents only
-            self._flush()
-        return total
+            self.flush()
+        return replace(total, durable=True)
 
-    def _store(self, documents: Sequence[Document], encoded: Encoded) -> Added:
-        first = self._lacks_statistics()
-        added = store_documents(self.backend, self.sparse_side, documents, encoded, self.manifest.dim)
-        self._changed(0 if first else added.documents)
-        return added
+    def _store(self, documents: Sequence[Document], encoded: Encoded, flush: bool | None) -> Added:
+        with self._state.changing([point_key(document.id) for document in documents]) as current:
+            first = self._lacks_statistics(current)
+            added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
+            self._state.changed(added.documents, counted=not first)
+            durable = self._state.durability.wrote(added.documents, flush)
+        self._optimise_if_due()
+        return replace(added, durable=durable)
 
-    def _lacks_statistics(self) -> bool:
-        return self.sparse_side.kind == "bm25" and self.sparse_side.statistics() is None
+    @staticmethod
+    def _lacks_statistics(current: Current) -> bool:
+        return current.side.kind == "bm25" and current.side.statistics() is None
 
-    def delete(self, ids: Iterable[str]) -> int:
-        """Remove documents; one string is one id. Returns how many of them there were; durable when it does."""
+    def delete(self, ids: Iterable[str], *, flush: bool | None = None) -> int:
+        """Remove documents; one string is one id. Returns how many of them there were; ``flush`` as for `add`."""
         ids = [ids] if isinstance(ids, str) else ids
         keys = list({point_key(safe_text(str(name))) for name in ids})
-        found = list(self.backend.existing(keys))
-        if found:
-            self.backend.delete(found)
-            self._changed(len(found))
-            self._flush()
+        with self._state.changing(keys) as current:
+            found = list(current.backend.existing(keys))
+            if found:
+                current.backend.delete(found)
+                self._state.changed(len(found))
+            self._state.durability.wrote(len(found), flush)
+        self._optimise_if_due()
         return len(found)
+
+    def flush(self) -> None:
+        """Make all that was written survive a power cut, whatever the index's `FlushPolicy` would wait for."""
+        with self._state.writing:
+            self._state.durability.flush()
 
     def search(
         self, query: str, k: int = 10, mode: str = "hybrid", filter: Mapping[str, object] | None = None
@@ -281,7 +326,7 @@ class Index:
     ) -> list[list[Hit]]:
         """The hits of each query, in order; one string is one query. See `search_encoded`."""
         check_request(k, mode, self.manifest.sparse)
-        return self.search_encoded(self.encoder.encode(queries), k, mode, filter, texts=texts)
+        return self._search(queries, k, mode, filter, texts)
 
     def search_encoded(
         self,
@@ -314,22 +359,69 @@ class Index:
             MismatchError: another dimension than the index has.
             ArtifactError: the engine failed.
         """
-        manifest = self.manifest
-        dim, sparse = manifest.dim, manifest.sparse
-        return search(self.backend, encoded, k, mode, filter, manifest.fusion, dim, sparse, texts)
+        return self._search(encoded, k, mode, filter, texts)
+
+    def _search(
+        self,
+        queries: Sequence[str] | Encoded,
+        k: int,
+        mode: str,
+        filter: Mapping[str, object] | None,
+        texts: bool,
+    ) -> list[list[Hit]]:
+        while True:
+            current = self._state.current
+            manifest = current.manifest
+            encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
+            try:
+                return search(
+                    current.backend, encoded, k, mode, filter, manifest.fusion, manifest.dim, manifest.sparse, texts
+                )
+            except ArtifactError:
+                if self._state.closed or self._state.current.backend is current.backend:
+                    raise  # else another engine has taken its place meanwhile: ask that one
 
     def documents(self) -> Iterator[Document]:
         """Every document stored, in no order that means anything."""
         for page in pages(self.backend, _PAGE):
             yield from stored_documents(page.payloads)
 
-    def optimise(self) -> None:
-        """Build the graph over documents added since it was built last; blocks. Searches are right without it."""
-        self.backend.optimise()
-        self._flush()
+    def optimise(self, wait: bool = True) -> None:
+        """Build the graph anew, over all documents. Searches are right without it, and slower the more were written.
 
-    def refresh_bm25(self) -> None:
-        """Take the BM25 statistics anew from the stored texts, and every document's impacts with them.
+        In a live index it is built beside the engine that answers, and takes its place; without ``wait`` this returns
+        at once, and `wait` tells how it went. In another it is built in place, and everything waits.
+
+        Raises:
+            UsageError: other such work is under way.
+            ArtifactError: the engine failed, or the disk is full; the index is as it was.
+        """
+        if self._state.live:
+            self._background.run("optimising", Rebuild(self._state, same_points), wait)
+            return
+        with self._state.writing:
+            self.backend.optimise()
+            self.update_manifest(replace(self.manifest, unoptimised=0))
+            self.flush()
+
+    def _optimise_if_due(self) -> None:
+        """In a live index, when enough was written since the graph was built, or since the last attempt to."""
+        written = self.manifest.unoptimised
+        self._tried = self._tried if self._tried <= written else 0  # it went well since
+        if not self._state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
+            return
+        if written >= self._tried + OPTIMISE_SHARE * self.count:
+            self._tried = written
+            with suppress(UsageError):  # another thread was quicker
+                self.optimise(wait=False)
+
+    def wait(self) -> None:
+        """Wait for what runs in the background. Raises what it failed with."""
+        self._background.wait()
+
+    def refresh_bm25(self, wait: bool = True) -> None:
+        """Take the BM25 statistics anew from the stored texts, and every document's impacts with them, in a copy that
+        then takes the index's place; ``wait`` as for `optimise`.
 
         Raises:
             UsageError: the index's sparse side is not BM25.
@@ -338,21 +430,55 @@ class Index:
             raise UsageError(
                 f"the sparse side of {self.path} is {self.sparse_side.kind!r}: there is nothing to refresh"
             )
-        # Whatever interrupts this, the manifest says so until it is done, and `info` calls the statistics stale.
-        self.update_manifest(replace(self.manifest, bm25_refreshing=True))
-        self.sparse_side.refresh(self.backend)
-        self.update_manifest(replace(self.manifest, bm25_refreshing=False, bm25_changes=0))
+        self._background.run("refreshing BM25", Rebuild(self._state, fresh_statistics), wait)
 
-    def _changed(self, documents: int) -> None:
-        """Note that so many documents were added, replaced or deleted; the next `_flush` or `close` writes it."""
-        manifest = self.manifest
-        changes = manifest.bm25_changes + (documents if manifest.sparse == "bm25" else 0)
-        self.manifest = replace(manifest, documents=self.count, bm25_changes=changes)
+    def set_table(self, table: TokenTable | str | Path) -> None:
+        """Replace the token table by another of the same model, at once and durably, while searches go on.
 
-    def _flush(self) -> None:
-        self.backend.flush()
-        if self.manifest != self._written:
-            self.update_manifest(self.manifest)
+        Raises:
+            MismatchError: it is of another model, tokenizer or dimension; both are named.
+            ArtifactError: it is absent or damaged.
+        """
+        new = table if isinstance(table, TokenTable) else TokenTable.load(table)
+        with self._state.writing:
+            current = self._state.current
+            current.manifest.check_successor(new, "the new table")
+            name = next_part(self.path, current.manifest.table)
+            new.save(self.path / name)
+            manifest = replace(current.manifest, table=name, table_hash=new.hash)
+            self._state.go_over(manifest, QueryEncoder(TokenTable.load(self.path / name)), current.backend)
+
+    def reindex(
+        self,
+        encoder: QueryEncoder,
+        model: DocumentEncoder | str | Path,
+        sparse: str | None = None,
+        wait: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        """Encode every document anew, from its stored text, and go over to another document model when all are.
+
+        Until then the index answers with the old vectors, marked stale, and takes writes. Interrupted, the same call
+        goes on; a call for another model begins anew.
+
+        Args:
+            encoder: the query encoder over a table of the new model.
+            model: the new document tower, or its name or folder.
+            sparse: the sparse side of the new index; None keeps the kind.
+            wait: as for `optimise`.
+            progress: called with the number of documents seen and of all.
+
+        Raises:
+            MismatchError: table and model do not belong together.
+            UsageError: sparse="lm" with a tower that has no LM head, or other such work is under way.
+            InputError: a document was stored without a text, and is named.
+        """
+        tower = _tower(model)
+        assert tower is not None
+        kind = sparse or self.manifest.sparse
+        plan = partial(other_model, encoder=encoder, tower=tower, sparse=kind)
+        done = partial(setattr, self, "model", tower)
+        self._background.run("reindexing", Rebuild(self._state, plan, progress), wait, done)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

@@ -27,9 +27,10 @@ from lightretriever.artifact import load_tensors, save_tensors
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.folder import create_folder, open_folder
+from lightretriever.index.folder import create_folder
 from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest, check_model
+from lightretriever.index.state import open_state
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
@@ -178,8 +179,7 @@ def _begin(path: Path, manifest: IndexManifest, encoder: QueryEncoder) -> tuple[
             f"{path} was begun from {begun.built_from or 'something unknown'}, now it is {manifest.built_from}: "
             "go on from the same, or choose another output"
         )
-    table, backend = open_folder(path, begun)
-    return Index(path, begun, QueryEncoder(table), backend), resumed
+    return Index(open_state(path, begun)), resumed
 
 
 def _complete(path: Path, digest: str, read: int) -> IngestReport:
@@ -227,7 +227,7 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
     with clock.phase("optimising"):
         index.backend.optimise()
         index.backend.flush()
-    index.update_manifest(replace(index.manifest, state="complete", ingested=0, documents=index.count))
+    index.update_manifest(replace(index.manifest, state="complete", ingested=0, unoptimised=0, documents=index.count))
     shutil.rmtree(index.path / STAGING, ignore_errors=True)
     return IngestReport(
         documents=index.count,

@@ -39,8 +39,10 @@ class IndexManifest:
         built_from: "corpus" or "vectors", what `index` builds it from; "" when it was not built that way.
         source: digest of that.
         ingested: parts that `index` has stored so far, while building.
-        bm25_changes: documents added, replaced or deleted since the BM25 statistics were taken.
-        bm25_refreshing: whether a refresh of them has begun and not ended.
+        unoptimised: documents added, replaced or deleted since the graph was built.
+        bm25_changes: likewise since the BM25 statistics were taken.
+        successor: what of this a re-encoding by another document model will have changed when it is done; None when
+            there is none under way.
     """
 
     model: str
@@ -61,8 +63,9 @@ class IndexManifest:
     built_from: str = ""
     source: str = ""
     ingested: int = 0
+    unoptimised: int = 0
     bm25_changes: int = 0
-    bm25_refreshing: bool = False
+    successor: Mapping[str, object] | None = None
 
     @staticmethod
     def of(table: TokenTable, sparse: str, state: str = "complete") -> IndexManifest:
@@ -99,6 +102,14 @@ class IndexManifest:
             raise MismatchError(f"{what} has another tokenizer than the index was made with: use the index's own table")
         if table.hash != self.table_hash:
             raise MismatchError(f"{what} is another table of {self.model!r} than the index was made with")
+
+    def check_successor(self, table: TokenTable, what: str) -> None:
+        """Raises MismatchError when the table cannot take the place of the one that the index was made with."""
+        check_model(what, table.model, table.revision, "the index", self.model, self.revision)
+        if table.tokenizer_hash != self.tokenizer_hash:
+            raise MismatchError(f"{what} has another tokenizer than the index: only `reindex` can change it")
+        if table.dim != self.dim:
+            raise MismatchError(f"{what} has {table.dim} dimensions, the index {self.dim}: fit it with that many")
 
     def identity(self) -> Mapping[str, object]:
         """What must be equal for a build to be the same build."""

@@ -16,7 +16,7 @@ from lightretriever.types import SparseVectors
 
 STALE = 0.1
 """BM25 statistics are stale when more than this share of the documents changed since they were taken."""
-_PAGE = 2_000  # documents read back from the engine at once
+_PAGE = 256  # documents read back from the engine at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +79,12 @@ class SparseSide:
             )
         return given
 
-    def refresh(self, backend: Backend) -> None:
-        """Take the statistics anew from the texts stored, and give every document its new impacts."""
+    def take_statistics(self, backend: Backend) -> BM25:
+        """BM25 statistics of all texts that an engine holds."""
         parts = (stored_documents(page.payloads) for page in pages(backend, _PAGE))
-        statistics = BM25.of((self.counts(documents) for documents in parts), self.width)
-        statistics.save(self.file)
-        for page in pages(backend, _PAGE):
-            backend.set_sparse(page.keys, statistics.impacts(self.counts(stored_documents(page.payloads))))
-        backend.flush()
+        return BM25.of((self.counts(documents) for documents in parts), self.width)
 
-    def info(self, changes: int, refreshing: bool, count: int) -> Mapping[str, object]:
+    def info(self, changes: int, count: int) -> Mapping[str, object]:
         """How far ``count`` documents have drifted from the statistics, after so many changes; JSON-able."""
         statistics = self.statistics()
         drift = changes / max(count, 1)
@@ -97,7 +93,7 @@ class SparseSide:
             "mean_length": statistics.mean_length if statistics else 0.0,
             "changes": changes,
             "drift": drift,
-            "stale": refreshing or drift > STALE,
+            "stale": drift > STALE,
         }
 
 

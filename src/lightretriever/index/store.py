@@ -20,15 +20,21 @@ class Added:
         documents: how many are stored by it.
         replaced: how many of them took the place of a document with the same id, stored before.
         duplicates: how many given earlier in the same call were passed over, because a later one has their id.
+        durable: whether all that was ever stored survives a power cut by now; else it does after the next flush, and
+            until then the death of the process only.
     """
 
     documents: int = 0
     replaced: int = 0
     duplicates: int = 0
+    durable: bool = True
 
     def __add__(self, other: Added) -> Added:
         return Added(
-            self.documents + other.documents, self.replaced + other.replaced, self.duplicates + other.duplicates
+            self.documents + other.documents,
+            self.replaced + other.replaced,
+            self.duplicates + other.duplicates,
+            other.durable,
         )
 
 

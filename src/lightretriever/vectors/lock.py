@@ -13,15 +13,15 @@ LOCK = "lock"
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
-def lock_folder(folder: Path) -> IO[bytes]:
-    """Take the folder; it is held until the file that this gives is closed. The file itself stays.
+def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
+    """Take the folder; it is held until the file that this gives is closed. The file, ``name``, stays.
 
     On a file system that knows no locks nothing is held.
 
     Raises:
         LockedError: it is held already, here or in another process.
     """
-    file = (folder / LOCK).open("ab")
+    file = (folder / name).open("ab")
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -1,0 +1,78 @@
+"""Long work on an index, one piece at a time, in a thread of its own if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock, Thread
+
+from lightretriever.errors import LightRetrieverError, UsageError
+from lightretriever.index.rebuild import Rebuild
+
+
+class Background:
+    """What runs, or how the last of it ended.
+
+    Attributes:
+        said: what runs, or how the last work failed, for people; "" when all is well.
+    """
+
+    def __init__(self) -> None:
+        self.said = ""
+        self._lock = Lock()
+        self._work: Rebuild | None = None
+        self._thread: Thread | None = None
+        self._error: LightRetrieverError | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is work under way."""
+        return self._work is not None
+
+    def run(self, name: str, work: Rebuild, wait: bool, done: Callable[[], None] | None = None) -> None:
+        """Do it, here or in a thread; ``done`` is called when it went well.
+
+        Raises:
+            UsageError: other work is under way.
+            What the work fails with, if it is waited for; else `wait` raises it.
+        """
+        with self._lock:
+            if self._work is not None:
+                raise UsageError(f"the index is busy {self.said}: wait for that first")
+            self._work, self.said, self._error = work, name, None
+        if wait:
+            self._do(name, work, done)
+            self.wait()
+            return
+        self._thread = Thread(target=self._do, args=(name, work, done), name=name, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until there is no work. Raises what the last failed with, once."""
+        if self._thread is not None:
+            self._thread.join()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def stop(self) -> None:
+        """End the work, done or not."""
+        work = self._work
+        if work is not None:
+            work.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _do(self, name: str, work: Rebuild, done: Callable[[], None] | None) -> None:
+        said = ""
+        try:
+            work.run()
+            if done is not None:
+                done()
+        except LightRetrieverError as error:
+            self._error, said = error, f"failed {name}: {error}"
+        except BaseException as error:
+            said = f"failed {name}: {type(error).__name__}: {error}"
+            raise
+        finally:
+            with self._lock:
+                self._work, self.said = None, said

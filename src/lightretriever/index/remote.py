@@ -1,0 +1,173 @@
+"""An engine in a process of its own, so that none of its calls keeps this process from answering searches.
+
+The engine holds the interpreter's lock in every call, and some take long: opening 100,000 documents a third of a
+second, building their graph the best part of a minute. In a process of its own it only keeps its own callers waiting,
+and these are served in turn, in steps of a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever import errors
+from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.index.backend import Payload, Points, Ranking
+from lightretriever.index.turns import Turns
+from lightretriever.index.wire import receive, send
+from lightretriever.types import SparseVectors, take_sparse
+
+STEP = 64  # points or queries in one call: a search waits for one at most
+ORPHAN = 10.0  # seconds; the process that held an engine for a killed one ends as soon as it has noticed
+
+
+class RemoteBackend:
+    """A Qdrant Edge shard in a process of its own as a `Backend`. Use `create` or `open`; threads may share it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], path: Path) -> None:
+        assert process.stdin is not None and process.stdout is not None
+        self._process, self._calls, self._answers = process, process.stdin, process.stdout
+        self._path = path
+        self._turns = Turns()
+
+    @staticmethod
+    def create(path: Path, dim: int, sparse: bool, niceness: int = 0) -> RemoteBackend:
+        """Make an empty shard; see `EdgeBackend.create`. ``niceness`` lowers the process's claim to the processor."""
+        return _start(path, "create", str(path), str(dim), "sparse" if sparse else "none", str(niceness))
+
+    @staticmethod
+    def open(path: Path) -> RemoteBackend:
+        """Open a shard; see `EdgeBackend.open`."""
+        end = time.monotonic() + ORPHAN
+        while True:
+            try:
+                return _start(path, "open", str(path))
+            except LockedError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """The engine's process."""
+        return self._process.pid
+
+    def upsert(self, points: Points) -> None:
+        for rows in _steps(len(points.keys)):
+            sparse = None if points.sparse is None else take_sparse(points.sparse, rows)
+            keys, payloads = points.keys[rows.start : rows.stop], points.payloads[rows.start : rows.stop]
+            self._call("upsert", Points(keys, points.dense[rows.start : rows.stop], sparse, payloads))
+
+    def delete(self, keys: Sequence[int]) -> None:
+        for rows in _steps(len(keys)):
+            self._call("delete", keys[rows.start : rows.stop])
+
+    def existing(self, keys: Sequence[int]) -> set[int]:
+        found: set[int] = set()
+        for rows in _steps(len(keys)):
+            found |= self._call("existing", keys[rows.start : rows.stop])
+        return found
+
+    def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+        found: list[Ranking] = []
+        for rows in _steps(len(vectors)):
+            found += self._call("search_dense", vectors[rows.start : rows.stop], k, tags)
+        return found
+
+    def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+        found: list[Ranking] = []
+        for rows in _steps(len(queries)):
+            found += self._call("search_sparse", take_sparse(queries, rows), k, tags)
+        return found
+
+    def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
+        found: list[Payload] = []
+        for rows in _steps(len(keys)):
+            found += self._call("payloads", keys[rows.start : rows.stop], fields)
+        return found
+
+    def points(self, keys: Sequence[int]) -> Points:
+        points: Points = self._call("points", keys)
+        return points
+
+    def page(self, start: int, size: int, vectors: bool = False) -> Points:
+        page: Points = self._call("page", start, size, vectors)
+        return page
+
+    def count(self) -> int:
+        return int(self._call("count"))
+
+    def info(self) -> Mapping[str, object]:
+        found: Mapping[str, object] = self._call("info")
+        return {**found, "engine_pid": self.pid}
+
+    def flush(self) -> None:
+        self._call("flush")
+
+    def optimise(self) -> None:
+        self._call("optimise")
+
+    def kill(self) -> None:
+        """End the engine at once, in the midst of whatever it does; what was acknowledged is on the disk."""
+        self._process.kill()
+
+    def close(self) -> None:
+        try:
+            if self._process.poll() is None:
+                self._call("close")
+        finally:
+            with suppress(OSError):  # what it did not take when it was killed
+                self._calls.close()
+            self._answers.close()
+            self._process.wait()
+
+    def _call(self, name: str, *values: object) -> Any:
+        with self._turns:
+            try:
+                send(self._calls, [name, values])
+                answer = receive(self._answers)
+            except (EOFError, OSError, ValueError):  # ValueError: the pipe is closed already
+                raise ArtifactError(
+                    f"{self._path}: the engine's process {self.pid} is gone: open the index again, it has what was "
+                    "acknowledged"
+                ) from None
+            except BaseException:  # Ctrl-C: what is half-read cannot be read on
+                self._process.kill()
+                self._process.wait()
+                raise
+        return _result(answer)
+
+
+def _start(path: Path, *arguments: str) -> RemoteBackend:
+    # The engine's process finds the package where this one found it, however it was put on the path.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "lightretriever.index.worker", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    backend = RemoteBackend(process, path)
+    try:
+        _result(receive(backend._answers))
+    except EOFError:
+        raise ArtifactError(f"{path}: the engine's process ended as it began (exit {process.wait()})") from None
+    except errors.LightRetrieverError:
+        process.wait()
+        raise
+    return backend
+
+
+def _result(answer: list[Any]) -> Any:
+    if answer[0] == "ok":
+        return answer[1]
+    raise getattr(errors, answer[1])(answer[2])
+
+
+def _steps(count: int) -> list[range]:
+    return [range(start, min(start + STEP, count)) for start in range(0, count, STEP)]

@@ -1,0 +1,164 @@
+"""What of an open index changes while it is open: one writer at a time, and readers who see it change at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import RLock
+from typing import IO
+
+from lightretriever.errors import UsageError
+from lightretriever.index.backend import Backend
+from lightretriever.index.durability import Durability, FlushPolicy
+from lightretriever.index.folder import open_engine, open_table, own_folder, remove_leftovers, remove_part
+from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.sparse import SparseSide
+from lightretriever.query.encoder import QueryEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What belongs together at one moment; a reader takes it once and uses it throughout."""
+
+    manifest: IndexManifest
+    encoder: QueryEncoder
+    backend: Backend
+    side: SparseSide
+
+    @staticmethod
+    def of(path: Path, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> Current:
+        """The sparse side follows from the rest."""
+        return Current(
+            manifest, encoder, backend, SparseSide(manifest.sparse, encoder.table, path / manifest.statistics)
+        )
+
+
+class State:
+    """An index that this process owns. Use `open_state`.
+
+    Attributes:
+        path: its folder.
+        live: whether engines are held by processes of their own.
+        writing: what a writer holds; re-entrant.
+        durability: what is not flushed yet.
+    """
+
+    def __init__(self, path: Path, current: Current, owned: IO[bytes], live: bool, policy: FlushPolicy) -> None:
+        self.path = path
+        self.live = live
+        self.writing = RLock()
+        self.durability = Durability(policy, self._flush, self.writing)
+        self._current: Current | None = current
+        self._written = current.manifest
+        self._owned = owned
+        self._watched: set[int] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was let go of."""
+        return self._current is None
+
+    @property
+    def current(self) -> Current:
+        """What the index is now. Raises UsageError when it is closed."""
+        if self._current is None:
+            raise UsageError(f"{self.path} is closed: open it again")
+        return self._current
+
+    @contextmanager
+    def changing(self, keys: Sequence[int]) -> Iterator[Current]:
+        """Hold the index to write points of these keys, or delete them."""
+        with self.writing:
+            if self._watched is not None:
+                self._watched.update(keys)
+            yield self.current
+
+    @contextmanager
+    def watching(self) -> Iterator[set[int]]:
+        """The keys that are written from now on; empty the set, holding `writing`, to learn what comes later."""
+        with self.writing:
+            watched = self._watched = set()
+        try:
+            yield watched
+        finally:
+            self._watched = None
+
+    def changed(self, documents: int, counted: bool = True) -> None:
+        """Note that so many documents were written; ``counted``: by BM25 statistics that do not know them."""
+        manifest = self.current.manifest
+        drifted = documents if counted and manifest.sparse == "bm25" else 0
+        unoptimised, changes = manifest.unoptimised + documents, manifest.bm25_changes + drifted
+        self._current = replace(self.current, manifest=replace(manifest, unoptimised=unoptimised, bm25_changes=changes))
+
+    def save(self, manifest: IndexManifest) -> None:
+        """Write a changed manifest, durably; the parts it names are those there were."""
+        with self.writing:
+            manifest.save(self.path)
+            self._written = manifest
+            self._current = replace(self.current, manifest=manifest)
+
+    def go_over(self, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> None:
+        """Make other parts the index's, all at once, for readers and on disk; the old ones are put away.
+
+        The backend has been flushed. Readers who have the old one finish, or begin again: see `Index.search_encoded`.
+        """
+        with self.writing:
+            old = self.current
+            manifest.save(self.path)
+            self._written = manifest
+            self._current = Current.of(self.path, manifest, encoder, backend)
+        if old.backend is not backend:
+            old.backend.close()
+        for part in ("table", "shard", "statistics"):
+            name = getattr(old.manifest, part)
+            if name != getattr(manifest, part):
+                remove_part(self.path / name)
+
+    def close(self) -> None:
+        """Make everything durable and let go, whatever fails in that; a second call does nothing."""
+        with self.writing:
+            if self._current is None:
+                return
+            backend = self._current.backend
+            try:
+                self.durability.flush()
+                if self._current.manifest != self._written:
+                    self.save(replace(self._current.manifest, documents=backend.count()))
+            finally:
+                self._current = None
+                try:
+                    backend.close()
+                finally:
+                    Path(self._owned.name).unlink(missing_ok=True)
+                    self._owned.close()
+
+    def _flush(self) -> None:
+        current = self.current
+        current.backend.flush()
+        now, written = current.manifest, self._written
+        changes = now.unoptimised - written.unoptimised + now.bm25_changes - written.bm25_changes
+        if changes > _NOTED:  # only counts differ, which a killed process may leave a little behind
+            self.save(replace(now, documents=current.backend.count()))
+
+
+_NOTED = 1_000
+
+
+def open_state(path: Path, manifest: IndexManifest, live: bool = False, policy: FlushPolicy | None = None) -> State:
+    """Own an index's folder and open what its manifest names.
+
+    Raises:
+        LockedError: another process owns it, or this one.
+        ArtifactError, MismatchError: a part is absent, damaged or not the index's.
+    """
+    owned = own_folder(path)
+    try:
+        remove_leftovers(path, manifest)
+        encoder = QueryEncoder(open_table(path, manifest))
+        current = Current.of(path, manifest, encoder, open_engine(path, manifest, live))
+    except BaseException:
+        owned.close()
+        raise
+    return State(path, current, owned, live, policy or FlushPolicy())

@@ -1,0 +1,268 @@
+"""An index that is written and rebuilt while it is searched."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from index.conftest import RandomTower, make_documents, make_encoder, payload
+
+from lightretriever import Encoded, Index, QueryEncoder
+from lightretriever.errors import ArtifactError, InputError, LightRetrieverError, MismatchError, UsageError
+from lightretriever.index import index as index_module
+from lightretriever.index.durability import FlushPolicy
+from lightretriever.index.rebuild import Rebuild
+from lightretriever.text.corpus import Document
+from lightretriever.types import take_sparse
+
+TOWER = RandomTower()
+QUERIES = ["w01 w02", "w03", "w10 w11 w12", "w30 w05"]
+
+
+def put(index: Index, documents: list[Document]) -> None:
+    index.add([d.id for d in documents], TOWER.encode(documents), [payload(d) for d in documents])
+
+
+def same_answers(one: Index, other: Index) -> None:
+    for mode in ("dense", "sparse", "hybrid"):
+        for left, right in zip(one.search_many(QUERIES, 20, mode), other.search_many(QUERIES, 20, mode), strict=True):
+            assert [hit.id for hit in left] == [hit.id for hit in right]
+            assert [hit.score for hit in left] == pytest.approx([hit.score for hit in right], abs=1e-6)
+            assert [(hit.title, hit.text, hit.metadata) for hit in left] == [
+                (hit.title, hit.text, hit.metadata) for hit in right
+            ]
+
+
+def rebuilt(path: Path, documents: list[Document], sparse: str = "lm", encoder: QueryEncoder | None = None) -> Index:
+    """An index made of the documents at once, to compare with."""
+    index = Index.create(path, encoder or make_encoder(), sparse=sparse)
+    put(index, documents)
+    return index
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Index]:
+    with Index.create(tmp_path / "live", make_encoder(), live=True) as index:
+        put(index, make_documents(200))
+        yield index
+
+
+def test_a_live_index_answers_as_another(live: Index, tmp_path: Path) -> None:
+    with rebuilt(tmp_path / "other", make_documents(200)) as other:
+        same_answers(live, other)
+        assert live.search("w01", 5, filter={"even": True}) == other.search("w01", 5, filter={"even": True})
+    assert live.delete(["d3", "nowhere"]) == 1
+    assert live.count == 199
+    assert "d3" not in {hit.id for hit in live.search("w01", 200)}
+
+
+def test_searches_and_writes_go_on_while_the_graph_is_built(live: Index, tmp_path: Path) -> None:
+    documents = {d.id: d for d in make_documents(200)}
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            while not stop.is_set():
+                assert len(live.search("w01 w02", 5)) >= 3  # a hit may be deleted as it is found
+        except BaseException as error:
+            failures.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    first = live.manifest.shard
+    for turn in range(2):
+        live.optimise(wait=False)
+        number = 0
+        while live.info().get("background"):
+            new = Document(f"n{turn}-{number}", f"w{number % 38:02d} w01 of {turn} and {number}")
+            changed = Document(f"d{number}", f"w{number % 38:02d} w02 of {turn} and {number}")
+            put(live, [new, changed])
+            documents[new.id], documents[changed.id] = new, changed
+            gone = f"d{number + 100}"
+            live.delete(gone)
+            documents.pop(gone, None)
+            number = (number + 1) % 100
+        live.wait()
+    stop.set()
+    for asker in askers:
+        asker.join()
+    assert not failures
+    assert live.manifest.shard != first
+    assert sorted(entry.name for entry in live.path.iterdir()) == [
+        "manifest.json",
+        "owner",
+        live.manifest.shard,
+        "table",
+    ]
+    with rebuilt(tmp_path / "other", list(documents.values())) as other:
+        same_answers(live, other)
+    live.close()
+    with Index.open(live.path) as again:
+        assert {d.id for d in again.documents()} == set(documents)
+
+
+def test_the_graph_is_built_when_enough_was_written(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "OPTIMISE_DOCUMENTS", 250)
+    put(live, make_documents(100))
+    live.wait()
+    assert live.manifest.unoptimised == 0
+    put(live, make_documents(10))
+    live.wait()
+    assert live.manifest.unoptimised == 10
+
+
+def test_a_failure_in_the_background_changes_nothing(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Rebuild, "_copy", lambda *_: (_ for _ in ()).throw(ArtifactError("the disk is full")))
+        live.optimise(wait=False)
+        with pytest.raises(ArtifactError, match="the disk is full"):
+            live.wait()
+        assert live.info()["background"] == "failed optimising: the disk is full"
+    assert len(live.search("w01", 5)) == 5
+    live.optimise()
+    assert "background" not in live.info()
+
+
+def test_closing_ends_work_in_the_background(live: Index) -> None:
+    live.optimise(wait=False)
+    with pytest.raises(UsageError, match="busy optimising"):
+        live.optimise()
+    live.close()
+    with Index.open(live.path) as again:
+        assert again.count == 200
+        assert sorted(entry.name for entry in live.path.iterdir()) == ["manifest.json", "owner", "shard", "table"]
+
+
+def test_a_dead_engine_is_said_and_loses_nothing(live: Index) -> None:
+    live.backend.kill()
+    with pytest.raises(ArtifactError, match=r"engine's process \d+ is gone: open the index again"):
+        live.search("w01")
+    with pytest.raises(ArtifactError, match="is gone"):
+        put(live, make_documents(1))
+    with pytest.raises(ArtifactError, match="is gone"):
+        live.close()
+    with Index.open(live.path, live=True) as again:
+        assert again.count == 200
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_another_table_of_the_model_takes_over_at_once(tmp_path: Path, is_live: bool) -> None:
+    documents = make_documents(30)
+    with rebuilt(tmp_path / "a", documents) as made:
+        made.close()
+    with Index.open(tmp_path / "a", live=is_live) as index:
+        for wrong, message in [
+            (make_encoder(1, model="huge", revision="r9"), "'huge'"),
+            (make_encoder(1, dim=8), "8 dimensions, the index 16"),
+        ]:
+            with pytest.raises(MismatchError, match=message):
+                index.set_table(wrong.table)
+        make_encoder(1).table.save(tmp_path / "new")
+        index.set_table(tmp_path / "new")
+        with rebuilt(tmp_path / "b", documents, encoder=make_encoder(1)) as other:
+            same_answers(index, other)
+    with Index.open(tmp_path / "a") as again:
+        assert again.encoder.table.hash == make_encoder(1).table.hash
+        assert sorted(entry.name for entry in again.path.iterdir()) == ["manifest.json", "owner", "shard", "table-2"]
+
+
+@pytest.mark.parametrize(("is_live", "sparse"), [(False, "lm"), (True, "bm25")])
+def test_another_model_takes_over_when_all_is_encoded(
+    tmp_path: Path, is_live: bool, sparse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = make_documents(150)
+    rebuilt(tmp_path / "a", documents, sparse).close()
+    tower = RandomTower(name="huge", revision="r9", dim=24)
+    encoder = make_encoder(5, model="huge", revision="r9", dim=24)
+    with Index.open(tmp_path / "a", live=is_live) as index:
+        with pytest.raises(MismatchError, match="'tiny'"):
+            index.reindex(make_encoder(), tower)
+        with monkeypatch.context() as patch, pytest.raises(LightRetrieverError, match="the tower is tired"):
+            count = 0
+
+            def tired(documents: list[Document]) -> Encoded:
+                nonlocal count
+                count += len(documents)
+                if count > 100:
+                    raise ArtifactError("the tower is tired")
+                return RandomTower.encode(tower, documents)
+
+            patch.setattr(tower, "encode", tired)
+            index.reindex(encoder, tower)
+        assert index.info()["reindexing"] == {"stale": True, "to": "huge"}
+        assert index.info()["model"] == "tiny"
+    with Index.open(tmp_path / "a", live=is_live) as index:
+        changed = Document("d0", "w07 w08 anew")
+        index.add(["d0"], TOWER.encode([changed]), [payload(changed)])
+        index.delete(["d1"])
+        tower.seen = 0
+        seen: list[int] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(tower, "encode", lambda some: seen.append(len(some)) or RandomTower.encode(tower, some))
+            index.reindex(encoder, tower)
+        assert sum(seen) < 120  # what was encoded before the interruption is not again
+        assert index.info()["model"] == "huge"
+        assert "reindexing" not in index.info()
+        if sparse == "bm25":
+            assert index.info()["bm25"]["changes"] == 2  # since the statistics were taken, before the interruption
+            index.refresh_bm25()
+        wanted = [changed, *documents[2:]]
+        with Index.create(tmp_path / "b", encoder, sparse=sparse) as other:
+            other.add([d.id for d in wanted], RandomTower.encode(tower, wanted), [payload(d) for d in wanted])
+            same_answers(index, other)
+
+
+def test_a_document_without_text_cannot_be_encoded_anew(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "a", make_encoder(), sparse="none") as index:
+        index.add(["bare"], Encoded(TOWER.encode(make_documents(1)).dense))
+        with pytest.raises(InputError, match="'bare' has no text"):
+            index.reindex(make_encoder(), TOWER)
+        assert index.count == 1
+
+
+def test_writes_are_flushed_as_the_policy_says(tmp_path: Path) -> None:
+    documents = make_documents(30)
+    encoded = TOWER.encode(documents)
+
+    def add(index: Index, row: int, flush: bool | None = None) -> bool:
+        one = Encoded(encoded.dense[[row]], take_sparse(encoded.sparse, [row]))
+        return index.add([documents[row].id], one, [payload(documents[row])], flush=flush).durable
+
+    with Index.create(tmp_path / "a", make_encoder(), flush=FlushPolicy(documents=4)) as index:
+        assert [add(index, row) for row in range(8)] == [False, False, False, True] * 2
+        assert [add(index, 8, flush=True), add(index, 9, flush=False)] == [True, False]
+        index.flush()
+        assert [add(index, row) for row in range(10, 14)] == [False, False, False, True]
+    with Index.create(tmp_path / "b", make_encoder(), flush=FlushPolicy(documents=1000, seconds=0.05)) as index:
+        assert not add(index, 0)
+        end = time.monotonic() + 10
+        while index._state.durability.pending and time.monotonic() < end:
+            time.sleep(0.01)
+        assert add(index, 1, flush=True)
+    with Index.create(tmp_path / "c", make_encoder()) as index:
+        assert add(index, 0)
+    for wrong in ({"documents": 0}, {"seconds": 0.0}):
+        with pytest.raises(UsageError, match="flush at least"):
+            FlushPolicy(**wrong)
+
+
+def test_threads_get_what_one_caller_gets(live: Index) -> None:
+    alone = [live.search(query, 10) for query in QUERIES]
+    found: dict[int, list] = {}
+
+    def ask(number: int) -> None:
+        found[number] = [live.search(query, 10) for query in QUERIES * 5]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[number] == alone * 5 for number in range(6))
+    assert np.array_equal(sorted(found), range(6))
