@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from index.conftest import make_documents, sparse_scores, unit_rows
 
 from lightretriever.errors import ArtifactError, LockedError
@@ -18,12 +16,11 @@ from lightretriever.index.backend import (
     Backend,
     Points,
     document_payload,
-    filter_tags,
-    metadata_tags,
     pages,
     point_key,
 )
 from lightretriever.index.edge import EdgeBackend
+from lightretriever.index.filter import In
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.types import sparse_from_dense, take_sparse
 
@@ -74,14 +71,14 @@ def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
     queries = unit_rows(rng, 70, DIM)
     counts = sparse_from_dense((rng.random((70, WIDTH)) < 0.1).astype(np.float32))
     arms = [
-        (queries @ points.dense.T, lambda k, tags=(): backend.search_dense(queries, k, tags)),
-        (sparse_scores(counts, points.sparse), lambda k, tags=(): backend.search_sparse(counts, k, tags)),
+        (queries @ points.dense.T, lambda k, where=None: backend.search_dense(queries, k, where)),
+        (sparse_scores(counts, points.sparse), lambda k, where=None: backend.search_sparse(counts, k, where)),
     ]
-    tags = filter_tags({"even": True})
+    even = In("even", (True,))
     for scores, search in arms:
         for allowed, found in (
             (np.ones(120, bool), search(10)),
-            (np.arange(120) % 2 == 0, search(10, tags)),
+            (np.arange(120) % 2 == 0, search(10, even)),
         ):
             for row, ranking in zip(scores, found, strict=True):
                 listed = row[allowed & (row != 0)]
@@ -149,21 +146,6 @@ def test_batches_are_bounded_in_points_and_characters(monkeypatch: pytest.Monkey
     batches = list(edge._batches(payloads))
     assert batches == [(range(3), 3), (range(3, 4), 1), (range(4, 5), 50), (range(5, 7), 10), (range(7, 8), 1)]
     assert list(edge._batches([])) == []
-
-
-plain = st.text(max_size=5) | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
-
-
-@given(
-    st.dictionaries(st.text(max_size=4), plain | st.lists(plain | st.none(), max_size=3), max_size=4),
-    st.text(max_size=4),
-    plain,
-)
-def test_a_tag_is_there_when_the_field_has_the_value(metadata: dict, name: str, value: object) -> None:
-    stored = metadata.get(name, [])
-    options = stored if isinstance(stored, list) else [stored]
-    equal = any(option == value and isinstance(option, bool) == isinstance(value, bool) for option in options)
-    assert set(filter_tags({name: value})).issubset(metadata_tags(metadata)) == equal
 
 
 def test_keys_are_uuids_of_version_5() -> None:

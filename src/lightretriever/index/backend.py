@@ -1,12 +1,11 @@
 """What an engine must do to hold an index: the narrow protocol, and the plain values that cross it.
 
 An engine stores points. It knows nothing of tables, tokens or fusion; ids are checked, vectors are of unit length,
-payloads are JSON-able and filters are lists of tags before they reach it.
+payloads are JSON-able and filters are parsed before they reach it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,13 +14,12 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import sha256_bytes
-from lightretriever.errors import UsageError
+from lightretriever.index.conditions import stored_conditions
+from lightretriever.index.filter import Filter
 from lightretriever.text.corpus import Document
 from lightretriever.types import SparseVectors
 
 NAMESPACE = UUID("5a3f1c0e-2d57-5b0e-9c55-0d8a1f6e7b42")
-MAX_TAG_BYTES = 200
 Payload = Mapping[str, Any]
 
 
@@ -76,10 +74,11 @@ class Backend(Protocol):
     def existing(self, keys: Sequence[int]) -> set[int]:
         """Which of the keys exist."""
 
-    def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
-        """The k points of greatest inner product for each row of [n, d], among those that have all the tags."""
+    def search_dense(self, vectors: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Ranking]:
+        """The k points of greatest inner product for each row of [n, d], among those that pass; exact where a
+        filter is given."""
 
-    def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+    def search_sparse(self, queries: SparseVectors, k: int, where: Filter | None = None) -> list[Ranking]:
         """Likewise for each sparse row; exact; points that share no token with the query are not listed."""
 
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
@@ -120,54 +119,11 @@ def pages(backend: Backend, size: int, vectors: bool = False) -> Iterator[Points
 
 
 def document_payload(document: Document) -> dict[str, Any]:
-    """What is stored beside a document's vectors: id, title, text, metadata, and a tag for each metadata value."""
+    """What is stored beside a document's vectors: id, title, text, metadata, and what filters look at in its place."""
     return {
         "id": document.id,
         "title": document.title,
         "text": document.text,
         "metadata": dict(document.metadata),
-        "tags": metadata_tags(document.metadata),
+        **stored_conditions(document.metadata),
     }
-
-
-def metadata_tags(metadata: Mapping[str, object]) -> list[str]:
-    """One tag for each field with a plain value, and for each plain value in a field that holds a list.
-
-    Equality filters compare tags, because the engine's own conditions cannot ask for true or false, for fractions,
-    or for fields whose name has a quotation mark. A tag holds name and value as JSON, so none equals another's.
-    """
-    tags: dict[str, None] = {}
-    for name, value in metadata.items():
-        for item in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(item, str | int | float | bool):
-                tags[_tag(name, item)] = None
-    return list(tags)
-
-
-def filter_tags(conditions: Mapping[str, object] | None) -> list[str]:
-    """The tags that a document needs for ``{field: value}`` to hold, in all fields.
-
-    Raises:
-        UsageError: a value that is no string, number, true or false.
-    """
-    if conditions is None:
-        return []
-    if not isinstance(conditions, Mapping):
-        raise UsageError(f"the filter is of type {type(conditions).__name__}: a mapping of field to value is needed")
-    tags = []
-    for name, value in conditions.items():
-        if not isinstance(value, str | int | float | bool):
-            raise UsageError(
-                f"the filter wants {name!r} to equal a {type(value).__name__}: a string, a number, true or false can be"
-            )
-        tags.append(_tag(name, value))
-    return tags
-
-
-def _tag(name: str, value: str | float | bool) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 2 and 2.0 are one number; true is none
-    tag = json.dumps([name, value], ensure_ascii=False)
-    if len(tag) * 4 <= MAX_TAG_BYTES or len(tag.encode("utf-8", "replace")) <= MAX_TAG_BYTES:
-        return tag
-    return "sha256:" + sha256_bytes(tag.encode("utf-8", "surrogatepass"))

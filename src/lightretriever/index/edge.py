@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
+from lightretriever.index.conditions import TAGS, condition
+from lightretriever.index.filter import And, Filter, Not, Or
 from lightretriever.types import SparseVectors
 
 DENSE, SPARSE = "dense", "sparse"
@@ -77,7 +79,7 @@ class EdgeBackend:
         shard = _call(path, lambda: qdrant.EdgeShard.create(str(path), config))
         backend = EdgeBackend(shard, path)
         index = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold)
-        backend._update(qdrant.UpdateOperation.create_field_index("tags", index))
+        backend._update(qdrant.UpdateOperation.create_field_index(TAGS, index))
         return backend
 
     @staticmethod
@@ -113,16 +115,16 @@ class EdgeBackend:
     def existing(self, keys: Sequence[int]) -> set[int]:
         return {record.id.int for record in self._retrieve(keys, payload=False)}
 
-    def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+    def search_dense(self, vectors: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Ranking]:
         # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
-        params, limit = (_EXACT, k) if tags else (_GRAPH, max(k, DEPTH))
+        params, limit = (_EXACT, k) if where is not None else (_GRAPH, max(k, DEPTH))
         queries = [qdrant.Query.Nearest(row, using=DENSE) for row in vectors.tolist()]
-        found = self._search(queries, limit, tags, params)
+        found = self._search(queries, limit, where, params)
         return [Ranking(ranking.keys[:k], ranking.scores[:k]) for ranking in found]
 
-    def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+    def search_sparse(self, queries: SparseVectors, k: int, where: Filter | None = None) -> list[Ranking]:
         vectors = [_sparse_vector(queries, i) for i in range(len(queries))]
-        return self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, tags, None)
+        return self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, where, None)
 
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
         found = {record.id.int: record.payload for record in self._retrieve(keys, payload=list(fields) or True)}
@@ -167,11 +169,8 @@ class EdgeBackend:
         self.flush()  # the engine flushes as it closes, but keeps an error to itself
         self._call(self._shard.close)
 
-    def _search(self, queries: list[Any], k: int, tags: Sequence[str], params: Any) -> list[Ranking]:
-        wanted = None
-        if tags:
-            matches = [qdrant.FieldCondition("tags", match=qdrant.MatchValue(tag)) for tag in tags]
-            wanted = qdrant.Filter(must=list(matches))
+    def _search(self, queries: list[Any], k: int, where: Filter | None, params: Any) -> list[Ranking]:
+        wanted = None if where is None else _engine_filter(where)
         requests = [
             qdrant.QueryRequest(k, query=query, filter=wanted, params=params, with_payload=False, with_vector=False)
             for query in queries
@@ -255,6 +254,25 @@ def _batches(payloads: Sequence[Payload]) -> Iterator[tuple[range, int]]:
 def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:
     indices, values = sparse.row(i)
     return qdrant.SparseVector(indices.tolist(), values.tolist())
+
+
+def _engine_filter(where: Filter) -> Any:
+    match where:
+        case And(parts):
+            return qdrant.Filter(must=[_engine_filter(part) for part in parts])
+        case Or(parts):
+            return qdrant.Filter(should=[_engine_filter(part) for part in parts])
+        case Not(part):
+            return qdrant.Filter(must_not=[_engine_filter(part)])
+    asked = condition(where)
+    options: list[Any] = []
+    if asked.tags:
+        options.append(qdrant.FieldCondition(TAGS, match=qdrant.MatchAny(list(asked.tags))))
+    if asked.interval is not None:
+        bounds = asked.interval
+        inside = qdrant.RangeFloat(gt=bounds.gt, gte=bounds.gte, lt=bounds.lt, lte=bounds.lte)
+        options.append(qdrant.FieldCondition(bounds.key, range=inside))
+    return qdrant.Filter(should=options)
 
 
 def _ranking(points: list[Any]) -> Ranking:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lightretriever import errors
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
+from lightretriever.index.filter import Filter
 from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send
 from lightretriever.types import SparseVectors, take_sparse
@@ -77,16 +78,16 @@ class RemoteBackend:
             found |= self._call("existing", keys[rows.start : rows.stop])
         return found
 
-    def search_dense(self, vectors: NDArray[np.float32], k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+    def search_dense(self, vectors: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Ranking]:
         found: list[Ranking] = []
         for rows in _steps(len(vectors)):
-            found += self._call("search_dense", vectors[rows.start : rows.stop], k, tags)
+            found += self._call("search_dense", vectors[rows.start : rows.stop], k, where)
         return found
 
-    def search_sparse(self, queries: SparseVectors, k: int, tags: Sequence[str] = ()) -> list[Ranking]:
+    def search_sparse(self, queries: SparseVectors, k: int, where: Filter | None = None) -> list[Ranking]:
         found: list[Ranking] = []
         for rows in _steps(len(queries)):
-            found += self._call("search_sparse", take_sparse(queries, rows), k, tags)
+            found += self._call("search_sparse", take_sparse(queries, rows), k, where)
         return found
 
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, fuse_scores
-from lightretriever.index.backend import Backend, Payload, Ranking, filter_tags
+from lightretriever.index.backend import Backend, Payload, Ranking
+from lightretriever.index.filter import Filter, parse_filter
 from lightretriever.types import Encoded, Hit, take_sparse
 
 MODES = ("hybrid", "dense", "sparse")
@@ -41,14 +42,14 @@ def search(
 ) -> list[list[Hit]]:
     """The hits of each query; see `Index.search_encoded`."""
     check_request(k, mode, sparse)
-    tags = filter_tags(conditions)
+    where = parse_filter(conditions)
     if sparse == "none":
         mode = "dense"
     if k > MANY:  # the engine makes room for k hits, and its own numbers end somewhere
         k = max(1, min(k, backend.count()))
     depth = max(k, CANDIDATES) if mode == "hybrid" else k
-    dense_lists = _dense_lists(backend, encoded, depth, tags, dim) if mode != "sparse" else []
-    sparse_lists = _sparse_lists(backend, encoded, depth, tags) if mode != "dense" else []
+    dense_lists = _dense_lists(backend, encoded, depth, where, dim) if mode != "sparse" else []
+    sparse_lists = _sparse_lists(backend, encoded, depth, where) if mode != "dense" else []
     if mode == "hybrid":
         pairs = zip(dense_lists, sparse_lists, strict=True)
         ranked = [_fused(dense, lexical, k, fusion) for dense, lexical in pairs]
@@ -63,7 +64,7 @@ def search(
     ]
 
 
-def _dense_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence[str], dim: int) -> list[Ranking]:
+def _dense_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter | None, dim: int) -> list[Ranking]:
     dense = np.asarray(encoded.dense, dtype=np.float32)
     if dense.ndim != 2 or dense.shape[1] != dim:
         raise MismatchError(f"the query vectors have shape {dense.shape}, the index {dim} dimensions")
@@ -71,17 +72,17 @@ def _dense_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence[
         raise InputError("a query vector holds NaN or infinity: encode the query again")
     rows = np.flatnonzero(dense.any(axis=1))  # a query without tokens finds nothing, rather than anything
     lists = [_NOTHING] * len(dense)
-    for row, ranking in zip(rows, backend.search_dense(dense[rows], depth, tags), strict=True):
+    for row, ranking in zip(rows, backend.search_dense(dense[rows], depth, where), strict=True):
         lists[row] = ranking
     return lists
 
 
-def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, tags: Sequence[str]) -> list[Ranking]:
+def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter | None) -> list[Ranking]:
     if encoded.sparse is None:
         raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
     rows = np.flatnonzero(np.diff(encoded.sparse.indptr))
     lists = [_NOTHING] * len(encoded.sparse)
-    for row, ranking in zip(rows, backend.search_sparse(take_sparse(encoded.sparse, rows), depth, tags), strict=True):
+    for row, ranking in zip(rows, backend.search_sparse(take_sparse(encoded.sparse, rows), depth, where), strict=True):
         lists[row] = ranking
     return lists
 

@@ -15,15 +15,18 @@ from typing import IO, Any
 import numpy as np
 
 from lightretriever.index.backend import Points, Ranking
+from lightretriever.index.filter import And, Exists, In, Not, Or, Range
 from lightretriever.types import SparseVectors
 
 _HEAD = struct.Struct("<II")
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (Points, Ranking, SparseVectors)}
+_KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (Points, Ranking, SparseVectors, And, Exists, In, Not, Or, Range)
+}
 
 
 def send(stream: IO[bytes], value: object) -> None:
     """Write one frame. ``value``: None, plain values, lists, sets, arrays, mappings of JSON, `Points`, `Ranking`,
-    `SparseVectors`."""
+    `SparseVectors`, filters."""
     arrays: list[memoryview] = []
     text = json.dumps(_plain(value, arrays), separators=(",", ":")).encode("ascii")
     lengths = struct.pack(f"<{len(arrays)}Q", *(array.nbytes for array in arrays))
