@@ -107,7 +107,7 @@ def test_a_refresh_cut_short_leaves_all_as_it_was(tmp_path: Path, monkeypatch: p
         assert index.info()["bm25"]["stale"]
         check(index, documents[10:], documents)
         assert sorted(entry.name for entry in index.path.iterdir()) == [
-            "bm25.safetensors", "manifest.json", "owner", "shard", "table"
+            "bm25.safetensors", "checksums.json", "manifest.json", "owner", "shard", "table"
         ]  # fmt: skip
         index.refresh_bm25()
         assert not index.info()["bm25"]["stale"]

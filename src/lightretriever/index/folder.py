@@ -110,7 +110,7 @@ def next_part(path: Path, part: str) -> str:
 
 def remove_leftovers(path: Path, manifest: IndexManifest) -> None:
     """Remove parts that the manifest does not name: an earlier process was killed as it replaced them."""
-    wanted = {manifest.table, manifest.shard, manifest.statistics}
+    wanted = set(manifest.parts)
     if manifest.successor:
         wanted |= {str(manifest.successor[part]) for part in ("table", "shard", "statistics")}
     for entry in path.iterdir():

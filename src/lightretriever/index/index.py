@@ -29,6 +29,7 @@ from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.plans import fresh_statistics, other_model, same_points
 from lightretriever.index.rebuild import Rebuild
 from lightretriever.index.search import check_request, search
+from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store import Added, store_documents
@@ -447,6 +448,21 @@ class Index:
             new.save(self.path / name)
             manifest = replace(current.manifest, table=name, table_hash=new.hash)
             self._state.go_over(manifest, QueryEncoder(TokenTable.load(self.path / name)), current.backend)
+
+    def snapshot(self, output: str | Path) -> Snapshot:
+        """Write the index to one file, from which `restore` makes one that answers exactly the same.
+
+        Searches go on; writers wait while the engine's files are copied, which the result says how long took.
+
+        Raises:
+            ArtifactError: ``output`` exists, or the disk has no room for the copy and the file.
+        """
+        return take_snapshot(self._state, Path(output))
+
+    @staticmethod
+    def restore(file: str | Path, path: str | Path) -> None:
+        """Make an index, in a new folder, of what `snapshot` wrote; see `restore_snapshot` for what it raises."""
+        restore_snapshot(Path(file), Path(path))
 
     def reindex(
         self,

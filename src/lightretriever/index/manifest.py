@@ -91,6 +91,11 @@ class IndexManifest:
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path / 'manifest.json'} is damaged ({error}): make the index again") from None
 
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """The names of table, shard and statistics."""
+        return self.table, self.shard, self.statistics
+
     def save(self, path: Path) -> None:
         """Write it, atomically."""
         write_json(path / "manifest.json", {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(self)})

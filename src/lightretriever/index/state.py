@@ -11,6 +11,7 @@ from typing import IO
 
 from lightretriever.errors import UsageError
 from lightretriever.index.backend import Backend
+from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
 from lightretriever.index.folder import open_engine, open_table, own_folder, remove_leftovers, remove_part
 from lightretriever.index.manifest import IndexManifest
@@ -130,8 +131,8 @@ class State:
                 self._current = None
                 try:
                     backend.close()
+                    note_closed(self.path, self._written.parts)
                 finally:
-                    Path(self._owned.name).unlink(missing_ok=True)
                     self._owned.close()
 
     def _flush(self) -> None:
@@ -157,6 +158,8 @@ def open_state(path: Path, manifest: IndexManifest, live: bool = False, policy: 
     try:
         remove_leftovers(path, manifest)
         encoder = QueryEncoder(open_table(path, manifest))
+        check_files(path)
+        note_open(path)
         current = Current.of(path, manifest, encoder, open_engine(path, manifest, live))
     except BaseException:
         owned.close()
