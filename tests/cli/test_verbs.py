@@ -253,6 +253,33 @@ def test_add_and_delete(verb: Verb, index: Path, tmp_path: Path) -> None:
     assert "new" not in texts
 
 
+def test_the_parts_of_an_index_are_replaced(
+    verb: Verb, index: Path, tower: Path, folder: Path, table: Path, tmp_path: Path
+) -> None:
+    done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
+    done(verb("add", index, folder / "corpus.jsonl"))
+    assert "4 documents, 4 of them written since" in done(verb("optimise", index)).err
+    assert "queries are encoded by" in done(verb("index", "set-table", index, tmp_path / "other")).err
+    assert json.loads(done(verb("info", index, "--json")).out)["table"]["prompt"] == "another:"
+    done(verb("set-table", index, table))
+    assert verb("set-table", index, tmp_path / "nowhere").code == 1
+    done(verb("reindex", index, "--model", tower, "--table", tmp_path / "other", "--sparse", "lm"))
+    facts = json.loads(done(verb("info", index, "--json")).out)
+    assert (facts["table"]["prompt"], facts["sparse"], facts["documents"]) == ("another:", "lm", 4)
+    assert done(verb("search", index, "how tall is everest")).out
+
+
+def test_a_snapshot_and_back(verb: Verb, index: Path, tmp_path: Path) -> None:
+    before = done(verb("search", index, "how tall is everest", "--json")).out
+    assert "4 documents" in done(verb("snapshot", index, "-o", tmp_path / "file")).err
+    assert verb("snapshot", index, "-o", tmp_path / "file").code == 1
+    assert "4 documents" in done(verb("restore", tmp_path / "file", "-o", tmp_path / "again.index")).err
+    assert done(verb("search", tmp_path / "again.index", "how tall is everest", "--json")).out == before
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:1000])
+    refused = verb("restore", tmp_path / "file", "-o", tmp_path / "third.index")
+    assert (refused.code, "damaged" in refused.err) == (1, True)
+
+
 def test_info_on_everything(verb: Verb, index: Path, table: Path, tower: Path, folder: Path, tmp_path: Path) -> None:
     done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v"))
     kinds = {}

@@ -17,7 +17,23 @@ from typing import TextIO
 import typer
 
 from lightretriever import __version__
-from lightretriever.cli import add, cache, delete, demo, encode, fit, index, info, run, search
+from lightretriever.cli import (
+    add,
+    cache,
+    delete,
+    demo,
+    encode,
+    fit,
+    index,
+    info,
+    optimise,
+    reindex,
+    restore,
+    run,
+    search,
+    set_table,
+    snapshot,
+)
 from lightretriever.cli import eval as evaluation
 from lightretriever.errors import LightRetrieverError, UsageError
 
@@ -28,13 +44,18 @@ VERBS = {
     "index": index,
     "add": add,
     "delete": delete,
+    "optimise": optimise,
+    "set-table": set_table,
+    "reindex": reindex,
+    "snapshot": snapshot,
+    "restore": restore,
     "search": search,
     "run": run,
     "eval": evaluation,
     "info": info,
     "demo": demo,
 }
-RESUMABLE = ("encode", "index", "add", "demo")
+RESUMABLE = ("encode", "index", "add", "reindex", "demo")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
@@ -114,7 +135,8 @@ def execute(arguments: list[str]) -> int:
 
 
 def _prepare(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Whether ``--verbose`` is there, and the arguments without it, ``--texts a b`` spelled ``--texts a --texts b``."""
+    """Whether ``--verbose`` is there, and the arguments without it, ``--texts a b`` spelled ``--texts a --texts b`` and
+    ``index set-table`` as the verb it is."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     prepared: list[str] = []
     repeated = ""
@@ -131,6 +153,8 @@ def _prepare(arguments: list[str]) -> tuple[bool, list[str]]:
             prepared += [repeated, argument]
         else:
             prepared.append(argument)
+    if prepared[:2] == ["index", "set-table"]:
+        del prepared[0]
     return "--verbose" in arguments[:end], [*prepared, *arguments[end:]]
 
 

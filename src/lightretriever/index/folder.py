@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +23,7 @@ from lightretriever.query.table import TokenTable
 from lightretriever.vectors.lock import lock_folder
 
 OWNER = "owner"
+ORPHAN = 10.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
 _PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?")
 
 
@@ -94,15 +96,24 @@ def open_engine(path: Path, manifest: IndexManifest, live: bool = False) -> Back
         raise ArtifactError(
             f"{path} is held by the engine {manifest.engine!r}, which this lightretriever does not know"
         )
-    return (RemoteBackend if live else EdgeBackend).open(path / manifest.shard)
+    end = time.monotonic() + ORPHAN
+    while True:
+        try:
+            return (RemoteBackend if live else EdgeBackend).open(path / manifest.shard)
+        except LockedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
-def next_part(path: Path, part: str) -> str:
-    """A name for a part's successor that nothing in the folder has: "shard" and "bm25.safetensors" give "shard-2"
-    and "bm25-2.safetensors", these "shard-3" and "bm25-3.safetensors"."""
-    stem, dot, suffix = part.partition(".")
+def next_part(path: Path, manifest: IndexManifest, part: str) -> str:
+    """A name for the successor of a table, shard or statistics, like "shard-2" and "bm25-3.safetensors".
+
+    No part had it before: what is noted of a file (its checksum) must never be taken for another's.
+    """
+    stem, dot, suffix = str(getattr(manifest, part)).partition(".")
     kind = stem.partition("-")[0]
-    number = 2
+    number = manifest.generation + 1
     while (path / f"{kind}-{number}{dot}{suffix}").exists():
         number += 1
     return f"{kind}-{number}{dot}{suffix}"
@@ -124,6 +135,12 @@ def remove_part(part: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
     else:
         part.unlink(missing_ok=True)
+
+
+def generation(manifest: IndexManifest) -> int:
+    """The greatest number that a part of the index has or had."""
+    numbers = (re.search(r"-(\d+)", part) for part in manifest.parts)
+    return max(manifest.generation, *(int(number[1]) if number else 1 for number in numbers))
 
 
 def _owner(path: Path) -> str:

@@ -444,7 +444,7 @@ class Index:
         with self._state.writing:
             current = self._state.current
             current.manifest.check_successor(new, "the new table")
-            name = next_part(self.path, current.manifest.table)
+            name = next_part(self.path, current.manifest, "table")
             new.save(self.path / name)
             manifest = replace(current.manifest, table=name, table_hash=new.hash)
             self._state.go_over(manifest, QueryEncoder(TokenTable.load(self.path / name)), current.backend)

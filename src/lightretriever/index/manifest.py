@@ -34,6 +34,7 @@ class IndexManifest:
         table, shard, statistics: the names, in the index's folder, of the token table, of what the engine holds and of
             the BM25 statistics. A new one is written beside the old under another name; the manifest's change of name
             is the moment at which all of it is new.
+        generation: the greatest number that such a name had so far.
         state: "complete", or "building" while `index` has not finished.
         documents: how many there were when the manifest was written last.
         built_from: "corpus" or "vectors", what `index` builds it from; "" when it was not built that way.
@@ -58,6 +59,7 @@ class IndexManifest:
     table: str = "table"
     shard: str = "shard"
     statistics: str = "bm25.safetensors"
+    generation: int = 1
     state: str = "complete"
     documents: int = 0
     built_from: str = ""

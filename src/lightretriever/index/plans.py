@@ -43,14 +43,14 @@ class Plan:
 def same_points(state: State) -> Plan:
     """A graph over all points, and nothing else changed."""
     manifest = state.current.manifest
-    changes = {"shard": next_part(state.path, manifest.shard)}
+    changes = {"shard": next_part(state.path, manifest, "shard")}
     return Plan(changes, (manifest.unoptimised, manifest.bm25_changes))
 
 
 def fresh_statistics(state: State) -> Plan:
     """BM25 statistics of the texts there are now, and every document's impacts with them."""
     current, plan = state.current, same_points(state)
-    name = next_part(state.path, current.manifest.statistics)
+    name = next_part(state.path, current.manifest, "statistics")
     statistics = current.side.take_statistics(current.backend)
     statistics.save(state.path / name)
     side = replace(current.side, file=state.path / name)
@@ -83,7 +83,7 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
         changes: dict[str, Any] = dict(begun)
         counted = tuple(changes.pop("counted"))
     else:
-        parts = {part: next_part(state.path, getattr(manifest, part)) for part in ("table", "shard", "statistics")}
+        parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
         changes = {**bound, **parts}
         counted = (manifest.unoptimised, manifest.bm25_changes)
         state.save(replace(manifest, successor=None))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever import errors
-from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.filter import Filter
 from lightretriever.index.turns import Turns
@@ -28,7 +27,6 @@ from lightretriever.index.wire import receive, send
 from lightretriever.types import SparseVectors, take_sparse
 
 STEP = 64  # points or queries in one call: a search waits for one at most
-ORPHAN = 10.0  # seconds; the process that held an engine for a killed one ends as soon as it has noticed
 
 
 class RemoteBackend:
@@ -48,14 +46,7 @@ class RemoteBackend:
     @staticmethod
     def open(path: Path) -> RemoteBackend:
         """Open a shard; see `EdgeBackend.open`."""
-        end = time.monotonic() + ORPHAN
-        while True:
-            try:
-                return _start(path, "open", str(path))
-            except LockedError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.05)
+        return _start(path, "open", str(path))
 
     @property
     def pid(self) -> int:

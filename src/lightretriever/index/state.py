@@ -13,7 +13,7 @@ from lightretriever.errors import UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
-from lightretriever.index.folder import open_engine, open_table, own_folder, remove_leftovers, remove_part
+from lightretriever.index.folder import generation, open_engine, open_table, own_folder, remove_leftovers, remove_part
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
@@ -105,6 +105,7 @@ class State:
 
         The backend has been flushed. Readers who have the old one finish, or begin again: see `Index.search_encoded`.
         """
+        manifest = replace(manifest, generation=generation(manifest))
         with self.writing:
             old = self.current
             manifest.save(self.path)

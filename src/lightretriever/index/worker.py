@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lightretriever.errors import LightRetrieverError
@@ -36,8 +37,7 @@ def main(arguments: Sequence[str]) -> None:
         try:
             name, values = receive(calls)
         except EOFError:
-            backend.close()
-            return
+            os._exit(1)  # at once, as the asking process did: what was acknowledged is on the disk
         try:
             answer = ["ok", getattr(backend, name)(*values)]
         except Exception as error:
@@ -61,4 +61,5 @@ def _failure(error: Exception) -> list[str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with suppress(BrokenPipeError):  # nobody is there to be answered
+        main(sys.argv[1:])

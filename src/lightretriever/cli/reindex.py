@@ -1,0 +1,45 @@
+"""``reindex``: another document model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightretriever.cli.console import progress, say
+from lightretriever.cli.options import Base, Device, IndexArgument, MaxLength, ModelOption, TopK
+
+EXAMPLE = "lightretriever reindex everest.index --model BAAI/bge-base-en-v1.5 --table bge.table"
+
+
+def command(
+    index: IndexArgument,
+    model: ModelOption,
+    table: Annotated[Path, typer.Option(metavar="TABLE", help="The new model's token table.")],
+    sparse: Annotated[
+        str | None, typer.Option(metavar="KIND", help="lm, bm25 or none; the index's own kind if not given.")
+    ] = None,
+    base: Base = None,
+    device: Device = "auto",
+    max_length: MaxLength = 512,
+    top_k: TopK = None,
+) -> None:
+    """Encode every document anew with another model, from its stored text; the index changes when all is done.
+
+    Run it again after an interruption: it goes on where it was.
+    """
+    from lightretriever.index.index import Index
+    from lightretriever.index.manifest import IndexManifest
+    from lightretriever.query.encoder import QueryEncoder
+
+    kind = sparse or IndexManifest.load(index).sparse
+    encoder = QueryEncoder.load(table)
+    from lightretriever.document.encoder import DocumentEncoder
+
+    wanted = "lm" if kind == "lm" else "none"
+    tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, sparse=wanted, top_k=top_k)
+    with Index.open(index) as opened, progress("encoding", "documents") as report:
+        opened.reindex(encoder, tower, sparse=kind, progress=report)
+        count = opened.count
+    say(f"{index}: {count:,} documents, encoded by {tower.name}")
