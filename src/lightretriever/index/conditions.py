@@ -1,9 +1,14 @@
 """What is stored of metadata so that engines can filter by it, and what a filter's leaves ask of that.
 
-Engines' own conditions cannot ask for true or false, for fractions, for integers beyond 2**53, or for fields whose name
-has a quotation mark. So a point has tags, which hold name and value as JSON, and numbers, each under a key of its
-field, dates likewise. A leaf holds for a document exactly where it has one of `Condition.tags`, or a number in
-`Condition.interval`.
+Engines' own conditions cannot ask for true or false, or for fields whose name has a quotation mark; and Qdrant reads
+fractions back from its own payloads as much as a unit in the last place off. So a point has tags, which hold name and
+value as JSON, and small integers. A leaf holds for a document exactly where it has one of `Condition.tags`, or an
+integer in `Condition.interval`.
+
+Every number has a key, an integer in the order of the numbers: for dates the instant, for others the bits of the
+greatest float that is not above it, and what is left of integers that lie between two floats. Ranges are ranges of
+keys. The upper bits of a key, at most 53, are what the engine compares. What lies in the two buckets that the ends of
+a range cut through is asked for by tags of more and more bits; a key whose lower bits are zero needs fewer of them.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,33 +25,33 @@ from lightretriever.artifact import sha256_bytes
 from lightretriever.index.filter import Exists, Filter, In, Leaf, Not, Range, Value, field_numbers, field_values
 
 TAGS = "tags"
-NUMBERS, DATES = "numbers", "dates"
+_KINDS = ("numbers", "dates")
 NO_TAG = ""
 """No document has this tag."""
 MAX_TAG_BYTES = 200
-_EXACT = 2**53  # from here on some integers lie between two floats
+_REST = 10  # bits of a number's key below its float: fewer than 1,024 integers of 64 bits lie between two floats
+_SHIFTS = {False: (21, 15, _REST, 0), True: (5, 0)}
+"""How many lower bits the integer stored, and each finer tag, leave out; of numbers, and of dates."""
 _PLAIN = re.compile(r"[A-Za-z0-9_]{1,60}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Numbers between bounds, None where there is none; what engines call a range.
+    """Integers from ``gte`` up to, without, ``lt``, None where there is no bound; what engines call a range.
 
     Attributes:
-        key: the path in the payload under which the field's numbers are.
-        gt, gte, lt, lte: float64.
+        key: the path in the payload under which they are.
+        gte, lt: of at most 53 bits, so that float64 holds them.
     """
 
     key: str
-    gt: float | None = None
-    gte: float | None = None
-    lt: float | None = None
-    lte: float | None = None
+    gte: int | None
+    lt: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A document passes that has one of the tags, or a number in the interval; there is at least one of both."""
+    """A document passes that has one of the tags, or an integer in the interval; there is at least one of both."""
 
     tags: tuple[str, ...]
     interval: Interval | None = None
@@ -54,26 +60,29 @@ class Condition:
 def stored_conditions(metadata: Mapping[str, object]) -> dict[str, object]:
     """The part of a document's payload that filters look at: ``tags``, and ``numbers`` and ``dates`` where it has any.
 
-    Those are lists of float64, dates in microseconds from 1970, by the field's `_key`.
+    Those are lists of integers of at most 53 bits, under the field's name or its hash.
     """
     tags: dict[str, None] = {}
-    numbers: dict[str, dict[str, list[float]]] = {}
+    numbers: dict[str, dict[str, list[int]]] = {}
     for name, held in metadata.items():
         if held is not None and held not in ([], ()):
             tags[_tag(name)] = None
         for value in field_values(metadata, name):
-            tags[_tag(name, _number(value))] = None
+            tags[_value_tag(name, value)] = None
         for dates in (False, True):
+            top, *finer = _SHIFTS[dates]
             for number in field_numbers(metadata, name, dates):
-                numbers.setdefault(DATES if dates else NUMBERS, {}).setdefault(_key(name), []).append(_floor(number))
-                if dates and abs(number) >= _EXACT:
-                    tags[_tag(name, "instant", number)] = None
+                key = _key(number, dates)
+                numbers.setdefault(_KINDS[dates], {}).setdefault(_path(name), []).append(key >> top)
+                for shift in finer:
+                    if not shift or key % (1 << shift):
+                        tags[_tag(name, _KINDS[dates], shift, key >> shift)] = None
     return {TAGS: list(tags), **numbers}
 
 
 def number_paths(payload: Mapping[str, Any]) -> Iterator[str]:
     """The paths of the numbers of one payload, as in `Interval.key`."""
-    for kind in (NUMBERS, DATES):
+    for kind in _KINDS:
         for key in payload.get(kind, ()):
             yield f"{kind}.{key}"
 
@@ -82,7 +91,7 @@ def condition(leaf: Leaf) -> Condition:
     """What an engine asks for in place of a leaf."""
     match leaf:
         case In(field, values):
-            return Condition(tuple(dict.fromkeys(_tag(field, _number(value)) for value in values)))
+            return Condition(tuple(dict.fromkeys(_value_tag(field, value) for value in values)))
         case Exists(field):
             return Condition((_tag(field),))
         case Range():
@@ -106,52 +115,78 @@ def intervals(where: Filter | None) -> Iterator[Interval]:
 
 
 def _range(leaf: Range) -> Condition:
-    """Bounds of less than 2**53 are the engine's. Beyond, a stored number is the greatest float not above the true
-    one: where it lies surely inside is an interval still, and the integers close to a bound are asked for by tag.
-    """
-    low, high = leaf.low, leaf.high
-    gt = gte = lt = lte = None
-    near: list[int] = []
-    if low is not None and abs(low) < _EXACT:
-        gt, gte = (None, float(low)) if leaf.with_low else (float(low), None)
-    elif low is not None:
-        gte = -_floor(-low)
-        if gte == low and not leaf.with_low:
-            gte = math.nextafter(gte, math.inf)
-        near += _integers(low, gte)
-    if high is not None and abs(high) < _EXACT:
-        lt, lte = (None, float(high)) if leaf.with_high else (float(high), None)
-    elif high is not None:
-        lt = _floor(high)
-        near += [int(lt), *_integers(lt, high), int(high)]
-    kind = ("instant",) if leaf.dates else ()
-    tags = tuple(dict.fromkeys(_tag(leaf.field, *kind, number) for number in near if leaf.holds(number)))
-    least = next((bound for bound in (gt, gte) if bound is not None), -math.inf)
-    most = next((bound for bound in (lt, lte) if bound is not None), math.inf)
-    if not (least < most or least == gte == lte):
-        return Condition(tags or (NO_TAG,))
-    return Condition(tags, Interval(f"{DATES if leaf.dates else NUMBERS}.{_key(leaf.field)}", gt, gte, lt, lte))
+    """Keys from the first up to, without, the end: whole buckets by the engine, the rest by tags."""
+    top, *finer = _SHIFTS[leaf.dates]
+    tags: list[str] = []
+    first = end = None
+    if leaf.low is not None:
+        first = _key(leaf.low, leaf.dates) + (0 if leaf.with_low else _step(leaf.low, leaf.dates))
+    if leaf.high is not None:
+        end = _key(leaf.high, leaf.dates) + (_step(leaf.high, leaf.dates) if leaf.with_high else 0)
+    if first is not None and end is not None and first >= end:
+        return Condition((NO_TAG,))
+    gte = None if first is None else _up(first, top) >> top
+    lt = None if end is None else end >> top
+    if first is not None and end is not None and first >> top == end >> top:  # within one bucket
+        return Condition(tuple(_tags_between(leaf, first, end, finer)))
+    if first is not None:
+        tags += _tags_between(leaf, first, _up(first, top), finer)
+    if end is not None:
+        tags += _tags_between(leaf, end >> top << top, end, finer)
+    if gte is not None and gte == lt:
+        return Condition(tuple(tags))
+    return Condition(tuple(tags), Interval(f"{_KINDS[leaf.dates]}.{_path(leaf.field)}", gte, lt))
 
 
-def _integers(low: float, high: float) -> range:
-    """Those from ``low`` up to, without, ``high`` that a document can hold: at most 1,024 lie between two floats."""
-    least, most = max(low, -(2**63)), min(high, 2**63)
-    return range(math.ceil(least), math.ceil(most)) if least < most else range(0)
+def _tags_between(leaf: Range, first: int, end: int, shifts: list[int]) -> Iterator[str]:
+    """One tag at least of every document with a key from ``first`` up to, without, ``end``; of no others."""
+    if first >= end:
+        return
+    shift, kind = shifts[0], _KINDS[leaf.dates]
+    start, stop = _up(first, shift), end >> shift << shift
+    if start > stop:
+        yield from _tags_between(leaf, first, end, shifts[1:])
+        return
+    for bucket in range(start >> shift, stop >> shift):
+        yield _tag(leaf.field, kind, shift, bucket)
+        if shift:  # a key that is the bucket's first has no tag of this shift
+            yield _tag(leaf.field, kind, 0, bucket << shift)
+    yield from _tags_between(leaf, first, start, shifts[1:])
+    yield from _tags_between(leaf, stop, end, shifts[1:])
 
 
-def _floor(number: float) -> float:
-    """The greatest float that is not above a number."""
+def _up(key: int, shift: int) -> int:
+    return -(-key >> shift) << shift
+
+
+def _key(number: float, dates: bool) -> int:
+    """An integer that is in the order of the numbers, and equal where they are."""
+    if dates:
+        return int(number)
     rounded = float(number)
-    return (math.nextafter(rounded, -math.inf) if rounded > number else rounded) + 0.0  # of -0.0 this makes 0.0
+    if rounded > number:
+        rounded = math.nextafter(rounded, -math.inf)
+    (bits,) = struct.unpack(">q", struct.pack(">d", rounded + 0.0))  # of -0.0 this makes 0.0
+    ordered = bits if bits >= 0 else -(bits & (1 << 63) - 1)
+    rest = int(number) - int(rounded) if isinstance(number, int) else 0
+    return (ordered << _REST) + min(rest, (1 << _REST) - 1)  # beyond 64 bits, where no document's integer is
 
 
-def _number(value: Value) -> Value:
-    return int(value) if isinstance(value, float) and value.is_integer() else value  # 2 and 2.0 are one; true is none
+def _step(number: float, dates: bool) -> int:
+    """From a number's key to the least that a document with a greater number can have."""
+    between = dates or 2**53 <= abs(number) <= 2**63 or number != float(number)
+    return 1 if between else 1 << _REST
 
 
-def _key(field: str) -> str:
-    """A field's name as a key that every engine's paths can hold; no two fields have one."""
+def _path(field: str) -> str:
+    """A field's name as every engine's paths can hold it; no two fields have one."""
     return field if _PLAIN.fullmatch(field) else f"-{sha256_bytes(field.encode('utf-8', 'surrogatepass'))}"
+
+
+def _value_tag(field: str, value: Value) -> str:
+    if isinstance(value, str | bool):
+        return _tag(field, value)
+    return _tag(field, _KINDS[False], 0, _key(value, False))
 
 
 def _tag(*parts: Value) -> str:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
-from lightretriever.index.conditions import TAGS, condition
-from lightretriever.index.filter import And, Filter, Not, Or
+from lightretriever.index.conditions import TAGS, intervals, number_paths
+from lightretriever.index.edge_filter import engine_filter
+from lightretriever.index.filter import Filter
 from lightretriever.types import SparseVectors
 
 DENSE, SPARSE = "dense", "sparse"
@@ -34,6 +35,7 @@ RESERVE = 256 << 20  # bytes; the engine writes through maps, so a full disk kil
 SMALL_RESERVE = 64 << 20  # enough to open, and to delete
 DEPTH = 100  # of the graph's lists: a list of 10 is rescored among 20 only, and misses more
 BATCH = 64  # queries handed over at once
+MAX_INDEXES = 64  # of payload; numbers of further fields are found all the same, at 5 µs a document
 WRITE, WRITE_CHARACTERS = 256, 1 << 25  # points, and characters of text, handed over at once
 T = TypeVar("T")
 
@@ -48,6 +50,8 @@ class EdgeBackend:
         self._shard = shard
         self._path = path
         self._dirty = False  # written to since the last flush
+        self._indexed = set(_call(path, shard.info).payload_schema)
+        self._met: set[str] = set()  # paths of numbers that have no index yet
 
     @staticmethod
     def create(path: Path, dim: int, sparse: bool) -> EdgeBackend:
@@ -78,7 +82,7 @@ class EdgeBackend:
         )
         shard = _call(path, lambda: qdrant.EdgeShard.create(str(path), config))
         backend = EdgeBackend(shard, path)
-        index = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold)
+        index = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold, enable_hnsw=False)  # filtered searches scan
         backend._update(qdrant.UpdateOperation.create_field_index(TAGS, index))
         return backend
 
@@ -96,6 +100,9 @@ class EdgeBackend:
         return EdgeBackend(_load(path), path)
 
     def upsert(self, points: Points) -> None:
+        self._met.update(path for payload in points.payloads for path in number_paths(payload))
+        if self._lacking() and self.count() <= EXACT_BELOW:
+            self._index_numbers()
         rows = points.dense.tolist()
         sparse = points.sparse
         for batch, characters in _batches(points.payloads):
@@ -148,6 +155,7 @@ class EdgeBackend:
             "engine": "qdrant-edge",
             "segments": state.segments_count,
             "indexed_vectors": state.indexed_vectors_count,
+            "indexed_numbers": sorted(self._indexed - {TAGS}),
             "bytes_on_disk": self._size(),
         }
 
@@ -159,6 +167,7 @@ class EdgeBackend:
     def optimise(self) -> None:
         check_room(self._path, RESERVE + self._size())  # what is rebuilt is written anew before the old is dropped
         self._dirty = True
+        self._index_numbers()
         self._call(self._shard.optimize)
         # The shard goes on with the files it was rebuilt from mapped: at 100,000 documents every flush then takes
         # 400 ms, and 7 ms after it was opened anew.
@@ -170,7 +179,7 @@ class EdgeBackend:
         self._call(self._shard.close)
 
     def _search(self, queries: list[Any], k: int, where: Filter | None, params: Any) -> list[Ranking]:
-        wanted = None if where is None else _engine_filter(where)
+        wanted = None if where is None else engine_filter(where)
         requests = [
             qdrant.QueryRequest(k, query=query, filter=wanted, params=params, with_payload=False, with_vector=False)
             for query in queries
@@ -179,7 +188,19 @@ class EdgeBackend:
         for start in range(0, len(requests), BATCH):
             batch = qdrant.QueryBatchRequest(requests[start : start + BATCH])
             found += self._call(partial(self._shard.query_batch, batch))
+        if any(found):  # what is asked for, and is there, earns an index
+            self._met.update(interval.key for interval in intervals(where))
         return [_ranking(points) for points in found]
+
+    def _lacking(self) -> list[str]:
+        return sorted(self._met - self._indexed)[: max(0, MAX_INDEXES - len(self._indexed))]
+
+    def _index_numbers(self) -> None:
+        """Give an index to numbers that lack one. It reads all payloads, so upserts do it in a small shard only."""
+        for path in self._lacking():
+            index = qdrant.FloatIndexParams(memory=qdrant.Memory.Cold, enable_hnsw=False)
+            self._update(qdrant.UpdateOperation.create_field_index(path, index))
+            self._indexed.add(path)
 
     def _retrieve(self, keys: Sequence[int], payload: bool | list[str], vectors: bool = False) -> list[Any]:
         ids: list[Any] = [UUID(int=key) for key in keys]
@@ -254,25 +275,6 @@ def _batches(payloads: Sequence[Payload]) -> Iterator[tuple[range, int]]:
 def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:
     indices, values = sparse.row(i)
     return qdrant.SparseVector(indices.tolist(), values.tolist())
-
-
-def _engine_filter(where: Filter) -> Any:
-    match where:
-        case And(parts):
-            return qdrant.Filter(must=[_engine_filter(part) for part in parts])
-        case Or(parts):
-            return qdrant.Filter(should=[_engine_filter(part) for part in parts])
-        case Not(part):
-            return qdrant.Filter(must_not=[_engine_filter(part)])
-    asked = condition(where)
-    options: list[Any] = []
-    if asked.tags:
-        options.append(qdrant.FieldCondition(TAGS, match=qdrant.MatchAny(list(asked.tags))))
-    if asked.interval is not None:
-        bounds = asked.interval
-        inside = qdrant.RangeFloat(gt=bounds.gt, gte=bounds.gte, lt=bounds.lt, lte=bounds.lte)
-        options.append(qdrant.FieldCondition(bounds.key, range=inside))
-    return qdrant.Filter(should=options)
 
 
 def _ranking(points: list[Any]) -> Ranking:
