@@ -198,6 +198,45 @@ def test_search_as_table_and_as_json(verb: Verb, index: Path) -> None:
     assert done(verb("search", index, "")).out == "no hits\n"
 
 
+def test_filters_in_search_and_run(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    def found(conditions: str) -> set[str]:
+        shown = done(verb("search", index, "read a csv file", "--json", "--filter", conditions))
+        return {json.loads(line)["id"] for line in shown.out.splitlines()}
+
+    assert found('{"lang": "en"}') == {"csv"}
+    assert found('{"lang": {"$in": ["de", "en"]}, "$not": {"lang": "de"}}') == {"csv"}
+    assert found('{"lang": {"$ne": "en"}}') == {"everest", "bulb", "café"}
+    rest = ("--queries", folder / "queries.jsonl", "--output", tmp_path / "r", "--filter")
+    done(verb("run", index, *rest, '{"lang": {"$exists": true}}'))
+    assert {name for scores in read_run(tmp_path / "r").scores.values() for name in scores} == {"csv"}
+    for conditions, message in (
+        ("{lang: en}", "not JSON"),
+        ('{"lang": {"$like": "e"}}', "'$like'"),
+        ('{"lang": {"$gt": "e"}}', "'lang': $gt is 'e'"),
+    ):
+        for arguments in (("search", index, "csv", "--filter"), ("run", index, *rest)):
+            refused = verb(*arguments, conditions)
+            assert refused.code == 2
+            assert message in refused.err
+
+
+def test_an_index_of_tenants(verb: Verb, tower: Path, table: Path, tmp_path: Path) -> None:
+    lines = [{"_id": str(i), "text": "read a csv file", "team": f"t{i % 2}"} for i in range(4)]
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = tmp_path / "tenants.index"
+    built = ("--model", tower, "--table", table, "-o", path, "--sparse", "bm25", "--tenant", "team")
+    done(verb("index", tmp_path / "corpus.jsonl", *built))
+    found = done(verb("search", path, "csv", "--json", "--filter", '{"team": "t1"}')).out.splitlines()
+    assert {json.loads(line)["id"] for line in found} == {"1", "3"}
+    refused = verb("search", path, "csv")
+    assert refused.code == 2
+    assert "'team'" in refused.err
+    (tmp_path / "new.jsonl").write_text('{"_id": "stray", "text": "one"}\n')
+    refused = verb("add", path, tmp_path / "new.jsonl")
+    assert refused.code == 1
+    assert "document stray has no single value in 'team'" in refused.err
+
+
 @pytest.mark.parametrize(("option", "value"), [("-k", "0"), ("-k", "-3"), ("--mode", "fuzzy")])
 def test_search_refuses_what_makes_no_sense(verb: Verb, index: Path, option: str, value: str) -> None:
     refused = verb("search", index, "query", option, value)

@@ -142,6 +142,10 @@ def test_filters_are_exact_in_both_arms(searchable) -> None:
         assert len(hybrid) == len(allowed)
     with pytest.raises(UsageError, match="'group'"):
         index.search("w01", filter={"group": [1, 2]})
+    assert {hit.metadata["group"] for hit in index.search(QUERIES[0], filter={"group": {"$gte": 2, "$lt": 4}})} == {
+        2,
+        3,
+    }
 
 
 def test_filter_names_and_values_of_any_kind(filled) -> None:

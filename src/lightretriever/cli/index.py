@@ -38,6 +38,9 @@ def command(
     device: Device = "auto",
     max_length: MaxLength = 512,
     top_k: TopK = None,
+    tenant: Annotated[
+        str | None, typer.Option(metavar="FIELD", help="Metadata field that every search's filter must fix.")
+    ] = None,
 ) -> None:
     """Build an index. Run it again after an interruption: it goes on where it was, and does nothing twice."""
     if engine != "edge":
@@ -55,16 +58,18 @@ def command(
     encoder = QueryEncoder.load(table)
     with phases("documents") as report:
         if corpus is not None:
-            built = _index_provided(source, corpus, encoder, output, sparse, report)
+            built = _index_provided(source, corpus, encoder, output, sparse, report, tenant)
         elif encoded:
             from lightretriever.vectors.folder import VectorsFolder
 
-            built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report)
+            built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report, tenant)
         elif model is None:
             vectors = ", or the --corpus, if it holds vectors" if source.suffix == ".parquet" else ""
             raise UsageError(f"{source} has to be encoded: name the --model (or index what `encode` wrote){vectors}")
         else:
-            built = _index_corpus(source, model, encoder, output, sparse, report, base, device, max_length, top_k)
+            built = _index_corpus(
+                source, model, encoder, output, sparse, report, tenant, base, device, max_length, top_k
+            )
     _say(output, built)
 
 
@@ -75,6 +80,7 @@ def _index_corpus(
     output: Path,
     sparse: str | None,
     report: Callable[[str], Progress],
+    tenant: str | None,
     base: str | None,
     device: str,
     max_length: int,
@@ -94,16 +100,21 @@ def _index_corpus(
         return lambda done, known: show(done, known if known is not None else total)
 
     kind = sparse or ("lm" if tower.has_sparse else "bm25")
-    return index_corpus(output, documents, tower, encoder, kind, with_total)
+    return index_corpus(output, documents, tower, encoder, kind, with_total, tenant)
 
 
 def _index_vectors(
-    vectors: VectorsFolder, encoder: QueryEncoder, output: Path, sparse: str | None, report: Callable[[str], Progress]
+    vectors: VectorsFolder,
+    encoder: QueryEncoder,
+    output: Path,
+    sparse: str | None,
+    report: Callable[[str], Progress],
+    tenant: str | None,
 ) -> IngestReport:
     from lightretriever.index.ingest import ingest_vectors
 
     kind = sparse or ("lm" if vectors.sparse_width is not None else "bm25")
-    return ingest_vectors(output, vectors, encoder, kind, report)
+    return ingest_vectors(output, vectors, encoder, kind, report, tenant)
 
 
 def _index_provided(
@@ -113,6 +124,7 @@ def _index_provided(
     output: Path,
     sparse: str | None,
     report: Callable[[str], Progress],
+    tenant: str | None,
 ) -> IngestReport:
     """A provider's vectors become a vectors folder beside the index first; it goes when this ends, however it ends.
 
@@ -147,7 +159,7 @@ def _index_provided(
             show(writer.done, None)
         if writer is not None:
             writer.finish()
-        return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report)
+        return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report, tenant)
     finally:
         if writer is not None:
             writer.close()

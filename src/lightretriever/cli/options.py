@@ -26,5 +26,9 @@ TopK = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Keep each document's N heaviest sparse weights only.")
 ]
 Mode = Annotated[str, typer.Option(metavar="MODE", help="hybrid, dense or sparse.")]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", metavar="JSON", help='By metadata: {"lang": "en", "year": {"$gte": 1990}} …'),
+]
 IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="An index folder.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Which qrels/NAME.tsv.")]

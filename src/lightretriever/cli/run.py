@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import progress, say
-from lightretriever.cli.options import IndexArgument, Mode
+from lightretriever.cli.options import Filter, IndexArgument, Mode
 
 EXAMPLE = "lightretriever run everest.index --queries queries.jsonl --output hybrid.run"
 
@@ -19,14 +19,17 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run file to write.")],
     k: Annotated[int, typer.Option("-k", metavar="N", help="Hits a query.")] = 1000,
     mode: Mode = "hybrid",
+    filter: Filter = None,
     tag: Annotated[str, typer.Option(metavar="NAME", help="The run's name, its sixth column.")] = "lightretriever",
 ) -> None:
     """Answer every query of a file: qid Q0 docid rank score tag."""
     from lightretriever.evaluation.runs import search_queries
+    from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
     from lightretriever.text.corpus import read_queries
     from lightretriever.text.trec import write_run
 
+    conditions = None if filter is None else read_filter(filter)
     texts: dict[str, str] = {}
     doubled = 0
     for query in read_queries(queries):
@@ -35,7 +38,7 @@ def command(
     if doubled:
         say(f"warning: {doubled} query ids occur more than once in {queries}: the last of each is taken")
     with Index.open(index) as opened, progress("searching", "queries") as report:
-        run = search_queries(opened, texts, k, mode, tag=tag, progress=report)
+        run = search_queries(opened, texts, k, mode, filter=conditions, tag=tag, progress=report)
     write_run(output, run)
     found = sum(len(scores) for scores in run.scores.values())
     say(f"{output}: {len(texts):,} queries, {found:,} hits")

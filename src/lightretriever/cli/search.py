@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import columns, format_table, shorten
-from lightretriever.cli.options import IndexArgument, Mode
+from lightretriever.cli.options import Filter, IndexArgument, Mode
 
 if TYPE_CHECKING:
     from lightretriever.types import Hit
@@ -23,13 +23,16 @@ def command(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The query, in quotes.")],
     k: Annotated[int, typer.Option("-k", metavar="N", help="How many hits.")] = 10,
     mode: Mode = "hybrid",
+    filter: Filter = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a hit, with text and metadata.")] = False,
 ) -> None:
     """Search: no model runs, the query is looked up and its tokens counted."""
+    from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
 
+    conditions = None if filter is None else read_filter(filter)
     with Index.open(index) as opened:
-        hits = opened.search(query, k=k, mode=mode)
+        hits = opened.search(query, k=k, mode=mode, filter=conditions)
     if as_json:
         for rank, hit in enumerate(hits, 1):
             print(json.dumps({"rank": rank, **dataclasses.asdict(hit)}, ensure_ascii=False))

@@ -21,6 +21,7 @@ def search_queries(
     k: int,
     mode: str = "hybrid",
     *,
+    filter: Mapping[str, object] | None = None,
     encode: Callable[[list[str]], Encoded] | None = None,
     tag: str = "lightretriever",
     progress: Progress | None = None,
@@ -32,6 +33,7 @@ def search_queries(
         queries: query id to text.
         k: hits a query, at most.
         mode: "hybrid", "dense" or "sparse".
+        filter: one for all queries; see `Index.search_encoded`.
         encode: what makes vectors of a batch of texts; the index's own query encoder if None.
         tag: the run's name.
         progress: called with queries done and their number.
@@ -40,14 +42,14 @@ def search_queries(
         The queries in their order, each with its hits best first, scores without ties.
 
     Raises:
-        UsageError: k below 1, an unknown mode, or one that the index has no arm for.
+        UsageError: k below 1, an unknown mode, or one that the index has no arm for, or a filter that is none.
     """
     encode = encode or index.encoder.encode
     ids = list(queries)
     scores: dict[str, Mapping[str, float]] = {}
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        hits = index.search_encoded(encode([queries[query] for query in batch]), k, mode, texts=False)
+        hits = index.search_encoded(encode([queries[query] for query in batch]), k, mode, filter, texts=False)
         scores.update(run_from_hits(batch, hits).scores)
         if progress:
             progress(start + len(batch), len(ids))

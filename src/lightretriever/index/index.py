@@ -33,6 +33,7 @@ from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snaps
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store import Added, store_documents
+from lightretriever.index.tenant import of_tenants
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, as_document, safe_text
@@ -71,6 +72,7 @@ class Index:
         model: DocumentEncoder | str | Path | None = None,
         live: bool = False,
         flush: FlushPolicy | None = None,
+        tenant: str | None = None,
     ) -> Index:
         """Make an empty index and open it.
 
@@ -79,13 +81,15 @@ class Index:
             encoder: the query encoder; its table is copied into the index and says which document model fits.
             sparse: the sparse side of documents: "lm" the tower's own, "bm25" computed here from texts, "none".
             model, live, flush: as for `open`.
+            tenant: a metadata field that keeps tenants apart: every document needs one value there, and every search a
+                filter that fixes it by equality or $in.
 
         Raises:
-            UsageError: another kind of sparse side.
+            UsageError: another kind of sparse side, or a tenant field without a name.
             ArtifactError: ``path`` exists, or cannot be written.
             MismatchError: the model is not the table's.
         """
-        create_folder(Path(path), encoder.table, IndexManifest.of(encoder.table, sparse))
+        create_folder(Path(path), encoder.table, IndexManifest.of(encoder.table, sparse, tenant=tenant))
         return Index.open(path, model, live, flush)
 
     @staticmethod
@@ -191,6 +195,7 @@ class Index:
             "revision": manifest.revision,
             "dim": manifest.dim,
             "sparse": manifest.sparse,
+            "tenant": manifest.tenant,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
             "fusion": asdict(manifest.fusion),
             "unoptimised": manifest.unoptimised,
@@ -280,6 +285,7 @@ class Index:
         return replace(total, durable=True)
 
     def _store(self, documents: Sequence[Document], encoded: Encoded, flush: bool | None) -> Added:
+        documents = list(of_tenants(documents, self.manifest.tenant))
         with self._state.changing([point_key(document.id) for document in documents]) as current:
             first = self._lacks_statistics(current)
             added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
@@ -346,8 +352,8 @@ class Index:
             k: hits for each query, at most.
             mode: "dense" by inner product of unit vectors, "sparse" by inner product of counts and document weights,
                 "hybrid" by `fusion` of the best max(k, 100) of each. Without a sparse side hybrid is dense.
-            filter: ``{field: value}``: only documents whose metadata has, in every field named, that string, number,
-                true or false, alone or in a list. Filtered searches are exact in both arms.
+            filter: which documents may be found, by their metadata, as ``{"lang": "en", "year": {"$gte": 1990}}``; the
+                language is defined in `lightretriever.index.filter`. Filtered searches are exact in both arms.
             texts: False leaves title, text and metadata of the hits empty, which a run of a thousand hits a query does
                 not need and would wait for.
 
@@ -356,7 +362,7 @@ class Index:
             says its score and rank in each arm, None where that arm's list did not reach it.
 
         Raises:
-            UsageError: k below 1, an unknown mode, no counts, or a filter that is no equality.
+            UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant.
             MismatchError: another dimension than the index has.
             ArtifactError: the engine failed.
         """
@@ -376,7 +382,16 @@ class Index:
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
             try:
                 return search(
-                    current.backend, encoded, k, mode, filter, manifest.fusion, manifest.dim, manifest.sparse, texts
+                    current.backend,
+                    encoded,
+                    k,
+                    mode,
+                    filter,
+                    manifest.fusion,
+                    manifest.dim,
+                    manifest.sparse,
+                    texts,
+                    manifest.tenant,
                 )
             except ArtifactError:
                 if self._state.closed or self._state.current.backend is current.backend:

@@ -31,6 +31,7 @@ from lightretriever.index.folder import create_folder
 from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.state import open_state
+from lightretriever.index.tenant import of_tenants
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
@@ -76,6 +77,7 @@ def index_corpus(
     encoder: QueryEncoder,
     sparse: str = "lm",
     report: Report | None = None,
+    tenant: str | None = None,
 ) -> IngestReport:
     """Encode a corpus and index it; run again on the same output, it resumes.
 
@@ -86,9 +88,10 @@ def index_corpus(
         encoder: the query encoder, of the same model; the index keeps a copy of its table.
         sparse: "lm" (the tower's own), "bm25" or "none".
         report: gives the progress function of each phase.
+        tenant: as for `Index.create`.
 
     Raises:
-        InputError: there are no documents.
+        InputError: there are no documents, or one is no tenant's.
         UsageError: sparse="lm" with a tower that has no LM head, or an unknown kind.
         MismatchError: tower and table are of two models, or the output was begun with other things or documents.
         ArtifactError: the output is something else or damaged, or the disk is full.
@@ -101,9 +104,9 @@ def index_corpus(
     _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     digest = hashlib.sha256()
-    stream = _digested(begun(documents), digest)
+    stream = _digested(begun(of_tenants(documents, tenant)), digest)
     target = Path(path)
-    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=encoding, built_from="corpus")
+    manifest = replace(IndexManifest.of(table, sparse, "building", tenant), encoding=encoding, built_from="corpus")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
         read = sum(1 for _ in stream)
@@ -125,13 +128,14 @@ def ingest_vectors(
     encoder: QueryEncoder,
     sparse: str = "lm",
     report: Report | None = None,
+    tenant: str | None = None,
 ) -> IngestReport:
     """Index documents encoded before, without any document model; run again on the same output, it resumes.
 
     Args:
         path: the index; new, or begun by the same call.
         vectors: a complete vectors folder.
-        encoder, sparse, report: as for `index_corpus`.
+        encoder, sparse, report, tenant: as for `index_corpus`.
 
     Raises:
         As `index_corpus`.
@@ -143,7 +147,7 @@ def ingest_vectors(
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     target = Path(path)
     encoding = {**vectors.settings, **vectors.origin}
-    manifest = replace(IndexManifest.of(table, sparse, "building"), encoding=encoding, built_from="vectors")
+    manifest = replace(IndexManifest.of(table, sparse, "building", tenant), encoding=encoding, built_from="vectors")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
         return _complete(target, vectors.digest, vectors.count)
@@ -197,7 +201,7 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
     counts = index.path / STAGING / "counts"
     side = index.sparse_side
     with clock.phase("counting") as progress:
-        wanted = _last_of_each_id(vectors, progress if side.kind != "bm25" else _silent)
+        wanted = _last_of_each_id(vectors, index.manifest.tenant, progress if side.kind != "bm25" else _silent)
         if side.kind == "bm25" and not side.file.exists():
             _count(index, vectors, wanted, counts, progress)
     statistics = side.statistics()
@@ -240,11 +244,12 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
     )
 
 
-def _last_of_each_id(vectors: VectorsFolder, progress: Progress) -> NDArray[np.bool_]:
+def _last_of_each_id(vectors: VectorsFolder, tenant: str | None, progress: Progress) -> NDArray[np.bool_]:
     """Which documents have no later one of the same id in the corpus; some 50 bytes of memory a document."""
     keys = bytearray()
     for documents in vectors.documents():
-        keys += b"".join(point_key(document.id).to_bytes(16, "big") for document in documents)
+        chosen = of_tenants(documents, tenant)
+        keys += b"".join(point_key(document.id).to_bytes(16, "big") for document in chosen)
         progress(len(keys) // 16, vectors.count)
     backwards = np.argsort(vectors.positions)[::-1]
     wanted = np.zeros(len(backwards), dtype=bool)

@@ -10,6 +10,7 @@ from typing import Any
 from lightretriever.artifact import read_manifest, write_json
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion import Fusion
+from lightretriever.index.tenant import check_field
 from lightretriever.query.table import TokenTable
 
 KIND = "index"
@@ -44,6 +45,7 @@ class IndexManifest:
         bm25_changes: likewise since the BM25 statistics were taken.
         successor: what of this a re-encoding by another document model will have changed when it is done; None when
             there is none under way.
+        tenant: the metadata field that every document has one value of and every search must fix; None where none.
     """
 
     model: str
@@ -68,9 +70,10 @@ class IndexManifest:
     unoptimised: int = 0
     bm25_changes: int = 0
     successor: Mapping[str, object] | None = None
+    tenant: str | None = None
 
     @staticmethod
-    def of(table: TokenTable, sparse: str, state: str = "complete") -> IndexManifest:
+    def of(table: TokenTable, sparse: str, state: str = "complete", tenant: str | None = None) -> IndexManifest:
         """The manifest of a new index over a table."""
         return IndexManifest(
             model=table.model,
@@ -81,6 +84,7 @@ class IndexManifest:
             table_hash=table.hash,
             tokenizer_hash=table.tokenizer_hash,
             state=state,
+            tenant=check_field(tenant),
         )
 
     @staticmethod
@@ -120,7 +124,7 @@ class IndexManifest:
 
     def identity(self) -> Mapping[str, object]:
         """What must be equal for a build to be the same build."""
-        names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine")
+        names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine", "tenant")
         encoding = {name: self.encoding.get(name) for name in ("max_length", "top_k")}
         return {**{name: getattr(self, name) for name in names}, **encoding}
 

@@ -10,6 +10,7 @@ from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, fuse_scores
 from lightretriever.index.backend import Backend, Payload, Ranking
 from lightretriever.index.filter import Filter, parse_filter
+from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse
 
 MODES = ("hybrid", "dense", "sparse")
@@ -39,10 +40,12 @@ def search(
     dim: int,
     sparse: str,
     texts: bool,
+    tenant: str | None = None,
 ) -> list[list[Hit]]:
     """The hits of each query; see `Index.search_encoded`."""
     check_request(k, mode, sparse)
     where = parse_filter(conditions)
+    check_tenant(where, tenant)
     if sparse == "none":
         mode = "dense"
     if k > MANY:  # the engine makes room for k hits, and its own numbers end somewhere
