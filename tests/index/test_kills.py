@@ -23,6 +23,7 @@ from index.conftest import RandomTower, make_encoder, payload
 from lightretriever import Index
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import pages
+from lightretriever.index.sparse import stored_documents
 from lightretriever.text.corpus import Document
 
 TOWER = RandomTower()
@@ -91,11 +92,9 @@ def check(path: Path, known: Known, doubtful: Known, fresh: Path | None) -> None
     with Index.open(path) as index:
         held: dict[int, int] = {}
         for page in pages(index.backend, 128, vectors=True):
-            documents = [
-                document(int(row["id"][1:]), int(row["metadata"]["version"]))  # type: ignore[index,call-overload]
-                for row in page.payloads
-            ]
-            assert [d.text for d in documents] == [row["text"] for row in page.payloads]
+            stored = stored_documents(page.payloads)
+            documents = [document(int(d.id[1:]), int(str(d.metadata["version"]))) for d in stored]
+            assert documents == stored
             wanted = TOWER.encode(documents)
             assert np.allclose(page.dense, wanted.dense, atol=1e-6)
             assert page.sparse is not None
@@ -103,7 +102,7 @@ def check(path: Path, known: Known, doubtful: Known, fresh: Path | None) -> None
             assert np.array_equal(page.sparse.indptr, wanted.sparse.indptr)
             assert np.array_equal(page.sparse.indices, wanted.sparse.indices)
             assert np.allclose(page.sparse.values, wanted.sparse.values, atol=1e-6)
-            held |= {int(d.id[1:]): int(d.metadata["version"]) for d in documents}  # type: ignore[call-overload]
+            held |= {int(d.id[1:]): int(str(d.metadata["version"])) for d in documents}
         assert index.count == len(held)
         for number in range(400):
             allowed = {known.get(number, -1), doubtful.get(number, known.get(number, -1))}

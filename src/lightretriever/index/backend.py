@@ -6,6 +6,7 @@ payloads are JSON-able and filters are parsed before they reach it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -119,11 +120,20 @@ def pages(backend: Backend, size: int, vectors: bool = False) -> Iterator[Points
 
 
 def document_payload(document: Document) -> dict[str, Any]:
-    """What is stored beside a document's vectors: id, title, text, metadata, and what filters look at in its place."""
+    """What is stored beside a document's vectors: id, title, text, metadata, and what filters look at in its place.
+
+    The metadata is JSON in a string, because the engine does not give every fraction back as it was.
+    """
     return {
         "id": document.id,
         "title": document.title,
         "text": document.text,
-        "metadata": dict(document.metadata),
+        "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
         **stored_conditions(document.metadata),
     }
+
+
+def stored_metadata(payload: Payload) -> dict[str, Any]:
+    """The metadata in what `document_payload` made."""
+    metadata: dict[str, Any] = json.loads(payload["metadata"])
+    return metadata

@@ -8,7 +8,7 @@ import numpy as np
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, fuse_scores
-from lightretriever.index.backend import Backend, Payload, Ranking
+from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
 from lightretriever.index.filter import Filter, parse_filter
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse
@@ -115,7 +115,7 @@ def _hits(
                 score=score,
                 title=payload.get("title", ""),
                 text=payload.get("text", ""),
-                metadata=payload.get("metadata", {}),
+                metadata=stored_metadata(payload) if "metadata" in payload else {},
                 dense_score=None if in_dense is None else dense.scores[in_dense],
                 dense_rank=None if in_dense is None else in_dense + 1,
                 sparse_score=None if in_sparse is None else sparse.scores[in_sparse],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import MismatchError, UsageError
-from lightretriever.index.backend import Backend, pages
+from lightretriever.index.backend import Backend, Payload, pages, stored_metadata
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
@@ -97,6 +97,6 @@ class SparseSide:
         }
 
 
-def stored_documents(payloads: Sequence[Mapping[str, object]]) -> list[Document]:
+def stored_documents(payloads: Sequence[Payload]) -> list[Document]:
     """The documents behind payloads read from an engine."""
-    return [Document(row["id"], row["text"], row["title"], row["metadata"]) for row in payloads]  # type: ignore[arg-type]
+    return [Document(row["id"], row["text"], row["title"], stored_metadata(row)) for row in payloads]
