@@ -50,11 +50,17 @@ def own_folder(path: Path) -> IO[bytes]:
 
     Raises:
         LockedError: another process has it, or this one; the message names it.
+        ArtifactError: the folder is read-only.
     """
     try:
         owned = lock_folder(path, OWNER)
     except LockedError:
         raise LockedError(f"{path} is open already in {_owner(path)}: close it there first") from None
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be written to ({error.strerror}): the engine writes also where it is only searched, so "
+            "copy the index to a place that can be"
+        ) from None
     owned.truncate(0)
     owned.write(f"{os.getpid()}\n".encode("ascii"))
     owned.flush()
