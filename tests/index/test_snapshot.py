@@ -90,7 +90,7 @@ def test_damaged_snapshots_are_refused_and_leave_nothing(filled, tmp_path: Path)
         ("empty", b"", "no snapshot"),
         ("text", b"hello there, this is a text", "damaged, or no snapshot"),
         ("escaping", pack(escaping.getvalue()), r"cannot hold '\.\./outside'"),
-        ("flipped", pack(bytes(flipped)), "damaged"),
+        ("flipped", pack(bytes(flipped)), "is damaged|is gone"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=message):
