@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lightretriever import errors
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
+from lightretriever.index.edge import LOG, sync_log
 from lightretriever.index.filter import Filter
 from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send
@@ -37,6 +38,7 @@ class RemoteBackend:
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
         self._path = path
         self._turns = Turns()
+        self._logged = 0  # points in the engine's log
 
     @staticmethod
     def create(path: Path, dim: int, sparse: bool, niceness: int = 0) -> RemoteBackend:
@@ -57,10 +59,12 @@ class RemoteBackend:
         for rows in _steps(len(points.keys)):
             sparse = None if points.sparse is None else take_sparse(points.sparse, rows)
             keys, payloads = points.keys[rows.start : rows.stop], points.payloads[rows.start : rows.stop]
+            self._logged += len(keys)
             self._call("upsert", Points(keys, points.dense[rows.start : rows.stop], sparse, payloads))
 
     def delete(self, keys: Sequence[int]) -> None:
         for rows in _steps(len(keys)):
+            self._logged += len(rows)
             self._call("delete", keys[rows.start : rows.stop])
 
     def existing(self, keys: Sequence[int]) -> set[int]:
@@ -103,7 +107,11 @@ class RemoteBackend:
         return {**found, "engine_pid": self.pid}
 
     def flush(self) -> None:
-        self._call("flush")
+        if self._logged < LOG and sys.platform != "win32":
+            sync_log(self._path)  # from here, so that no search waits for the disk
+        else:
+            self._call("flush")
+            self._logged = 0
 
     def optimise(self) -> None:
         self._call("optimise")
