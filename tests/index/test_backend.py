@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from index import rest_server
 from index.conftest import make_documents, sparse_scores, unit_rows
+from qdrant_client import QdrantClient
 
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index import edge
@@ -20,14 +25,79 @@ from lightretriever.index.backend import (
     point_key,
 )
 from lightretriever.index.edge import EdgeBackend
-from lightretriever.index.filter import In
+from lightretriever.index.filter import In, matches, parse_filter
+from lightretriever.index.qdrant_server import QdrantServer
+from lightretriever.index.qdrant_url import parse_address
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.types import sparse_from_dense, take_sparse
 
 DIM, WIDTH = 12, 30
-ENGINES: dict[str, Callable[[Path], Backend]] = {
-    "edge": lambda path: EdgeBackend.create(path / "shard", DIM, True),
-    "edge in a process of its own": lambda path: RemoteBackend.create(path / "shard", DIM, True),
+BINDING = {"model": "tiny", "dim": DIM}
+SERVER = "LIGHTRETRIEVER_QDRANT_URL"  # of a real server: http(s)://host:6333; collections are made there and deleted
+
+
+FILTERS: list[dict[str, object]] = [
+    {"group": 3},
+    {"group": {"$in": [1, 2]}, "even": True},
+    {"tags": "t1"},
+    {"ratio": {"$gt": 0.5}},
+    {"ratio": {"$gte": 0.5, "$lt": 1.5}, "group": {"$ne": 0}},
+    {"$or": [{"group": {"$lte": 1}}, {"$not": {"tags": {"$in": ["t0", "u1"]}}}]},
+]
+
+
+@contextmanager
+def embedded(path: Path) -> Iterator[Backend]:
+    backend = EdgeBackend.create(path / "shard", DIM, True)
+    yield backend
+    backend.close()
+
+
+@contextmanager
+def own_process(path: Path) -> Iterator[Backend]:
+    backend = RemoteBackend.create(path / "shard", DIM, True)
+    yield backend
+    backend.close()
+
+
+@contextmanager
+def local_mode(_: Path) -> Iterator[Backend]:
+    """The client's own engine in this process: its data model and filters, without graph, network and server."""
+    address = parse_address("http://nowhere/everest")
+    backend = QdrantServer(address, QdrantClient(":memory:")).create(DIM, True, BINDING)
+    yield backend
+    backend.close()
+
+
+@contextmanager
+def over_rest(_: Path) -> Iterator[Backend]:
+    """The same behind HTTP: what is sent to a server, and what comes back from one."""
+    with rest_server.serve() as server:
+        backend = QdrantServer(parse_address(f"{server.url}/everest")).create(DIM, True, BINDING)
+        yield backend
+        backend.close()
+
+
+@contextmanager
+def real_server(_: Path) -> Iterator[Backend]:
+    if SERVER not in os.environ:
+        pytest.skip(f"no Qdrant server: {SERVER} is not set")
+    address = parse_address(f"{os.environ[SERVER].rstrip('/')}/lightretriever-test-{uuid4().hex}")
+    server = QdrantServer(address)
+    backend = server.create(DIM, True, BINDING)
+    try:
+        yield backend
+    finally:
+        server.drop(backend.collection)
+        server.close()
+
+
+ENGINES: dict[str, Callable[[Path], AbstractContextManager[Backend]]] = {
+    "edge": embedded,
+    "edge in a process of its own": own_process,
+    "local mode": local_mode,
+    "REST": over_rest,
+    "server": real_server,
 }
 
 
@@ -46,9 +116,8 @@ def rows(points: Points, some: slice) -> Points:
 
 @pytest.fixture(params=ENGINES)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    made = ENGINES[request.param](tmp_path)
-    yield made
-    made.close()
+    with ENGINES[request.param](tmp_path) as made:
+        yield made
 
 
 def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
@@ -101,6 +170,14 @@ def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
             assert np.allclose(page.sparse.row(i)[1], points.sparse.row(row)[1], atol=1e-6)
             assert page.payloads[i] == points.payloads[row]
     assert [page.dense.shape for page in pages(backend, 100)] == [(100, 0), (20, 0)]
+
+    metadata = [document.metadata for document in make_documents(120)]
+    for conditions in FILTERS:
+        where = parse_filter(conditions)
+        passing = {key for key, held in zip(points.keys, metadata, strict=True) if matches(where, held)}
+        assert 0 < len(passing) < 120
+        assert set(backend.search_dense(queries[:1], 120, where)[0].keys) == passing
+        assert {key for ranking in backend.search_sparse(counts, 120, where) for key in ranking.keys} <= passing
 
     backend.delete([*points.keys[:50], point_key("nowhere")])
     assert backend.count() == 70

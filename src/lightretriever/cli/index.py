@@ -30,7 +30,10 @@ def command(
         str | None,
         typer.Option(metavar="lm|bm25|none", help="Sparse side; the model's own, or bm25 where it has none."),
     ] = None,
-    engine: Annotated[str, typer.Option(metavar="edge", help="What holds the index; edge is embedded.")] = "edge",
+    engine: Annotated[
+        str,
+        typer.Option(metavar="edge|URL", help="What holds it: edge, or http(s)://host:6333/name of a Qdrant server."),
+    ] = "edge",
     corpus: Annotated[
         Path | None, typer.Option(metavar="CORPUS", help="The documents of a .npy or .parquet file of vectors.")
     ] = None,
@@ -43,8 +46,9 @@ def command(
     ] = None,
 ) -> None:
     """Build an index. Run it again after an interruption: it goes on where it was, and does nothing twice."""
-    if engine != "edge":
-        raise UsageError(f"--engine {engine}: only edge, the embedded engine, is there")
+    from lightretriever.index.qdrant_url import check_engine
+
+    engine = check_engine(engine)
     encoded = (source / "manifest.json").is_file()
     if encoded and corpus is not None:
         raise UsageError(f"{source} brings its own documents: leave --corpus out")
@@ -58,17 +62,17 @@ def command(
     encoder = QueryEncoder.load(table)
     with phases("documents") as report:
         if corpus is not None:
-            built = _index_provided(source, corpus, encoder, output, sparse, report, tenant)
+            built = _index_provided(source, corpus, encoder, output, sparse, report, tenant, engine)
         elif encoded:
             from lightretriever.vectors.folder import VectorsFolder
 
-            built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report, tenant)
+            built = _index_vectors(VectorsFolder.open(source), encoder, output, sparse, report, tenant, engine)
         elif model is None:
             vectors = ", or the --corpus, if it holds vectors" if source.suffix == ".parquet" else ""
             raise UsageError(f"{source} has to be encoded: name the --model (or index what `encode` wrote){vectors}")
         else:
             built = _index_corpus(
-                source, model, encoder, output, sparse, report, tenant, base, device, max_length, top_k
+                source, model, encoder, output, sparse, report, tenant, engine, base, device, max_length, top_k
             )
     _say(output, built)
 
@@ -81,6 +85,7 @@ def _index_corpus(
     sparse: str | None,
     report: Callable[[str], Progress],
     tenant: str | None,
+    engine: str,
     base: str | None,
     device: str,
     max_length: int,
@@ -100,7 +105,7 @@ def _index_corpus(
         return lambda done, known: show(done, known if known is not None else total)
 
     kind = sparse or ("lm" if tower.has_sparse else "bm25")
-    return index_corpus(output, documents, tower, encoder, kind, with_total, tenant)
+    return index_corpus(output, documents, tower, encoder, kind, with_total, tenant, engine)
 
 
 def _index_vectors(
@@ -110,11 +115,12 @@ def _index_vectors(
     sparse: str | None,
     report: Callable[[str], Progress],
     tenant: str | None,
+    engine: str,
 ) -> IngestReport:
     from lightretriever.index.ingest import ingest_vectors
 
     kind = sparse or ("lm" if vectors.sparse_width is not None else "bm25")
-    return ingest_vectors(output, vectors, encoder, kind, report, tenant)
+    return ingest_vectors(output, vectors, encoder, kind, report, tenant, engine)
 
 
 def _index_provided(
@@ -125,6 +131,7 @@ def _index_provided(
     sparse: str | None,
     report: Callable[[str], Progress],
     tenant: str | None,
+    engine: str,
 ) -> IngestReport:
     """A provider's vectors become a vectors folder beside the index first; it goes when this ends, however it ends.
 
@@ -159,7 +166,7 @@ def _index_provided(
             show(writer.done, None)
         if writer is not None:
             writer.finish()
-        return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report, tenant)
+        return _index_vectors(VectorsFolder.open(folder), encoder, output, sparse or "bm25", report, tenant, engine)
     finally:
         if writer is not None:
             writer.close()

@@ -10,17 +10,22 @@ import os
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lightretriever.artifact import new_folder
-from lightretriever.errors import ArtifactError, LockedError, UsageError
+from lightretriever.errors import ArtifactError, LockedError, MissingExtraError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
 from lightretriever.index.manifest import SPARSE_KINDS, IndexManifest
+from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.query.table import TokenTable
 from lightretriever.vectors.lock import lock_folder
+
+if TYPE_CHECKING:
+    from lightretriever.index.qdrant_server import QdrantServer
 
 OWNER = "owner"
 ORPHAN = 10.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
@@ -31,9 +36,11 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
     """Write an empty index.
 
     Raises:
-        UsageError: an unknown kind of sparse side.
-        ArtifactError: ``path`` exists, the disk is full, or the engine failed.
+        UsageError: an unknown kind of sparse side, or an engine that there is not.
+        ArtifactError: ``path`` exists, the disk is full, or the engine failed or cannot be reached.
+        MissingExtraError: the engine is a server, and `qdrant-client` is not installed.
     """
+    check_engine(manifest.engine)
     if manifest.sparse not in SPARSE_KINDS:
         raise UsageError(f"sparse is {manifest.sparse!r}: choose one of {', '.join(SPARSE_KINDS)}")
     if path.exists():
@@ -41,7 +48,12 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
     with new_folder(path) as folder:
         check_room(folder, RESERVE)
         table.save(folder / manifest.table)
-        create_engine(folder, manifest).close()
+        if is_address(manifest.engine):
+            backend = _server(manifest).create(manifest.dim, manifest.sparse != "none", manifest.binding())
+            manifest = replace(manifest, shard=backend.collection)
+            backend.close()
+        else:
+            create_engine(folder, manifest).close()
         manifest.save(folder)
 
 
@@ -86,6 +98,8 @@ def create_engine(path: Path, manifest: IndexManifest, live: bool = False, nicen
         ArtifactError: the disk is full, or the engine cannot be made.
     """
     shard, sparse = path / manifest.shard, manifest.sparse != "none"
+    if is_address(manifest.engine):
+        return _server(manifest).make(manifest.shard, manifest.dim, sparse, manifest.binding())
     if live:
         return RemoteBackend.create(shard, manifest.dim, sparse, niceness)
     return EdgeBackend.create(shard, manifest.dim, sparse)
@@ -95,9 +109,12 @@ def open_engine(path: Path, manifest: IndexManifest, live: bool = False) -> Back
     """The engine that holds the index; ``live``: in a process of its own.
 
     Raises:
-        ArtifactError: it is absent or damaged, or one that is not known here.
-        LockedError: another process has it still.
+        ArtifactError: it is absent or damaged, one that is not known here, or a server that cannot be reached.
+        LockedError: another process has it still. Nobody has what a server holds to himself.
+        MismatchError: a server's collection belongs to another table or model; what differs is named.
     """
+    if is_address(manifest.engine):
+        return _server(manifest).open(manifest.binding(), manifest.shard)
     if manifest.engine != "edge":
         raise ArtifactError(
             f"{path} is held by the engine {manifest.engine!r}, which this lightretriever does not know"
@@ -117,12 +134,41 @@ def next_part(path: Path, manifest: IndexManifest, part: str) -> str:
 
     No part had it before: what is noted of a file (its checksum) must never be taken for another's.
     """
+    if part == "shard" and is_address(manifest.engine):
+        return _server(manifest).next_name()
     stem, dot, suffix = str(getattr(manifest, part)).partition(".")
     kind = stem.partition("-")[0]
     number = manifest.generation + 1
     while (path / f"{kind}-{number}{dot}{suffix}").exists():
         number += 1
     return f"{kind}-{number}{dot}{suffix}"
+
+
+def shard_exists(path: Path, manifest: IndexManifest) -> bool:
+    """Whether there is something by the name of ``manifest.shard``."""
+    if is_address(manifest.engine):
+        return _server(manifest).exists(manifest.shard)
+    return (path / manifest.shard).exists()
+
+
+def announce(before: IndexManifest, manifest: IndexManifest) -> None:
+    """Tell a server that its collection belongs to another table from now on; to be done before it is so on disk."""
+    if is_address(manifest.engine) and manifest.shard == before.shard and manifest.binding() != before.binding():
+        _server(manifest).bind(manifest.shard, manifest.binding())
+
+
+def settle(manifest: IndexManifest) -> None:
+    """Let a server's alias stand for the collection that the manifest names, if it is the newer of the two."""
+    if is_address(manifest.engine):
+        _server(manifest).settle(manifest.shard)
+
+
+def remove_named(path: Path, manifest: IndexManifest, part: str) -> None:
+    """Remove the "table", "shard" or "statistics" that a manifest names."""
+    if part == "shard" and is_address(manifest.engine):
+        _server(manifest).drop(manifest.shard)
+    else:
+        remove_part(path / getattr(manifest, part))
 
 
 def remove_leftovers(path: Path, manifest: IndexManifest) -> None:
@@ -147,6 +193,16 @@ def generation(manifest: IndexManifest) -> int:
     """The greatest number that a part of the index has or had."""
     numbers = (re.search(r"-(\d+)", part) for part in manifest.parts)
     return max(manifest.generation, *(int(number[1]) if number else 1 for number in numbers))
+
+
+def _server(manifest: IndexManifest) -> QdrantServer:
+    """Loaded when it is needed: it needs an extra, and some time."""
+    try:
+        from lightretriever.index.qdrant_server import QdrantServer
+    except ModuleNotFoundError:
+        raise MissingExtraError("a Qdrant server as the engine", "qdrant") from None
+
+    return QdrantServer(parse_address(manifest.engine))
 
 
 def _owner(path: Path) -> str:

@@ -3,7 +3,7 @@
 INDEX/
   manifest.json      what the index is bound to, fusion weights, counts, and the names of the other parts
   table/             its own copy of the token table
-  shard/             the engine's own
+  shard/             the embedded engine's own; a server keeps its own elsewhere
   bm25.safetensors   the statistics behind the impacts, where the sparse side is BM25
   owner              the process that has it open
 """
@@ -27,6 +27,7 @@ from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import create_folder, next_part
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.plans import fresh_statistics, other_model, same_points
+from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.rebuild import Rebuild
 from lightretriever.index.search import check_request, search
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
@@ -73,6 +74,7 @@ class Index:
         live: bool = False,
         flush: FlushPolicy | None = None,
         tenant: str | None = None,
+        engine: str = "edge",
     ) -> Index:
         """Make an empty index and open it.
 
@@ -83,13 +85,19 @@ class Index:
             model, live, flush: as for `open`.
             tenant: a metadata field that keeps tenants apart: every document needs one value there, and every search a
                 filter that fixes it by equality or $in.
+            engine: "edge", embedded, or a Qdrant server's collection: ``http(s)://host:6333/collection``, with the
+                options ``?shards=6&replicas=2&quantisation=turbo``. The folder then holds all but the documents, and
+                copies of it search the same collection.
 
         Raises:
-            UsageError: another kind of sparse side, or a tenant field without a name.
-            ArtifactError: ``path`` exists, or cannot be written.
+            UsageError: another kind of sparse side, an engine that there is not, or a tenant field without a name.
+            ArtifactError: ``path`` exists, or cannot be written; the engine's server cannot be reached, or has a
+                collection of that name.
             MismatchError: the model is not the table's.
+            MissingExtraError: a server without `qdrant-client`.
         """
-        create_folder(Path(path), encoder.table, IndexManifest.of(encoder.table, sparse, tenant=tenant))
+        manifest = IndexManifest.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
+        create_folder(Path(path), encoder.table, manifest)
         return Index.open(path, model, live, flush)
 
     @staticmethod
@@ -105,7 +113,8 @@ class Index:
             path: its folder.
             model: the document tower, or its name or folder; only `add_documents` needs it.
             live: hold the engine in a process of its own: whatever is written or rebuilt, searches go on, and the graph
-                is built anew in the background whenever enough was written. A search takes some 0.1 ms longer.
+                is built anew in the background whenever enough was written. A search takes some 0.1 ms longer. A
+                server does all that anyway.
             flush: when writes are made to survive a power cut; at every call if not given.
 
         Raises:

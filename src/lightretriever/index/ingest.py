@@ -30,6 +30,7 @@ from lightretriever.index.bm25 import BM25
 from lightretriever.index.folder import create_folder
 from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest, check_model
+from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.state import open_state
 from lightretriever.index.tenant import of_tenants
 from lightretriever.query.encoder import QueryEncoder
@@ -78,6 +79,7 @@ def index_corpus(
     sparse: str = "lm",
     report: Report | None = None,
     tenant: str | None = None,
+    engine: str = "edge",
 ) -> IngestReport:
     """Encode a corpus and index it; run again on the same output, it resumes.
 
@@ -89,6 +91,7 @@ def index_corpus(
         sparse: "lm" (the tower's own), "bm25" or "none".
         report: gives the progress function of each phase.
         tenant: as for `Index.create`.
+        engine: "edge", or a Qdrant server's URL; see `Index.create`.
 
     Raises:
         InputError: there are no documents, or one is no tenant's.
@@ -106,7 +109,8 @@ def index_corpus(
     digest = hashlib.sha256()
     stream = _digested(begun(of_tenants(documents, tenant)), digest)
     target = Path(path)
-    manifest = replace(IndexManifest.of(table, sparse, "building", tenant), encoding=encoding, built_from="corpus")
+    begun_as = IndexManifest.of(table, sparse, "building", tenant, check_engine(engine))
+    manifest = replace(begun_as, encoding=encoding, built_from="corpus")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
         read = sum(1 for _ in stream)
@@ -129,13 +133,14 @@ def ingest_vectors(
     sparse: str = "lm",
     report: Report | None = None,
     tenant: str | None = None,
+    engine: str = "edge",
 ) -> IngestReport:
     """Index documents encoded before, without any document model; run again on the same output, it resumes.
 
     Args:
         path: the index; new, or begun by the same call.
         vectors: a complete vectors folder.
-        encoder, sparse, report, tenant: as for `index_corpus`.
+        encoder, sparse, report, tenant, engine: as for `index_corpus`.
 
     Raises:
         As `index_corpus`.
@@ -147,7 +152,8 @@ def ingest_vectors(
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     target = Path(path)
     encoding = {**vectors.settings, **vectors.origin}
-    manifest = replace(IndexManifest.of(table, sparse, "building", tenant), encoding=encoding, built_from="vectors")
+    begun_as = IndexManifest.of(table, sparse, "building", tenant, check_engine(engine))
+    manifest = replace(begun_as, encoding=encoding, built_from="vectors")
     index, resumed = _begin(target, manifest, encoder)
     if index is None:
         return _complete(target, vectors.digest, vectors.count)

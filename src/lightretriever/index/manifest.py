@@ -31,10 +31,10 @@ class IndexManifest:
         encoding: how documents were encoded, so that more can be alike: ``source`` and ``base`` (where the tower was
             loaded from), ``max_length``, ``top_k``; as far as it is known.
         fusion: how the two lists become one.
-        engine: which engine holds the shard.
+        engine: which engine holds the shard: "edge", or the URL of a Qdrant server's collection.
         table, shard, statistics: the names, in the index's folder, of the token table, of what the engine holds and of
             the BM25 statistics. A new one is written beside the old under another name; the manifest's change of name
-            is the moment at which all of it is new.
+            is the moment at which all of it is new. On a server the shard is a collection there.
         generation: the greatest number that such a name had so far.
         state: "complete", or "building" while `index` has not finished.
         documents: how many there were when the manifest was written last.
@@ -73,7 +73,9 @@ class IndexManifest:
     tenant: str | None = None
 
     @staticmethod
-    def of(table: TokenTable, sparse: str, state: str = "complete", tenant: str | None = None) -> IndexManifest:
+    def of(
+        table: TokenTable, sparse: str, state: str = "complete", tenant: str | None = None, engine: str = "edge"
+    ) -> IndexManifest:
         """The manifest of a new index over a table."""
         return IndexManifest(
             model=table.model,
@@ -83,6 +85,7 @@ class IndexManifest:
             sparse=sparse,
             table_hash=table.hash,
             tokenizer_hash=table.tokenizer_hash,
+            engine=engine,
             state=state,
             tenant=check_field(tenant),
         )
@@ -121,6 +124,11 @@ class IndexManifest:
             raise MismatchError(f"{what} has another tokenizer than the index: only `reindex` can change it")
         if table.dim != self.dim:
             raise MismatchError(f"{what} has {table.dim} dimensions, the index {self.dim}: fit it with that many")
+
+    def binding(self) -> Mapping[str, object]:
+        """What the documents in the engine belong to, for engines that are not in the index's own folder."""
+        names = ("model", "revision", "tokenizer_hash", "table_hash", "dim", "width", "sparse")
+        return {name: getattr(self, name) for name in names}
 
     def identity(self) -> Mapping[str, object]:
         """What must be equal for a build to be the same build."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Backend, Points, pages
-from lightretriever.index.folder import create_engine, open_engine, remove_part
+from lightretriever.index.folder import create_engine, open_engine, remove_named, shard_exists
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.plans import Plan
 from lightretriever.index.remote import RemoteBackend
@@ -67,7 +67,9 @@ class Rebuild:
             except BaseException:
                 if not plan.lasting:
                     for part in _PARTS & plan.changes.keys():
-                        remove_part(state.path / plan.changes[part])
+                        if getattr(state.current.manifest, part) == plan.changes[part]:
+                            continue  # it had gone over already, when something else failed
+                        remove_named(state.path, replace(begun, **plan.changes), part)
                 raise
 
     def _switch(self, plan: Plan, backend: Backend, watched: set[int]) -> None:
@@ -102,7 +104,7 @@ class Rebuild:
         """The new engine, with all that there was when it was begun, and its graph."""
         state = self._state
         planned = replace(begun, **plan.changes)
-        resumed = (state.path / planned.shard).exists()
+        resumed = shard_exists(state.path, planned)
         if resumed:
             target = open_engine(state.path, planned, state.live)
         else:

@@ -13,7 +13,16 @@ from lightretriever.errors import UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
-from lightretriever.index.folder import generation, open_engine, open_table, own_folder, remove_leftovers, remove_part
+from lightretriever.index.folder import (
+    announce,
+    generation,
+    open_engine,
+    open_table,
+    own_folder,
+    remove_leftovers,
+    remove_named,
+    settle,
+)
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
@@ -108,15 +117,16 @@ class State:
         manifest = replace(manifest, generation=generation(manifest))
         with self.writing:
             old = self.current
+            announce(old.manifest, manifest)
             manifest.save(self.path)
             self._written = manifest
             self._current = Current.of(self.path, manifest, encoder, backend)
+            settle(manifest)
         if old.backend is not backend:
             old.backend.close()
         for part in ("table", "shard", "statistics"):
-            name = getattr(old.manifest, part)
-            if name != getattr(manifest, part):
-                remove_part(self.path / name)
+            if getattr(old.manifest, part) != getattr(manifest, part):
+                remove_named(self.path, old.manifest, part)
 
     def close(self) -> None:
         """Make everything durable and let go, whatever fails in that; a second call does nothing."""
@@ -161,7 +171,9 @@ def open_state(path: Path, manifest: IndexManifest, live: bool = False, policy: 
         encoder = QueryEncoder(open_table(path, manifest))
         check_files(path)
         note_open(path)
+        live = live and manifest.engine == "edge"  # a server is a process of its own already
         current = Current.of(path, manifest, encoder, open_engine(path, manifest, live))
+        settle(manifest)
     except BaseException:
         owned.close()
         raise
