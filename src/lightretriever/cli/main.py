@@ -26,6 +26,7 @@ from lightretriever.cli import (
     fit,
     index,
     info,
+    migrate,
     optimise,
     reindex,
     restore,
@@ -49,13 +50,14 @@ VERBS = {
     "reindex": reindex,
     "snapshot": snapshot,
     "restore": restore,
+    "migrate": migrate,
     "search": search,
     "run": run,
     "eval": evaluation,
     "info": info,
     "demo": demo,
 }
-RESUMABLE = ("encode", "index", "add", "reindex", "demo")
+RESUMABLE = ("encode", "index", "add", "reindex", "migrate", "demo")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
