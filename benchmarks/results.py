@@ -1,7 +1,7 @@
-"""What a benchmark found: printed as Markdown, saved as JSON, and put into docs/results.md.
+"""What a benchmark found: printed as Markdown, saved as JSON, and put into docs/results.md or docs/sizing.md.
 
 `python benchmarks/NAME.py` prints and saves to `.bench/NAME.json`; `python benchmarks/results.py` then writes every
-saved table into docs/results.md, each between its own pair of marker comments. Nothing there is typed by hand.
+saved table into the page that has its pair of marker comments. Nothing there is typed by hand.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SAVED = ROOT / ".bench"
-PAGE = ROOT / "docs" / "results.md"
+PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "sizing.md")
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,25 @@ def report(result: Result) -> None:
     print(markdown(result))
 
 
-def write_page(page: Path = PAGE, saved: Path = SAVED) -> list[str]:
-    """Put every saved result between its markers on the page; returns the names of those written."""
-    text, written = page.read_text(encoding="utf-8"), []
+def write_pages(pages: Sequence[Path] = PAGES, saved: Path = SAVED) -> list[str]:
+    """Put every saved result between its markers on the page that has them; returns the names of those written."""
+    texts, written = {page: page.read_text(encoding="utf-8") for page in pages}, []
     for path in sorted(saved.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
         result = Result(found["name"], found["header"], found["rows"], found["notes"])
         begin, end = f"<!-- begin {result.name} -->", f"<!-- end {result.name} -->"
-        if begin not in text or end not in text:
-            raise SystemExit(f"{page} has no markers for {result.name}: add {begin} and {end} where it belongs")
+        page = next((page for page, text in texts.items() if begin in text and end in text), None)
+        if page is None:
+            names = " and ".join(page.name for page in pages)
+            raise SystemExit(f"{names} have no markers for {result.name}: add {begin} and {end} where it belongs")
         body = f"`{found['command']}` ({found['date']}; {found['machine']})\n\n{markdown(result)}"
-        before, after = text.split(begin)[0], text.split(end)[1]
-        text = f"{before}{begin}\n{body}\n{end}{after}"
+        before, after = texts[page].split(begin)[0], texts[page].split(end)[1]
+        texts[page] = f"{before}{begin}\n{body}\n{end}{after}"
         written.append(result.name)
-    page.write_text(text, encoding="utf-8")
+    for page, text in texts.items():
+        page.write_text(text, encoding="utf-8")
     return written
 
 
 if __name__ == "__main__":
-    print("written:", ", ".join(write_page()))
+    print("written:", ", ".join(write_pages()))

@@ -240,6 +240,21 @@ def test_a_new_collection_takes_the_place_of_the_old_in_one_step(server: RestSer
     assert not reached.exists("everest-3")
 
 
+def test_numbers_are_indexed_when_they_first_come(server: RestServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = make(server)
+    indexed = ("PUT", "/collections/everest-1/index")
+    before = server.requests.count(indexed)
+    assert before == 1  # of the tags
+    backend.upsert(make_points(5))  # with the numbers "group" and "ratio"
+    backend.upsert(make_points(9))
+    assert server.requests.count(indexed) == before + 2
+    monkeypatch.setattr(qdrant, "INDEXES", 3)
+    points = make_points(1)
+    many = [dict(points.payloads[0], numbers={f"n{i}": [i] for i in range(9)})]
+    backend.upsert(replace(points, payloads=many))
+    assert server.requests.count(indexed) == before + 3
+
+
 def test_batches_are_bounded_in_points_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     points = make_points(7)
     monkeypatch.setattr(qdrant, "WRITE", 3)

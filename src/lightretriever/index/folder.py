@@ -135,7 +135,8 @@ def next_part(path: Path, manifest: IndexManifest, part: str) -> str:
     No part had it before: what is noted of a file (its checksum) must never be taken for another's.
     """
     if part == "shard" and is_address(manifest.engine):
-        return _server(manifest).next_name()
+        with _server(manifest) as server:
+            return server.next_name()
     stem, dot, suffix = str(getattr(manifest, part)).partition(".")
     kind = stem.partition("-")[0]
     number = manifest.generation + 1
@@ -147,26 +148,30 @@ def next_part(path: Path, manifest: IndexManifest, part: str) -> str:
 def shard_exists(path: Path, manifest: IndexManifest) -> bool:
     """Whether there is something by the name of ``manifest.shard``."""
     if is_address(manifest.engine):
-        return _server(manifest).exists(manifest.shard)
+        with _server(manifest) as server:
+            return server.exists(manifest.shard)
     return (path / manifest.shard).exists()
 
 
 def announce(before: IndexManifest, manifest: IndexManifest) -> None:
     """Tell a server that its collection belongs to another table from now on; to be done before it is so on disk."""
     if is_address(manifest.engine) and manifest.shard == before.shard and manifest.binding() != before.binding():
-        _server(manifest).bind(manifest.shard, manifest.binding())
+        with _server(manifest) as server:
+            server.bind(manifest.shard, manifest.binding())
 
 
 def settle(manifest: IndexManifest) -> None:
     """Let a server's alias stand for the collection that the manifest names, if it is the newer of the two."""
     if is_address(manifest.engine):
-        _server(manifest).settle(manifest.shard)
+        with _server(manifest) as server:
+            server.settle(manifest.shard)
 
 
 def remove_named(path: Path, manifest: IndexManifest, part: str) -> None:
     """Remove the "table", "shard" or "statistics" that a manifest names."""
     if part == "shard" and is_address(manifest.engine):
-        _server(manifest).drop(manifest.shard)
+        with _server(manifest) as server:
+            server.drop(manifest.shard)
     else:
         remove_part(path / getattr(manifest, part))
 

@@ -36,7 +36,10 @@ T = TypeVar("T")
 
 
 class QdrantServer:
-    """Every method raises ArtifactError when the server cannot be reached, refuses or fails."""
+    """Every method raises ArtifactError when the server cannot be reached, refuses or fails.
+
+    Use it in a ``with`` block, unless a backend is made of it: that closes the connection, which is one for both.
+    """
 
     def __init__(self, address: QdrantAddress, client: QdrantClient | None = None) -> None:
         """
@@ -46,6 +49,12 @@ class QdrantServer:
         """
         self._address = address
         self._client = client or connect(address)
+
+    def __enter__(self) -> QdrantServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def create(self, dim: int, sparse: bool, binding: Binding) -> QdrantBackend:
         """Make an empty collection, and the alias for it; an empty one of the same binding is taken as it is.
