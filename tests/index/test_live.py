@@ -13,7 +13,7 @@ from index.conftest import RandomTower, make_documents, make_encoder, payload
 
 from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, InputError, LightRetrieverError, MismatchError, UsageError
-from lightretriever.index import index as index_module
+from lightretriever.index import upkeep
 from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.rebuild import Rebuild
 from lightretriever.text.corpus import Document
@@ -107,7 +107,7 @@ def test_searches_and_writes_go_on_while_the_graph_is_built(live: Index, tmp_pat
 
 
 def test_the_graph_is_built_when_enough_was_written(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "OPTIMISE_DOCUMENTS", 250)
+    monkeypatch.setattr(upkeep, "OPTIMISE_DOCUMENTS", 250)
     put(live, make_documents(100))
     live.wait()
     assert live.manifest.unoptimised == 0

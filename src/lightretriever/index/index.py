@@ -11,7 +11,6 @@ INDEX/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -19,22 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import Backend, pages, point_key
-from lightretriever.index.background import Background
 from lightretriever.index.durability import FlushPolicy
-from lightretriever.index.folder import create_folder, next_part
+from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
-from lightretriever.index.plans import fresh_statistics, other_model, same_points
 from lightretriever.index.qdrant_url import check_engine
-from lightretriever.index.rebuild import Rebuild
 from lightretriever.index.search import check_request, search
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
-from lightretriever.index.store import Added, store_documents
+from lightretriever.index.store import Added, given_documents, store_documents
 from lightretriever.index.tenant import of_tenants
+from lightretriever.index.upkeep import Upkeep
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, as_document, safe_text
@@ -46,8 +43,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 512  # documents encoded at once
 _PAGE = 256  # documents read back from the engine at once
-OPTIMISE_DOCUMENTS, OPTIMISE_SHARE = 5_000, 0.05
-"""A live index builds its graph anew when so many documents, and such a share, were written since it was built."""
 Progress = Callable[[int, int | None], None]
 
 
@@ -62,8 +57,7 @@ class Index:
         """Use `create` or `open`."""
         self.model = model
         self._state = state
-        self._background = Background()
-        self._tried = 0  # written when the graph was last begun to be built
+        self._upkeep = Upkeep(state)
 
     @staticmethod
     def create(
@@ -141,7 +135,7 @@ class Index:
 
     def close(self) -> None:
         """Stop what runs in the background, make everything durable, let go; a second call does nothing."""
-        self._background.stop()
+        self._upkeep.stop()
         self._state.close()
 
     @property
@@ -214,8 +208,8 @@ class Index:
             found["bm25"] = current.side.info(manifest.bm25_changes, count)
         if manifest.successor:
             found["reindexing"] = {"stale": True, "to": manifest.successor["model"]}
-        if self._background.said:
-            found["background"] = self._background.said
+        if self._upkeep.said:
+            found["background"] = self._upkeep.said
         return found
 
     def add(
@@ -249,18 +243,11 @@ class Index:
         """
         if isinstance(ids, str):
             raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
-        rows = payloads if payloads is not None else [{}] * len(ids)
-        if len(rows) != len(ids):
-            raise MismatchError(f"{len(ids)} ids, {len(rows)} payloads: one for each is needed")
-        if self.manifest.sparse == "bm25" and any("text" not in row for row in rows):
-            raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
-        fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
-        documents = [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
+        documents = given_documents(ids, payloads, self.manifest.sparse)
         whole = max(encoded.dense.shape[-1], self.manifest.dim)
         check_vectors(list(ids), encoded, whole)
-        return self._store(
-            documents, usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded, flush
-        )
+        vectors = usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded
+        return self._store(documents, vectors, flush)
 
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
@@ -300,7 +287,7 @@ class Index:
             added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
             self._state.changed(added.documents, counted=not first)
             durable = self._state.durability.wrote(added.documents, flush)
-        self._optimise_if_due()
+        self._upkeep.optimise_if_due()
         return replace(added, durable=durable)
 
     @staticmethod
@@ -317,7 +304,7 @@ class Index:
                 current.backend.delete(found)
                 self._state.changed(len(found))
             self._state.durability.wrote(len(found), flush)
-        self._optimise_if_due()
+        self._upkeep.optimise_if_due()
         return len(found)
 
     def flush(self) -> None:
@@ -412,66 +399,34 @@ class Index:
             yield from stored_documents(page.payloads)
 
     def optimise(self, wait: bool = True) -> None:
-        """Build the graph anew, over all documents. Searches are right without it, and slower the more were written.
+        """Build the graph anew, over all documents; see `Upkeep.optimise`. Searches are right without it, and slower
+        the more were written."""
+        self._upkeep.optimise(wait)
 
-        In a live index it is built beside the engine that answers, and takes its place; without ``wait`` this returns
-        at once, and `wait` tells how it went. In another it is built in place, and everything waits.
+    def refresh_bm25(self, wait: bool = True) -> None:
+        """Take the BM25 statistics anew from the stored texts; see `Upkeep.refresh_bm25`."""
+        self._upkeep.refresh_bm25(wait)
 
-        Raises:
-            UsageError: other such work is under way.
-            ArtifactError: the engine failed, or the disk is full; the index is as it was.
-        """
-        if self._state.live:
-            self._background.run("optimising", Rebuild(self._state, same_points), wait)
-            return
-        with self._state.writing:
-            self.backend.optimise()
-            self.update_manifest(replace(self.manifest, unoptimised=0))
-            self.flush()
+    def set_table(self, table: TokenTable | str | Path) -> None:
+        """Replace the token table by another of the same model, at once; see `Upkeep.set_table`."""
+        self._upkeep.set_table(table if isinstance(table, TokenTable) else TokenTable.load(table))
 
-    def _optimise_if_due(self) -> None:
-        """In a live index, when enough was written since the graph was built, or since the last attempt to."""
-        written = self.manifest.unoptimised
-        self._tried = self._tried if self._tried <= written else 0  # it went well since
-        if not self._state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
-            return
-        if written >= self._tried + OPTIMISE_SHARE * self.count:
-            self._tried = written
-            with suppress(UsageError):  # another thread was quicker
-                self.optimise(wait=False)
+    def reindex(
+        self,
+        encoder: QueryEncoder,
+        model: DocumentEncoder | str | Path,
+        sparse: str | None = None,
+        wait: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        """Go over to another document model; see `Upkeep.reindex`. ``model`` may be its name or folder."""
+        tower = _tower(model)
+        assert tower is not None
+        self._upkeep.reindex(encoder, tower, sparse, wait, progress, partial(setattr, self, "model", tower))
 
     def wait(self) -> None:
         """Wait for what runs in the background. Raises what it failed with."""
-        self._background.wait()
-
-    def refresh_bm25(self, wait: bool = True) -> None:
-        """Take the BM25 statistics anew from the stored texts, and every document's impacts with them, in a copy that
-        then takes the index's place; ``wait`` as for `optimise`.
-
-        Raises:
-            UsageError: the index's sparse side is not BM25.
-        """
-        if self.sparse_side.kind != "bm25":
-            raise UsageError(
-                f"the sparse side of {self.path} is {self.sparse_side.kind!r}: there is nothing to refresh"
-            )
-        self._background.run("refreshing BM25", Rebuild(self._state, fresh_statistics), wait)
-
-    def set_table(self, table: TokenTable | str | Path) -> None:
-        """Replace the token table by another of the same model, at once and durably, while searches go on.
-
-        Raises:
-            MismatchError: it is of another model, tokenizer or dimension; both are named.
-            ArtifactError: it is absent or damaged.
-        """
-        new = table if isinstance(table, TokenTable) else TokenTable.load(table)
-        with self._state.writing:
-            current = self._state.current
-            current.manifest.check_successor(new, "the new table")
-            name = next_part(self.path, current.manifest, "table")
-            new.save(self.path / name)
-            manifest = replace(current.manifest, table=name, table_hash=new.hash)
-            self._state.go_over(manifest, QueryEncoder(TokenTable.load(self.path / name)), current.backend)
+        self._upkeep.wait()
 
     def snapshot(self, output: str | Path) -> Snapshot:
         """Write the index to one file, from which `restore` makes one that answers exactly the same.
@@ -487,38 +442,6 @@ class Index:
     def restore(file: str | Path, path: str | Path) -> None:
         """Make an index, in a new folder, of what `snapshot` wrote; see `restore_snapshot` for what it raises."""
         restore_snapshot(Path(file), Path(path))
-
-    def reindex(
-        self,
-        encoder: QueryEncoder,
-        model: DocumentEncoder | str | Path,
-        sparse: str | None = None,
-        wait: bool = True,
-        progress: Progress | None = None,
-    ) -> None:
-        """Encode every document anew, from its stored text, and go over to another document model when all are.
-
-        Until then the index answers with the old vectors, marked stale, and takes writes. Interrupted, the same call
-        goes on; a call for another model begins anew.
-
-        Args:
-            encoder: the query encoder over a table of the new model.
-            model: the new document tower, or its name or folder.
-            sparse: the sparse side of the new index; None keeps the kind.
-            wait: as for `optimise`.
-            progress: called with the number of documents seen and of all.
-
-        Raises:
-            MismatchError: table and model do not belong together.
-            UsageError: sparse="lm" with a tower that has no LM head, or other such work is under way.
-            InputError: a document was stored without a text, and is named.
-        """
-        tower = _tower(model)
-        assert tower is not None
-        kind = sparse or self.manifest.sparse
-        plan = partial(other_model, encoder=encoder, tower=tower, sparse=kind)
-        done = partial(setattr, self, "model", tower)
-        self._background.run("reindexing", Rebuild(self._state, plan, progress), wait, done)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

@@ -62,7 +62,8 @@ class Rebuild:
                 try:
                     self._switch(plan, backend, watched)
                 except BaseException:
-                    backend.close()
+                    if state.closed or state.current.backend is not backend:
+                        backend.close()
                     raise
             except BaseException:
                 if not plan.lasting:
@@ -92,7 +93,8 @@ class Rebuild:
             manifest = replace(now.manifest, **{**plan.changes, **counts})
             if plan.lasting:
                 manifest = replace(manifest, successor=None)
-            state.go_over(manifest, plan.encoder or now.encoder, backend)
+            old = state.go_over(manifest, plan.encoder or now.encoder, backend)
+        state.put_away(old)
 
     def stop(self) -> None:
         """Make `run` end soon, with an error."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import IO
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
@@ -109,10 +109,13 @@ class State:
             self._written = manifest
             self._current = replace(self.current, manifest=manifest)
 
-    def go_over(self, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> None:
-        """Make other parts the index's, all at once, for readers and on disk; the old ones are put away.
+    def go_over(self, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> Current:
+        """Make other parts the index's, all at once, for readers and on disk.
 
         The backend has been flushed. Readers who have the old one finish, or begin again: see `Index.search_encoded`.
+
+        Returns:
+            What there was before, to `put_away` when writers do not wait any more.
         """
         manifest = replace(manifest, generation=generation(manifest))
         with self.writing:
@@ -122,10 +125,16 @@ class State:
             self._written = manifest
             self._current = Current.of(self.path, manifest, encoder, backend)
             settle(manifest)
-        if old.backend is not backend:
-            old.backend.close()
+        return old
+
+    def put_away(self, old: Current) -> None:
+        """Close and remove what is the index's no more."""
+        now = self.current
+        if old.backend is not now.backend:
+            with suppress(ArtifactError):  # it failed, and nothing of it is needed any more
+                old.backend.close()
         for part in ("table", "shard", "statistics"):
-            if getattr(old.manifest, part) != getattr(manifest, part):
+            if getattr(old.manifest, part) != getattr(now.manifest, part):
                 remove_named(self.path, old.manifest, part)
 
     def close(self) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Backend, Points, document_payload, point_key
 from lightretriever.index.sparse import SparseSide
-from lightretriever.text.corpus import Document
+from lightretriever.text.corpus import Document, as_document
 from lightretriever.types import Encoded, take_sparse
 from lightretriever.vectors.parts import check_vectors
 
@@ -65,3 +66,20 @@ def store_documents(
     replaced = len(backend.existing(keys))
     backend.upsert(Points(keys, encoded.dense[rows], sparse, [document_payload(document) for document in chosen]))
     return Added(len(rows), replaced, len(documents) - len(rows))
+
+
+def given_documents(ids: Sequence[str], payloads: Sequence[Mapping[str, object]] | None, sparse: str) -> list[Document]:
+    """The documents that `Index.add` was given, n ids and n payloads, for an index of that sparse side.
+
+    Raises:
+        MismatchError: not as many of one as of the other.
+        UsageError: no text where BM25 needs one.
+        InputError: an id or payload that cannot be stored.
+    """
+    rows = payloads if payloads is not None else [{}] * len(ids)
+    if len(rows) != len(ids):
+        raise MismatchError(f"{len(ids)} ids, {len(rows)} payloads: one for each is needed")
+    if sparse == "bm25" and any("text" not in row for row in rows):
+        raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
+    fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
+    return [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
