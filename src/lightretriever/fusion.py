@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -91,12 +92,11 @@ def fuse_scores(
         score, a document without one last, then by id.
     """
     dense_list, sparse_list = _ranked(dense), _ranked(sparse)
-    fused: dict[Key, float] = {}
-    for ranked, weight in ((dense_list, fusion.dense), (sparse_list, fusion.sparse)):
-        added = contributions([score for _, score in ranked], weight, fusion)
-        for (key, _), value in zip(ranked, added, strict=True):
-            fused[key] = fused.get(key, 0.0) + value
-    own = dict(dense_list)
+    own, others = dict(dense_list), dict(sparse_list)
+    fused: dict[Key, float] = dict(zip(own, contributions(list(own.values()), fusion.dense, fusion), strict=True))
+    added = contributions(list(others.values()), fusion.sparse, fusion)
+    for key, value in zip(others, added, strict=True):
+        fused[key] = fused.get(key, 0.0) + value
     # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.
     order = [(-score, -own.get(key, -np.inf), key) for key, score in fused.items()]
     order.sort()
@@ -147,7 +147,7 @@ def fuse(
 
 def _ranked(scores: Mapping[Key, float] | Iterable[tuple[Key, float]]) -> list[tuple[Key, float]]:
     pairs = scores.items() if isinstance(scores, Mapping) else scores
-    return sorted(pairs, key=lambda pair: -pair[1])  # stable: places of equal scores stay as they came
+    return sorted(pairs, key=itemgetter(1), reverse=True)  # stable: places of equal scores stay as they came
 
 
 def _places(hits: Sequence[Hit]) -> dict[str, tuple[int, Hit]]:

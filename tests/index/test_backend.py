@@ -120,6 +120,15 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         yield made
 
 
+def test_of_documents_that_tie_with_the_last_the_smallest_keys_are_listed(backend: Backend) -> None:
+    points = make_points(30)
+    dense = np.where(np.arange(30)[:, None] < 3, points.dense[:1], -points.dense[:1])  # three alike before 27 alike
+    backend.upsert(Points(points.keys, dense, points.sparse, points.payloads))
+    wanted = sorted(points.keys[:3]) + sorted(points.keys[3:])
+    for k in (2, 3, 7, 30):
+        assert backend.search_dense(points.dense[:1], k)[0].keys == wanted[:k]
+
+
 def test_an_engine_keeps_the_protocol(backend: Backend) -> None:
     """One story rather than many tests: making an engine costs more than all that is asked of it."""
     points = make_points(120)

@@ -7,6 +7,8 @@ What was measured of qdrant-edge-py 0.9, and is relied on here:
 - A rejected write has been logged already, and NaN, wrong order and huge integers are accepted: so everything is
   checked before it comes here.
 - Calls hold the interpreter's lock: threads do not speed searches up. A batch saves a tenth of a loop.
+- Segments are searched side by side, the queries of a batch one after the other in each: so are the two arms. A second
+  graph doubles a dense search's work (0.32 to 0.64 ms at 100,000) for a recall@100 of 0.993 instead of 0.980.
 - Payloads on a search double its time: lists are fetched bare, payloads for the final k only.
 - Points added since the last ``optimise`` are scanned exactly, beside the graph.
 """
@@ -18,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -133,12 +136,12 @@ class EdgeBackend:
         # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
         params, limit = (_EXACT, k) if where is not None else (_GRAPH, max(k, DEPTH))
         queries = [qdrant.Query.Nearest(row, using=DENSE) for row in vectors.tolist()]
-        found = self._search(queries, limit, where, params)
-        return [Ranking(ranking.keys[:k], ranking.scores[:k]) for ranking in found]
+        return [_ranking(points, k) for points in self._search(queries, limit, where, params)]
 
     def search_sparse(self, queries: SparseVectors, k: int, where: Filter | None = None) -> list[Ranking]:
         vectors = [_sparse_vector(queries, i) for i in range(len(queries))]
-        return self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, where, None)
+        found = self._search([qdrant.Query.Nearest(vector, using=SPARSE) for vector in vectors], k, where, None)
+        return [_ranking(points, k) for points in found]
 
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
         found = {record.id.int: record.payload for record in self._retrieve(keys, payload=list(fields) or True)}
@@ -192,19 +195,19 @@ class EdgeBackend:
             self._call(self._shard.flush)  # it does so as it closes, but keeps an error to itself
         self._call(self._shard.close)
 
-    def _search(self, queries: list[Any], k: int, where: Filter | None, params: Any) -> list[Ranking]:
+    def _search(self, queries: list[Any], k: int, where: Filter | None, params: Any) -> list[list[Any]]:
         wanted = None if where is None else engine_filter(where)
         requests = [
             qdrant.QueryRequest(k, query=query, filter=wanted, params=params, with_payload=False, with_vector=False)
             for query in queries
         ]
-        found: list[Any] = []
+        found: list[list[Any]] = []
         for start in range(0, len(requests), BATCH):
             batch = qdrant.QueryBatchRequest(requests[start : start + BATCH])
             found += self._call(partial(self._shard.query_batch, batch))
         if any(found):  # what is asked for, and is there, earns an index
             self._met.update(interval.key for interval in intervals(where))
-        return [_ranking(points) for points in found]
+        return found
 
     def _lacking(self) -> list[str]:
         return sorted(self._met - self._indexed)[: max(0, MAX_INDEXES - len(self._indexed))]
@@ -306,8 +309,13 @@ def _sparse_vector(sparse: SparseVectors, i: int) -> qdrant.SparseVector:
     return qdrant.SparseVector(indices.tolist(), values.tolist())
 
 
-def _ranking(points: list[Any]) -> Ranking:
-    pairs = sorted((-point.score, point.id.int) for point in points)
+def _ranking(points: list[Any], k: int) -> Ranking:
+    """The first k, equal scores by key. A key is a UUID object made when it is read, at 2 µs: only those are read."""
+    scored = sorted(((point.score, point) for point in points), key=itemgetter(0), reverse=True)
+    if len(scored) > k:
+        last = scored[k - 1][0]
+        scored = [pair for pair in scored if pair[0] >= last]  # all that tie with the k-th: their keys decide
+    pairs = sorted((-score, point.id.int) for score, point in scored)[:k]
     return Ranking([key for _, key in pairs], [-score for score, _ in pairs])
 
 
