@@ -42,11 +42,10 @@ class QueryEncoder:
         self.truncated = 0  # queries cut to the table's max_length so far
         self._chunks = ChunkTokenizer(table.tokenizer, table.chunks)
         self._skip, self._skipped = np.array(table.skip_ids, dtype=np.int32), frozenset(table.skip_ids)
-        # A plain read-only view: indexing a memory map's own class is slow, and numba compiles for one kind only.
-        self._rows = np.asarray(table.rows).view()
-        self._rows.flags.writeable = False
-        self._scales = np.ones(0, np.float32) if table.scales is None else np.asarray(table.scales).view()
-        self._scales.flags.writeable = False
+        self._rows, self._scales = _plain(table.rows), _plain(table.scales)
+        self._phrases = table.phrases
+        if table.phrases is not None:
+            self._phrase_rows, self._phrase_scales = _plain(table.phrases.rows), _plain(table.phrases.scales)
 
     @staticmethod
     def load(path: str | Path, dim: int | None = None, counts: str = "sum") -> QueryEncoder:
@@ -153,29 +152,45 @@ class QueryEncoder:
         out = np.zeros((len(rows_of_ids), self.dim), dtype=np.float32)
         skip = self._skipped
         for unit, ids in zip(out, rows_of_ids, strict=True):
+            found: list[int] = []
+            if self._phrases is not None:
+                ids, found = self._phrases.segment(ids)
             kept = ids if skip.isdisjoint(ids) else [i for i in ids if i not in skip]
-            if not kept:
+            if kept:
+                total = _sum_rows(self._rows, self._scales, kept)
+                if found:
+                    total += _sum_rows(self._phrase_rows, self._phrase_scales, found)
+            elif found:
+                total = _sum_rows(self._phrase_rows, self._phrase_scales, found)
+            else:
                 continue
-            rows = self._rows.take(kept, axis=0)
-            if rows.dtype != np.float32:
-                rows = rows.astype(np.float32)
-                if len(self._scales):
-                    rows *= self._scales.take(kept)[:, None]
-            total = np.add.reduce(rows, axis=0)
             norm = float(total.dot(total)) ** 0.5
             if norm > 0:
                 np.multiply(total, 1 / norm, out=unit)
         return out
 
     def _pool_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-        from lightretriever.query.kernels import pool_rows  # numba loads with the first large batch
+        from lightretriever.query.kernels import pool_phrases, pool_rows  # numba loads with the first large batch
 
         n = len(offsets) - 1
         out = np.empty((n, self.dim), dtype=np.float32)
-        rows = self._rows.view(np.uint16) if self._rows.dtype == np.float16 else self._rows
+        rows = _bits(self._rows)
 
         def pool(start: int, end: int) -> None:
-            pool_rows(ids, offsets[start : end + 1], rows, self._scales, self._skip, out[start:end])
+            part = offsets[start : end + 1]
+            if self._phrases is None:
+                pool_rows(ids, part, rows, self._scales, self._skip, out[start:end])
+                return
+            phrase_rows = _bits(self._phrase_rows)
+            pool_phrases(
+                *self._phrases.match(ids, part, len(rows)),
+                rows,
+                self._scales,
+                phrase_rows,
+                self._phrase_scales,
+                self._skip,
+                out[start:end],
+            )
 
         parts = max(1, min(THREADS, n // TEXTS_PER_THREAD))
         bounds = [n * i // parts for i in range(parts + 1)]
@@ -205,3 +220,25 @@ class QueryEncoder:
         indices, values = np.empty(len(ids), dtype=np.int32), np.empty(len(ids), dtype=np.float32)
         used = count_ids(ids, offsets, self.counts == "bow", indptr, indices, values)
         return SparseVectors(indptr, indices[:used], values[:used], self.vocab_size)
+
+
+def _plain(array: NDArray[np.generic] | None) -> NDArray:
+    """A plain read-only view, [1] for None: a memory map's own class is slow, and numba compiles for one kind only."""
+    view = np.ones(0, np.float32) if array is None else np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _bits(rows: NDArray) -> NDArray:
+    """Rows as the kernels take them: float16's bits as uint16."""
+    return rows.view(np.uint16) if rows.dtype == np.float16 else rows
+
+
+def _sum_rows(rows: NDArray, scales: NDArray[np.float32], numbers: list[int]) -> NDArray[np.float32]:
+    """The sum of some rows [d], whatever they are stored as."""
+    taken = rows.take(numbers, axis=0)
+    if taken.dtype != np.float32:
+        taken = taken.astype(np.float32)
+        if len(scales):
+            taken *= scales.take(numbers)[:, None]
+    return np.add.reduce(taken, axis=0)

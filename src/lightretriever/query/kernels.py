@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from lightretriever.query.phrases import EMPTY, GOLDEN, PRIME
+
 
 def _add_row(total, rows, scales, i):  # type: ignore[no-untyped-def]
     """Add row i to the float32 total; one body per storage dtype, chosen when compiled."""
@@ -106,3 +108,155 @@ def count_ids(ids, offsets, once, indptr, indices, values):  # type: ignore[no-u
                 used += 1
         indptr[text + 1] = used
     return used
+
+
+_SIGN, _EVEN = np.uint64(1 << 63), np.uint64((1 << 64) - 2)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _first_slot(key, shift):  # type: ignore[no-untyped-def]
+    """Where the probing for a key begins: the top bits of its product with `GOLDEN`."""
+    return np.int64((np.uint64(key) * np.uint64(GOLDEN)) >> shift)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _shift_for(slots):  # type: ignore[no-untyped-def]
+    """What leaves as many bits of 64 as number ``slots``, a power of two."""
+    shift = np.uint64(64)
+    while slots > 1:
+        slots >>= 1
+        shift -= np.uint64(1)
+    return shift
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _whole_key(ids, start, end):  # type: ignore[no-untyped-def]
+    """The key of a whole query: a hash of its tokens, negative and even, so neither a step's key nor `EMPTY`."""
+    hashed = np.uint64(end - start)
+    for i in range(start, end):
+        hashed = (hashed ^ np.uint64(ids[i])) * np.uint64(PRIME)
+    return np.int64((hashed | _SIGN) & _EVEN)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _find_whole(ids, start, end, shift, keys, values, phrase_ids, indptr):  # type: ignore[no-untyped-def]
+    """The whole query that is ids start … end - 1: its slot, or the empty one where it would be."""
+    key = _whole_key(ids, start, end)
+    slot = _first_slot(key, shift)
+    while keys[slot] != EMPTY:
+        if keys[slot] == key:
+            number = values[slot]
+            begin = indptr[number]
+            same = indptr[number + 1] - begin == end - start
+            for i in range(end - start):
+                if not same or phrase_ids[begin + i] != ids[start + i]:
+                    same = False
+                    break
+            if same:
+                return slot
+        slot = (slot + 1) & (len(keys) - 1)
+    return slot
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _find_step(node, token, shift, keys):  # type: ignore[no-untyped-def]
+    """The slot of a step of the trie, or the empty one where it would be."""
+    key = np.int64(node) << 32 | np.int64(token)
+    slot = _first_slot(key, shift)
+    while keys[slot] != key and keys[slot] != EMPTY:
+        slot = (slot + 1) & (len(keys) - 1)
+    return slot
+
+
+@njit(nogil=True, cache=True)
+def fill_phrases(ids, indptr, phrases, roots, keys, values, ends):  # type: ignore[no-untyped-def]
+    """Enter phrases, then whole queries, into an empty index; see `PhraseTable`.
+
+    Returns:
+        How many nodes there are, and the first sequence that came before already (-1: none).
+    """
+    nodes, shift = 1, _shift_for(len(keys))
+    for number in range(len(indptr) - 1):
+        start, end = indptr[number], indptr[number + 1]
+        if number >= phrases:
+            slot = _find_whole(ids, start, end, shift, keys, values, ids, indptr)
+            if keys[slot] != EMPTY:
+                return nodes, number
+            keys[slot], values[slot] = _whole_key(ids, start, end), number
+            continue
+        if roots[ids[start]] == 0:
+            roots[ids[start]] = nodes
+            nodes += 1
+        node = roots[ids[start]]
+        for i in range(start + 1, end):
+            slot = _find_step(node, ids[i], shift, keys)
+            if keys[slot] == EMPTY:
+                keys[slot], values[slot] = np.int64(node) << 32 | np.int64(ids[i]), nodes
+                nodes += 1
+            node = values[slot]
+        if ends[node] >= 0:
+            return nodes, number
+        ends[node] = number
+    return nodes, -1
+
+
+@njit(nogil=True, cache=True)
+def match_phrases(  # type: ignore[no-untyped-def]
+    ids, offsets, longest, roots, keys, values, ends, phrase_ids, indptr, width, found, found_offsets
+):
+    """Replace each text's phrases, longest first from the left, by ``width`` plus their number.
+
+    Args:
+        ids, offsets: as for `pool_rows`.
+        longest: tokens of the longest whole query; 0 where there is none.
+        roots, keys, values, ends, phrase_ids, indptr: of the `PhraseTable`.
+        width: V.
+        found: int32, as long as the texts' ids, written from its beginning.
+        found_offsets: int64 [n + 1], written.
+    """
+    used, shift = 0, _shift_for(len(keys))
+    found_offsets[0] = 0
+    for text in range(len(offsets) - 1):
+        i, end = offsets[text], offsets[text + 1]
+        if 0 < end - i <= longest:
+            slot = _find_whole(ids, i, end, shift, keys, values, phrase_ids, indptr)
+            if keys[slot] != EMPTY:
+                found[used] = width + values[slot]
+                used += 1
+                i = end
+        while i < end:
+            node, best, stop, j = roots[ids[i]], -1, i + 1, i + 1
+            while node > 0 and j < end:
+                slot = _find_step(node, ids[j], shift, keys)
+                if keys[slot] == EMPTY:
+                    break
+                node = values[slot]
+                j += 1
+                if ends[node] >= 0:
+                    best, stop = ends[node], j
+            found[used] = ids[i] if best < 0 else width + best
+            used += 1
+            i = stop
+        found_offsets[text + 1] = used
+
+
+@njit(nogil=True, cache=True)
+def pool_phrases(ids, offsets, rows, scales, phrase_rows, phrase_scales, skip, out):  # type: ignore[no-untyped-def]
+    """As `pool_rows`, ids from V on being phrases."""
+    width = len(rows)
+    for text in range(len(offsets) - 1):
+        total = out[text]
+        total[:] = 0
+        for position in range(offsets[text], offsets[text + 1]):
+            i, wanted = ids[position], True
+            for skipped in skip:
+                wanted = wanted and i != skipped
+            if i >= width:
+                _add_row(total, phrase_rows, phrase_scales, i - width)
+            elif wanted:
+                _add_row(total, rows, scales, i)
+        norm = np.sqrt(_squared_norm(total))
+        if norm > 0:
+            scale = np.float32(1) / norm
+            for j in range(len(total)):
+                total[j] *= scale

@@ -7,7 +7,7 @@ The table belongs to one prompt, one model revision and one tokenizer, and its f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,14 @@ from lightretriever.artifact import (
     write_json,
 )
 from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.query.phrases import PhraseTable, build_phrases
 from lightretriever.text.memo import chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-FORMAT_VERSION = 1
+PHRASES = "phrases.safetensors"
+FORMAT_VERSION = 2  # 1 where there are no phrases: older versions read those tables too
 DTYPES = ("float32", "float16", "int8")
 LARGEST = 1e15  # of a value in a row: the squares of a long query's sum must fit into float32
 
@@ -53,6 +55,7 @@ class TokenTable:
         leading_space: whether a sparse query is tokenised with one leading space (byte-level BPE).
         chunks: how text may be tokenised chunk by chunk; see `lightretriever.text.memo`.
         fitted: how the rows were fitted; empty for a cached table.
+        phrases: rows of multi-token sequences beside those of tokens, stored alike; None for none.
     """
 
     rows: NDArray[np.generic]
@@ -67,6 +70,7 @@ class TokenTable:
     leading_space: bool
     chunks: str
     fitted: Mapping[str, object]
+    phrases: PhraseTable | None = None
 
     @staticmethod
     def from_rows(
@@ -133,7 +137,10 @@ class TokenTable:
             options: dict[str, Any] = {name: config[name] for name in _STORED}
             options["skip_ids"] = tuple(options["skip_ids"])
             dtype, shape, sha256 = config["dtype"], tuple(config["shape"]), config["tokenizer_sha256"]
-            weights_sha256 = config["weights_sha256"]
+            weights_sha256, phrases = config["weights_sha256"], config.get("phrases")
+            if phrases is not None:
+                options["phrases"] = PhraseTable.load(folder / PHRASES, phrases["whole"], dtype)
+                options["phrases"].__dict__["sha256"] = phrases["sha256"]
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{folder / CONFIG} is damaged or lacks {error}: make the table again") from None
         tokenizer_file = folder / "tokenizer.json"
@@ -166,11 +173,17 @@ class TokenTable:
             (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
             if self.scales is None:
                 write_json(folder / "modules.json", _SENTENCE_TRANSFORMERS_MODULES)
+            noted: dict[str, object] = {}
+            if self.phrases is not None:
+                self.phrases.save(folder / PHRASES)
+                facts = {"count": len(self.phrases), "whole": self.phrases.whole, "sha256": self.phrases.sha256}
+                noted = {"phrases": facts}
             write_json(
                 folder / CONFIG,
                 {
                     "kind": "token table",
-                    "format_version": FORMAT_VERSION,
+                    "format_version": FORMAT_VERSION if noted else 1,
+                    **noted,
                     "dtype": self.dtype,
                     "shape": list(self.rows.shape),
                     "tokenizer_sha256": sha256_bytes(tokenizer_json.encode()),
@@ -184,10 +197,7 @@ class TokenTable:
 
     def __getitem__(self, ids: int | slice | NDArray[np.integer] | list[int]) -> NDArray[np.float32]:
         """Rows as float32, whatever their stored dtype."""
-        rows = np.asarray(self.rows[ids], dtype=np.float32)
-        if self.scales is None:
-            return rows
-        return rows * np.asarray(self.scales[ids])[..., None]
+        return dequantize_rows(self.rows[ids], None if self.scales is None else self.scales[ids])
 
     @property
     def dim(self) -> int:
@@ -209,7 +219,9 @@ class TokenTable:
     def hash(self) -> str:
         """SHA-256 of rows, tokenizer and settings: tables of equal hash encode every query equally."""
         settings = [self.prompt, self.max_length, list(self.skip_ids), self.dtype, list(self.rows.shape)]
-        identity = [self.model, self.revision, self.tokenizer_hash, self.weights_sha256, settings]
+        identity: list[object] = [self.model, self.revision, self.tokenizer_hash, self.weights_sha256, settings]
+        if self.phrases is not None:
+            identity.append(self.phrases.sha256)
         return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def truncated(self, dim: int) -> TokenTable:
@@ -219,12 +231,45 @@ class TokenTable:
             UsageError: a dim outside 1 … d.
         """
         check_options(self.dtype, dim, self.max_length, self.dim)
-        return self if dim == self.dim else replace(self, rows=first_columns(self.rows, dim))
+        if dim == self.dim:
+            return self
+        phrases = self.phrases and replace(self.phrases, rows=first_columns(self.phrases.rows, dim))
+        return replace(self, rows=first_columns(self.rows, dim), phrases=phrases)
 
     def converted(self, dtype: str) -> TokenTable:
         """The same rows stored as another dtype."""
         rows, scales = quantize_rows(self[:], dtype)
-        return replace(self, rows=rows, scales=scales)
+        phrases = self.phrases
+        if phrases is not None:
+            stored = quantize_rows(dequantize_rows(phrases.rows, phrases.scales), dtype)
+            phrases = replace(phrases, rows=stored[0], scales=stored[1])
+        return replace(self, rows=rows, scales=scales, phrases=phrases)
+
+    def with_phrases(
+        self,
+        phrases: Sequence[Sequence[int]],
+        queries: Sequence[Sequence[int]],
+        rows: NDArray[np.floating],
+        shares: NDArray[np.float32] | None = None,
+    ) -> TokenTable:
+        """The table with rows for sequences of tokens in place of those it has; none at all: without any.
+
+        Args:
+            phrases: token ids of sequences of two or more, distinct; none of a skipped id.
+            queries: token ids of whole queries, distinct.
+            rows: floating [P, d], of the phrases and then the queries, stored in the table's own dtype.
+            shares: float32 [P], see `PhraseTable`; None for 1.
+
+        Raises:
+            UsageError: not one row of width d for each, rows that are not finite, or impossible sequences.
+        """
+        if not len(phrases) and not len(queries):
+            return replace(self, phrases=None)
+        if rows.ndim != 2 or rows.shape[1] != self.dim or not (np.abs(rows) < LARGEST).all():
+            raise UsageError(f"the phrases' rows have shape {rows.shape} or are not finite: [P, {self.dim}] is needed")
+        shares = np.ones(len(rows), np.float32) if shares is None else shares
+        stored, scales = quantize_rows(rows, self.dtype)
+        return replace(self, phrases=build_phrases(phrases, queries, stored, scales, shares, len(self)))
 
 
 _STORED = (
@@ -284,6 +329,12 @@ def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.gen
     scales = np.abs(values).max(axis=1, initial=0.0) / np.float32(127)
     divisor = np.where(scales > 0, scales, 1)[:, None]
     return np.rint(values / divisor).astype(np.int8), scales.astype(np.float32)
+
+
+def dequantize_rows(rows: NDArray[np.generic], scales: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """float32 rows of what `quantize_rows` gave."""
+    values = np.asarray(rows, dtype=np.float32)
+    return values if scales is None else values * np.asarray(scales)[..., None]
 
 
 def _model_card(table: TokenTable) -> str:
