@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from lightretriever.query.phrases import PhraseTable
 from lightretriever.tables.kernels import multiply
 from lightretriever.types import SparseVectors, take_sparse
 
@@ -59,7 +60,12 @@ class Bags:
 
 
 def make_bags(
-    texts: Sequence[str], tokenizer: Tokenizer, width: int, max_tokens: int, skip_ids: Iterable[int] = ()
+    texts: Sequence[str],
+    tokenizer: Tokenizer,
+    width: int,
+    max_tokens: int,
+    skip_ids: Iterable[int] = (),
+    phrases: PhraseTable | None = None,
 ) -> Bags:
     """Mean bags of texts as a query would be tokenised (METHOD "Queries"): no specials, ``skip_ids`` left out.
 
@@ -69,25 +75,34 @@ def make_bags(
         width: V, above every id.
         max_tokens: tokens counted of each text, from its beginning.
         skip_ids: ids that a query skips.
+        phrases: found in the texts as in a query, and counted beside their tokens, under ids from V on.
     """
     skipped = np.asarray(sorted(skip_ids), dtype=np.int64)
     indptr = np.zeros(len(texts) + 1, dtype=np.int64)
     ids: list[NDArray[np.int32]] = []
     weights: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), 4096):  # pieces bound the memory of the tokenizer's own objects
-        for row, encoding in enumerate(
-            tokenizer.encode_batch_fast(list(texts[start : start + 4096]), add_special_tokens=False), start
-        ):
-            tokens = np.asarray(encoding.ids[:max_tokens], dtype=np.int64)
-            if len(skipped):
-                tokens = tokens[~np.isin(tokens, skipped)]
-            distinct, counts = np.unique(tokens, return_counts=True)
-            indptr[row + 1] = len(distinct)
+        encodings = tokenizer.encode_batch_fast(list(texts[start : start + 4096]), add_special_tokens=False)
+        rows = [np.asarray(encoding.ids[:max_tokens], dtype=np.int64) for encoding in encodings]
+        found = [] if phrases is None else _find_phrases(rows, phrases, width)
+        for row, tokens in enumerate(rows):
+            kept = tokens[~np.isin(tokens, skipped)] if len(skipped) else tokens
+            features = kept if phrases is None else np.concatenate([kept, found[row]])
+            distinct, counts = np.unique(features, return_counts=True)
+            indptr[start + row + 1] = len(distinct)
             ids.append(distinct.astype(np.int32))
-            weights.append((counts / max(len(tokens), 1)).astype(np.float32))
+            weights.append((counts / max(len(kept), 1)).astype(np.float32))
     np.cumsum(indptr, out=indptr)
+    total = width + (0 if phrases is None else len(phrases))
     empty_ids, empty_weights = np.empty(0, np.int32), np.empty(0, np.float32)
-    return Bags(indptr, np.concatenate([empty_ids, *ids]), np.concatenate([empty_weights, *weights]), width)
+    return Bags(indptr, np.concatenate([empty_ids, *ids]), np.concatenate([empty_weights, *weights]), total)
+
+
+def _find_phrases(rows: Sequence[NDArray[np.int64]], phrases: PhraseTable, width: int) -> list[NDArray[np.int32]]:
+    """The phrases of each text, as ids from ``width`` on."""
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    found, bounds = phrases.match(np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int32), offsets, width)
+    return [part[part >= width] for part in np.split(found[: bounds[-1]], bounds[1:-1])]
 
 
 def text_key(text: str) -> bytes:

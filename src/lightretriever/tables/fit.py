@@ -17,6 +17,14 @@ from tokenizers import Tokenizer
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.bags import make_bags, unit_rows
+from lightretriever.tables.phrases import (
+    add_corrections,
+    add_queries,
+    frequent_phrases,
+    frequent_queries,
+    held_out_shares,
+    phrase_index,
+)
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
@@ -44,6 +52,8 @@ def fit_table(
     max_sentences: int = 20_000,
     cache: str | Path | None = None,
     progress: Progress | None = None,
+    phrases: int = 0,
+    queries_log: Iterable[str] = (),
 ) -> TokenTable:
     """Fit a token table on unlabelled text encoded by the tower, on documents encoded before, or on both.
 
@@ -71,6 +81,9 @@ def fit_table(
         cache: a folder that keeps the tower's vectors, so that a second fit, or one that was interrupted, encodes only
             what is new; None keeps nothing.
         progress: called with sentences encoded and their number.
+        phrases: at most so many rows for sequences of tokens, see `lightretriever.tables.phrases`: first for the log's
+            most frequent queries, the rest for frequent phrases of the texts.
+        queries_log: queries as they were asked, repetitions and all; needs the tower.
 
     Returns:
         The table; ``fitted`` says what it was made of: texts used and dropped, λ, coverage, held-out cosine.
@@ -85,6 +98,7 @@ def fit_table(
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
+    queries = _head_queries(tower, queries_log, phrases)
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
@@ -112,14 +126,22 @@ def fit_table(
     coverage = measure_coverage(bags)
     plain = l2 is not None
     base = prior_rows(prior, tower, prompt, bags, targets, plain)
+    wanted = phrases - len(queries)
+    sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
+    if sequences:
+        bags_of = partial(bags_of, phrases=phrase_index(sequences, len(base)))
+        bags = bags_of(joined)
+        base = np.concatenate([base, np.zeros((len(sequences), base.shape[1]), np.float32)])
     bags = scale_bags(bags, base)
     if l2 is not None:
-        refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0)
+        refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0, bags, targets)
     else:
         titles = documents.titles if documents is not None else ()
         refined = fit_refined(titles, joined, targets, bags, base, bags_of)
-    return TokenTable.from_rows(
-        refined.rows,
+    width = bags.width - len(sequences)
+    shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, width)
+    table = TokenTable.from_rows(
+        refined.rows[:width],
         tokenizer,
         model=model,
         revision=revision,
@@ -139,6 +161,21 @@ def fit_table(
             "occurrences_covered": coverage.occurrences,
         },
     )
+    if sequences:
+        table = add_corrections(table, sequences, refined.rows, shares)
+    if queries and tower is not None:
+        table = add_queries(table, tower, queries, cache, progress)
+    return table
+
+
+def _head_queries(tower: DocumentEncoder | None, log: Iterable[str], limit: int) -> list[str]:
+    """The most frequent queries of a log, refused where nothing can be made of them."""
+    if limit < 0:
+        raise UsageError(f"phrases is {limit}: give how many rows there may be, 0 for none")
+    queries = frequent_queries(log, limit)
+    if queries and tower is None:
+        raise UsageError("queries of a log are encoded by the tower: give one, or leave the log out")
+    return queries
 
 
 def _inputs(

@@ -49,3 +49,39 @@ def add_normal(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floa
             column, weight = ids[entry], weights[entry]
             for c in range(width):
                 out[column, c] += weight * row_product[c]
+
+
+@njit(nogil=True, cache=True)
+def try_corrections(
+    indptr: Ints,
+    ids: Ids,
+    weights: Floats,
+    rest: Floats,
+    corrections: Floats,
+    squares: NDArray[np.float64],
+    l2: float,
+    width: int,
+    agreed: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+) -> None:
+    """The sums of `held_out_shares`: agreed += w·(u · δ₋ₛ), lengths += w²·‖δ₋ₛ‖², for each phrase of each text.
+
+    ``rest`` [n, d] is what is left of the texts' vectors with all their phrases, ``squares`` c.
+    """
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            phrase, weight = ids[entry] - width, weights[entry]
+            if phrase < 0:
+                continue
+            denominator = squares[phrase] - weight * weight + l2
+            before = (squares[phrase] + l2) / denominator
+            own = weight / denominator
+            product = length = 0.0
+            for c in range(rest.shape[1]):
+                correction = corrections[phrase, c]
+                left = rest[row, c] + weight * correction
+                without = before * correction - own * left
+                product += left * without
+                length += without * without
+            agreed[phrase] += weight * product
+            lengths[phrase] += weight * weight * length

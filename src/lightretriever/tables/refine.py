@@ -31,12 +31,17 @@ _TEMPERATURE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and how many passages joined."""
+    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and how many passages joined.
+
+    ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted.
+    """
 
     rows: Floats
     l2: float
     cosine: float | None
     passages: int
+    bags: Bags
+    targets: Floats
 
 
 def fit_refined(
@@ -71,13 +76,14 @@ def fit_refined(
     known = set(texts)
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
     if not fresh:
-        return Refined(rows, l2, cosine, 0)
+        return Refined(rows, l2, cosine, 0, bags, targets)
     more, places = bags_of(fresh), np.array([homes[text] for text in fresh])
     weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
     bags = join_bags(bags, scale_bags(more, base).scaled(weights))
     targets = np.concatenate([targets, documents[places] * weights[:, None]])
     l2 *= _RELAXED
-    return Refined(fit_rows(bags, targets, base, l2, rows, tolerance=1e-3), l2, cosine, len(fresh))
+    rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
+    return Refined(rows, l2, cosine, len(fresh), bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
