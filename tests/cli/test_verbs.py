@@ -319,6 +319,25 @@ def test_a_snapshot_and_back(verb: Verb, index: Path, tmp_path: Path) -> None:
     assert (refused.code, "damaged" in refused.err) == (1, True)
 
 
+def test_rows_for_phrases_and_for_the_queries_of_a_log(verb: Verb, tower: Path, tmp_path: Path) -> None:
+    log, texts = tmp_path / "log.txt", tmp_path / "texts.txt"
+    log.write_text("tall mountain\nlight bulb\ntall mountain\n", encoding="utf-8")
+    texts.write_text("".join(f"how tall is mount everest {n}\n" for n in range(40)), encoding="utf-8")
+    limits = ("--phrases", 6, "--queries-log", log)
+    outcome = verb("fit", tower, "--texts", texts, "-o", tmp_path / "fitted", *limits)
+    assert outcome.code == 0, outcome.err
+    assert "2 for whole queries" in outcome.err
+    outcome = verb("cache", tower, "-o", tmp_path / "cached", *limits)
+    assert outcome.code == 0, outcome.err
+    assert "0 rows for phrases, 2 for whole queries" in outcome.err
+    for name, most in (("fitted", 4), ("cached", 0)):
+        facts = json.loads(verb("info", tmp_path / name, "--json").out)
+        assert facts["whole queries"] == 2 and facts["phrases"] <= most
+    assert verb("cache", tower, "-o", tmp_path / "more", "--phrases", 6).code == 2
+    assert verb("fit", tower, "--texts", texts, "-o", tmp_path / "more", "--queries-log", log).code == 2
+    assert not (tmp_path / "more").exists()
+
+
 def test_info_on_everything(verb: Verb, index: Path, table: Path, tower: Path, folder: Path, tmp_path: Path) -> None:
     done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v"))
     kinds = {}

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
+from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, Prompt, QueriesLog, TableDtype, TableOut
+from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever cache lightretriever/lightretriever-qwen2.5-1.5b -o table --dtype float16"
 
@@ -20,14 +21,27 @@ def command(
     dtype: TableDtype = "float32",
     dim: Dim = None,
     device: Device = "auto",
+    phrases: Phrases = 0,
+    queries_log: QueriesLog = None,
 ) -> None:
     """Make a token table: what the model makes of each token of its vocabulary."""
     refuse_existing(output)
+    if bool(queries_log) != bool(phrases):
+        raise UsageError("give --queries-log FILE and --phrases N together: the log's N most frequent queries get rows")
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.tables.cache import cache_table
 
     tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
     with progress("running the vocabulary", "tokens") as report:
         table = cache_table(tower, prompt=prompt, dtype=dtype, dim=dim, progress=report)
+    if queries_log:
+        from lightretriever.tables.phrases import add_queries, frequent_queries
+        from lightretriever.text.corpus import read_texts
+
+        queries = frequent_queries((text.input for path in queries_log for text in read_texts(path)), phrases)
+        with progress("encoding queries", "queries") as report:
+            table = add_queries(table, tower, queries, progress=report)
     table.save(output)
     say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
+    if table.phrases is not None:
+        say_phrases(output, table.phrases)

@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from lightretriever.query.phrases import PhraseTable
 
 Progress = Callable[[int, int | None], None]
 LINE_EVERY = 10.0  # seconds between two lines of progress in a log
@@ -181,3 +185,8 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UsageError(f"--shard {text}: i/n is needed, from 1/n to n/n (2/4 is the second of four)")
     return int(number), int(count)
+
+
+def say_phrases(output: Path, phrases: PhraseTable) -> None:
+    """One line on the rows that a table has besides those of its tokens."""
+    say(f"{output}: besides, {len(phrases) - phrases.whole:,} rows for phrases, {phrases.whole:,} for whole queries")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
+from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, Prompt, QueriesLog, TableDtype, TableOut
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
     ] = None,
     sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
+    phrases: Phrases = 0,
+    queries_log: QueriesLog = None,
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
@@ -67,6 +69,8 @@ def command(
         raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
     if model is None and texts:
         raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
+    if queries_log and (model is None or not phrases):
+        raise UsageError("--queries-log needs a MODEL to encode its queries, and --phrases N to say how many")
     if model is None and tokenizer is None and corpus is not None:
         raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
     from lightretriever.tables.fit import fit_table
@@ -91,12 +95,16 @@ def command(
             max_sentences=sentences,
             cache=cache,
             progress=report,
+            phrases=phrases,
+            queries_log=(document.input for document in _read_texts(queries_log or [])),
         )
     table.save(output)
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
     say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
+    if table.phrases is not None:
+        say_phrases(output, table.phrases)
 
 
 def _read_texts(paths: list[Path]) -> Iterator[Document]:

@@ -92,6 +92,8 @@ def _table(path: Path) -> dict[str, object]:
         "model": table.model,
         "revision": table.revision,
         "rows": len(table),
+        "phrases": 0 if table.phrases is None else len(table.phrases) - table.phrases.whole,
+        "whole queries": 0 if table.phrases is None else table.phrases.whole,
         "dim": table.dim,
         "dtype": table.dtype,
         "prompt": table.prompt,

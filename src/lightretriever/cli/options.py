@@ -21,6 +21,15 @@ Prompt = Annotated[
 TableOut = Annotated[Path, typer.Option("-o", "--output", metavar="TABLE", help="Folder to write the table to.")]
 TableDtype = Annotated[str, typer.Option("--dtype", help="How rows are stored: float32, float16 or int8.")]
 Dim = Annotated[int | None, typer.Option(min=1, metavar="D", help="Keep the first D dimensions only.")]
+Phrases = Annotated[
+    int, typer.Option(min=0, metavar="N", help="At most N rows for phrases and whole queries, besides the tokens'.")
+]
+QueriesLog = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE…", help="Queries as they were asked; the most frequent get rows of their own, first of --phrases."
+    ),
+]
 MaxLength = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a document that are read.")]
 TopK = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Keep each document's N heaviest sparse weights only.")
