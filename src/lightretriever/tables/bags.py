@@ -48,6 +48,12 @@ class Bags:
         """Ids replaced by ``new_ids[id]``, which must ascend with id."""
         return Bags(self.indptr, new_ids[self.ids], self.weights, width)
 
+    def below(self, width: int) -> Bags:
+        """The ids below ``width`` alone: of bags with phrases, their tokens."""
+        kept = self.ids < width
+        indptr = np.concatenate([[0], np.cumsum(kept)])[self.indptr].astype(np.int64)
+        return Bags(indptr, self.ids[kept], self.weights[kept], width)
+
     def document_frequency(self) -> NDArray[np.int64]:
         """In how many texts each id occurs [width]."""
         return np.bincount(self.ids, minlength=self.width)

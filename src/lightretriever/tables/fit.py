@@ -137,9 +137,8 @@ def fit_table(
         refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0, bags, targets)
     else:
         titles = documents.titles if documents is not None else ()
-        refined = fit_refined(titles, joined, targets, bags, base, bags_of)
+        refined = fit_refined(titles, joined, targets, bags, base, bags_of, len(sequences))
     width = bags.width - len(sequences)
-    shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, width)
     table = TokenTable.from_rows(
         refined.rows[:width],
         tokenizer,
@@ -162,6 +161,7 @@ def fit_table(
         },
     )
     if sequences:
+        shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, width)
         table = add_corrections(table, sequences, refined.rows, shares)
     if queries and tower is not None:
         table = add_queries(table, tower, queries, cache, progress)

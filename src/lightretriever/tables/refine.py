@@ -51,6 +51,7 @@ def fit_refined(
     bags: Bags,
     base: Floats,
     bags_of: Callable[[Sequence[str]], Bags],
+    phrases: int = 0,
 ) -> Refined:
     """Fit with λ chosen, and with the sentences of the documents among the texts, if there are any.
 
@@ -61,6 +62,7 @@ def fit_refined(
         bags: of the texts, scaled under ``base``.
         base: the prior, [V, d].
         bags_of: makes unscaled bags of further texts.
+        phrases: how many of the last ids are phrases; λ is chosen, and its cosine measured, without them.
     """
     count = len(titles)
     documents = targets[:count]
@@ -70,7 +72,10 @@ def fit_refined(
     if count < len(texts):
         weights[:count] = np.sqrt(_DOCUMENT_WEIGHT)
     bags, targets = bags.scaled(weights), targets * weights[:, None]
-    l2, start, cosine = choose_l2(bags, targets, base, [text_key(text) for text in texts])
+    width = len(base) - phrases
+    l2, start, cosine = choose_l2(bags.below(width), targets, base[:width], [text_key(text) for text in texts])
+    if start is not None and phrases:
+        start = np.concatenate([start, base[width:]])
     rows = fit_rows(bags, targets, base, l2, start)
 
     known = set(texts)
