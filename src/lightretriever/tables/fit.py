@@ -125,7 +125,7 @@ def fit_table(
         raise InputError("nothing to fit to: no text with a token and a vector is left")
     coverage = measure_coverage(bags)
     plain = l2 is not None
-    base = prior_rows(prior, tower, prompt, bags, targets, plain)
+    base = prior_rows(prior, tower, prompt, bags, targets, plain, cache)
     wanted = phrases - len(queries)
     sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
     if sequences:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable
 from lightretriever.tables.bags import Bags, unit_rows
+from lightretriever.tables.teacher import token_rows_cached
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -59,7 +61,13 @@ def prior_name(prior: Prior, tower: DocumentEncoder | None, plain: bool) -> str:
 
 
 def prior_rows(
-    prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: Bags, targets: Floats, plain: bool
+    prior: Prior,
+    tower: DocumentEncoder | None,
+    prompt: str,
+    bags: Bags,
+    targets: Floats,
+    plain: bool,
+    cache: str | Path | None = None,
 ) -> Floats:
     """E₀, float32 [V, d].
 
@@ -71,14 +79,13 @@ def prior_rows(
     Args:
         bags: of the texts, unscaled; they give the document frequencies.
         targets: the texts' unit vectors [n, d].
+        cache: a folder that keeps the tokens' own vectors.
     """
     if isinstance(prior, str) and prior != "zero":
         raise UsageError(f"prior is {prior!r}: give a table, an array, 'zero', or None")
     dim = targets.shape[1]
     if prior is None and tower is not None:
-        from lightretriever.tables.cache import token_rows  # torch, only where a tower is at hand
-
-        alone = token_rows(tower, prompt)[: bags.width, :dim]
+        alone = token_rows_cached(tower, prompt, cache)[: bags.width, :dim]
         idf = np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
         return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
     if prior is None or isinstance(prior, str):
