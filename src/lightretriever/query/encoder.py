@@ -152,17 +152,15 @@ class QueryEncoder:
         out = np.zeros((len(rows_of_ids), self.dim), dtype=np.float32)
         skip = self._skipped
         for unit, ids in zip(out, rows_of_ids, strict=True):
-            found: list[int] = []
+            total = None
             if self._phrases is not None:
                 ids, found = self._phrases.segment(ids)
+                total = _sum_rows(self._phrase_rows, self._phrase_scales, found) if found else None
             kept = ids if skip.isdisjoint(ids) else [i for i in ids if i not in skip]
             if kept:
-                total = _sum_rows(self._rows, self._scales, kept)
-                if found:
-                    total += _sum_rows(self._phrase_rows, self._phrase_scales, found)
-            elif found:
-                total = _sum_rows(self._phrase_rows, self._phrase_scales, found)
-            else:
+                tokens = _sum_rows(self._rows, self._scales, kept)
+                total = tokens if total is None else total + tokens
+            if total is None:
                 continue
             norm = float(total.dot(total)) ** 0.5
             if norm > 0:
