@@ -372,3 +372,18 @@ def test_bad_corpora_are_refused_before_anything_is_written(
         assert message in refused.err
         assert refused.err.count("\n") == 1
         assert verb("search", tmp_path / f"{name}.index", "query").code == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_turned_to_axes(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "vectors"))
+    options = ("--vectors", tmp_path / "vectors", "--l2", "0.1", "-o", tmp_path / "t")
+    refused = verb("fit", *options, "--rotate")
+    assert refused.code == 2
+    assert "rotate needs a dim" in refused.err
+    done(verb("fit", *options, "--dim", "3", "--rotate"))
+    assert "32 to 3 dimensions" in done(verb("info", tmp_path / "t")).out
+    done(verb("index", tmp_path / "vectors", "--table", tmp_path / "t", "-o", tmp_path / "i"))
+    found = done(verb("eval", tmp_path / "i", "--data", folder, "--against", "symmetric", "--model", tower, "--json"))
+    assert {"dense", "symmetric dense"} <= set(json.loads(found.out))
+    done(verb("add", tmp_path / "i", folder, "--model", tower))

@@ -48,6 +48,9 @@ def command(
     base: Base = None,
     dtype: TableDtype = "float32",
     dim: Dim = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Keep D principal axes, not the first D: for models not made to be cut.")
+    ] = False,
     device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
@@ -85,6 +88,7 @@ def command(
             vectors=encoded,
             l2=l2,
             dim=dim,
+            rotate=rotate,
             tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
             dtype=dtype,
             prompt=prompt,

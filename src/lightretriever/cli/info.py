@@ -94,6 +94,7 @@ def _table(path: Path) -> dict[str, object]:
         "rows": len(table),
         "dim": table.dim,
         "dtype": table.dtype,
+        "rotation": None if table.rotation is None else f"{len(table.rotation)} to {table.dim} dimensions",
         "prompt": table.prompt,
         "max length": table.max_length,
         "skipped ids": list(table.skip_ids),

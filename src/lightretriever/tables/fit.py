@@ -7,6 +7,7 @@ through the model, and with documents encoded before, no model at all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
+from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
@@ -37,6 +39,7 @@ def fit_table(
     l2: float | None = None,
     dim: int | None = None,
     *,
+    rotate: bool = False,
     tokenizer: Tokenizer | str | Path | None = None,
     dtype: str = "float32",
     prompt: str | None = None,
@@ -61,7 +64,11 @@ def fit_table(
         l2: λ, against bags that are scaled so that their prediction under E₀ has unit length (under a zero
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
-        dim: the first so many dimensions of the vectors only (Matryoshka towers).
+        dim: the first so many dimensions of the vectors only (Matryoshka towers); with ``rotate`` so many principal
+            axes.
+        rotate: turn vectors and table to the principal axes of the documents given with ``vectors``, or else of the
+            texts, and keep the first ``dim``: for towers that were not trained to be cut. The table keeps the
+            rotation, and an index made with it turns its documents.
         tokenizer: the one that queries are looked up with; a file or its
             folder will do; None for the tower's own, or the vectors folder's.
         dtype, max_length: of the table, see `TokenTable`.
@@ -85,6 +92,8 @@ def fit_table(
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
+    if rotate and dim is None:
+        raise UsageError("rotate needs a dim: how many of the principal axes to keep")
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
@@ -99,7 +108,7 @@ def fit_table(
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
     samples = [part for part in (documents, sentences) if part is not None]
     counts = {name: count for part in samples for name, count in part.counts.items()}
-    joined, targets = _join(samples, dim)
+    joined, targets = _join(samples, dim, rotate)
 
     token_limit = _token_limit(tower, vectors, tokenizer)
     bags_of = partial(
@@ -118,13 +127,12 @@ def fit_table(
     else:
         titles = documents.titles if documents is not None else ()
         refined = fit_refined(titles, joined, targets, bags, base, bags_of)
-    return TokenTable.from_rows(
+    table = TokenTable.from_rows(
         refined.rows,
         tokenizer,
         model=model,
         revision=revision,
         prompt=prompt,
-        dtype=dtype,
         skip_ids=skip_ids,
         max_length=max_length,
         fitted={
@@ -139,6 +147,12 @@ def fit_table(
             "occurrences_covered": coverage.occurrences,
         },
     )
+    if not rotate or dim is None:
+        return table.converted(dtype)
+    # Turned after the fit, not before: so one fit, one prior and one λ serve every number of axes.
+    axes, kept = principal_axes(targets[: len(documents)] if documents else targets, dim)
+    turned = {"axes_of": "documents" if documents else "texts", "axes_keep": round(kept, 4)}
+    return replace(table.rotated(axes).converted(dtype), fitted={**table.fitted, **turned})
 
 
 def _inputs(
@@ -188,8 +202,11 @@ def _provenance(tower: DocumentEncoder | None, vectors: Vectors | None) -> tuple
     return tower.name, tower.revision
 
 
-def _join(samples: list[Samples], dim: int | None) -> tuple[list[str], Floats]:
-    """Texts and unit targets of all samples, cut to ``dim`` dimensions; of equal texts the first stays."""
+def _join(samples: list[Samples], dim: int | None, rotate: bool) -> tuple[list[str], Floats]:
+    """Texts and unit targets of all samples, documents first, cut to ``dim`` dimensions unless they will be turned.
+
+    Of equal texts the first stays.
+    """
     samples = [part for part in samples if len(part)]
     if not samples:
         raise InputError("nothing to fit to: no text is left that is not empty and has a vector")
@@ -199,12 +216,13 @@ def _join(samples: list[Samples], dim: int | None) -> tuple[list[str], Floats]:
     full = dims.pop()
     if dim is not None and not 1 <= dim <= full:
         raise UsageError(f"dim is {dim}, the vectors have {full} dimensions: choose 1 to {full}")
+    cut = None if rotate else dim
     place: dict[str, int] = {}
     texts = [text for part in samples for text in part.texts]
     for row, text in enumerate(texts):
         place.setdefault(text, row)
     rows = np.fromiter(place.values(), dtype=np.int64)
-    return list(place), unit_rows(np.concatenate([part.vectors[:, :dim] for part in samples])[rows])
+    return list(place), unit_rows(np.concatenate([part.vectors[:, :cut] for part in samples])[rows])
 
 
 def _token_limit(tower: DocumentEncoder | None, vectors: Vectors | None, tokenizer: Tokenizer) -> int:

@@ -83,6 +83,8 @@ def prior_rows(
         return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
     if prior is None or isinstance(prior, str):
         return np.zeros((bags.width, dim), dtype=np.float32)
+    if isinstance(prior, TokenTable) and prior.rotation is not None:
+        raise MismatchError("the prior was turned to axes of its own: give the table that it was made from")
     rows = np.array(prior[:], dtype=np.float32)
     if rows.ndim != 2 or len(rows) < bags.width or rows.shape[1] < dim:
         raise MismatchError(
