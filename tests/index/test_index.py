@@ -473,3 +473,7 @@ def test_a_turned_table_turns_the_documents(tmp_path: Path) -> None:
             index.add(["x"], Encoded(turned[:1], take_sparse(encoded.sparse, [0])))
     with Index.open(tmp_path / "i") as index:
         assert (index.encoder.table.rotation == axes).all()
+        index.set_table(make_encoder(seed=5).table.rotated(axes))
+        for other in (make_encoder().table.rotated(-axes), make_encoder(dim=6).table):
+            with pytest.raises(MismatchError, match="other axes"):
+                index.set_table(other)

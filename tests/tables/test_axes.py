@@ -11,6 +11,7 @@ from tables.test_fit import WIDTH, made_texts, made_vectors, predicted, unit
 
 from lightretriever import TokenTable, fit_table
 from lightretriever.errors import MismatchError, UsageError
+from lightretriever.query.table import same_rotation
 from lightretriever.tables.axes import principal_axes
 
 
@@ -71,3 +72,17 @@ def test_a_turned_table_is_no_prior() -> None:
     )
     with pytest.raises(MismatchError, match="axes of its own"):
         fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), prior=prior)
+
+
+def test_a_second_fit_may_turn_to_the_first_ones_axes() -> None:
+    texts = made_texts(100)
+    options = {"vectors": (texts, made_vectors(texts)), "tokenizer": wordpiece()}
+    first = fit_table(**options, l2=0.1, dim=10, rotate=True)  # type: ignore[arg-type]
+    second = fit_table(**options, l2=0.3, rotate=first.rotation)  # type: ignore[arg-type]
+    assert same_rotation(first, second)
+    assert second.hash != first.hash
+    assert not same_rotation(first, fit_table(**options, l2=0.1))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="the axes say how many"):
+        fit_table(**options, dim=10, rotate=first.rotation)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="24 columns"):
+        fit_table(**options, l2=0.1, rotate=np.eye(30, 10))  # type: ignore[arg-type]

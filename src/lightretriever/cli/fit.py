@@ -51,6 +51,9 @@ def command(
     rotate: Annotated[
         bool, typer.Option("--rotate", help="Keep D principal axes, not the first D: for models not made to be cut.")
     ] = False,
+    axes_of: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Turn to that table's axes, to follow it in an index.")
+    ] = None,
     device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
@@ -88,7 +91,7 @@ def command(
             vectors=encoded,
             l2=l2,
             dim=dim,
-            rotate=rotate,
+            rotate=rotate if axes_of is None else _axes(axes_of),
             tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
             dtype=dtype,
             prompt=prompt,
@@ -101,6 +104,15 @@ def command(
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
     say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
+
+
+def _axes(path: Path) -> NDArray[np.float32]:
+    from lightretriever.query.table import TokenTable
+
+    rotation = TokenTable.load(path).rotation
+    if rotation is None:
+        raise UsageError(f"{path} was not turned to any axes: leave --axes-of out")
+    return rotation
 
 
 def _read_texts(paths: list[Path]) -> Iterator[Document]:

@@ -301,6 +301,13 @@ def check_options(dtype: str, dim: int | None, max_length: int, width: int | Non
         raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
 
 
+def same_rotation(one: TokenTable, other: TokenTable) -> bool:
+    """Whether documents turned and cut for one table are so for the other too."""
+    if one.rotation is None or other.rotation is None:
+        return one.rotation is other.rotation
+    return np.array_equal(one.rotation, other.rotation)
+
+
 def first_columns(rows: NDArray[Number], dim: int | None) -> NDArray[Number]:
     """The first ``dim`` columns, or all for None."""
     return rows if dim is None else np.ascontiguousarray(rows[:, :dim])

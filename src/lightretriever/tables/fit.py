@@ -39,7 +39,7 @@ def fit_table(
     l2: float | None = None,
     dim: int | None = None,
     *,
-    rotate: bool = False,
+    rotate: bool | Floats = False,
     tokenizer: Tokenizer | str | Path | None = None,
     dtype: str = "float32",
     prompt: str | None = None,
@@ -68,7 +68,8 @@ def fit_table(
             axes.
         rotate: turn vectors and table to the principal axes of the documents given with ``vectors``, or else of the
             texts, and keep the first ``dim``: for towers that were not trained to be cut. The table keeps the
-            rotation, and an index made with it turns its documents.
+            rotation, and an index made with it turns its documents. The ``rotation`` of another table, [d, D], turns to
+            its axes, without a ``dim``: what is to follow a table in an index has to have the same.
         tokenizer: the one that queries are looked up with; a file or its
             folder will do; None for the tower's own, or the vectors folder's.
         dtype, max_length: of the table, see `TokenTable`.
@@ -92,8 +93,11 @@ def fit_table(
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
-    if rotate and dim is None:
+    given = None if isinstance(rotate, bool) else np.asarray(rotate, dtype=np.float32)
+    if rotate is True and dim is None:
         raise UsageError("rotate needs a dim: how many of the principal axes to keep")
+    if given is not None and dim is not None:
+        raise UsageError("axes are given, and a dim: the axes say how many dimensions there will be")
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
@@ -108,7 +112,7 @@ def fit_table(
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
     samples = [part for part in (documents, sentences) if part is not None]
     counts = {name: count for part in samples for name, count in part.counts.items()}
-    joined, targets = _join(samples, dim, rotate)
+    joined, targets = _join(samples, dim, rotate is not False)
 
     token_limit = _token_limit(tower, vectors, tokenizer)
     bags_of = partial(
@@ -147,6 +151,8 @@ def fit_table(
             "occurrences_covered": coverage.occurrences,
         },
     )
+    if given is not None:
+        return table.rotated(given).converted(dtype)
     if not rotate or dim is None:
         return table.converted(dtype)
     # Turned after the fit, not before: so one fit, one prior and one λ serve every number of axes.
