@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, TableDtype, TableOut
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, Split, TableDtype, TableOut
+from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,10 +60,18 @@ def command(
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
     ] = None,
     sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write there what the table keeps of the model: card and plot.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A BEIR folder: the report's queries and judgements.")
+    ] = None,
+    split: Split = "dev",
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
-    Give --texts, --vectors or both. With --vectors alone no model is loaded.
+    Give --texts, --vectors or both. With --vectors alone no model is loaded. With --report the table is measured beside
+    the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
     """
     refuse_existing(output)
     if vectors is not None and vectors.is_file() and corpus is None:
@@ -75,6 +84,7 @@ def command(
         raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
     if model is None and tokenizer is None and corpus is not None:
         raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
+    collection = check_report(report, data, split, model) if report is not None else None
     from lightretriever.tables.fit import fit_table
     from lightretriever.text.tokenizer import load_tokenizer
 
@@ -84,7 +94,13 @@ def command(
         from lightretriever.document.encoder import DocumentEncoder
 
         tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
-    with progress("encoding for the fit", "sentences") as report:
+    held = Held((), ())
+    if report is not None and texts:
+        held = hold_out(_read_texts(texts), sentences, collection is not None)
+        sentences = len(held.fitted)
+    elif report is not None and collection is None:
+        held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
+    with progress("encoding for the fit", "sentences") as show:
         table = fit_table(
             tower,
             _read_texts(texts or []),
@@ -97,13 +113,15 @@ def command(
             prompt=prompt,
             max_sentences=sentences,
             cache=cache,
-            progress=report,
+            progress=show,
         )
     table.save(output)
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
     say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
+    if report is not None:
+        make_report(report, table, tower, encoded, collection, held, cache)
 
 
 def _axes(path: Path) -> NDArray[np.float32]:
@@ -121,7 +139,7 @@ def _read_texts(paths: list[Path]) -> Iterator[Document]:
     return chain.from_iterable(read_texts(path) for path in paths)
 
 
-def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[str], NDArray[np.float32]]:
+def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
     from lightretriever.vectors.folder import VectorsFolder
     from lightretriever.vectors.provider import read_provider_vectors
 
@@ -130,5 +148,5 @@ def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list
     import numpy as np
 
     parts = list(read_provider_vectors(path, corpus))
-    texts = [document.input for documents, _ in parts for document in documents]
-    return texts, np.concatenate([encoded.dense for _, encoded in parts])
+    documents = [document for read, _ in parts for document in read]
+    return documents, np.concatenate([encoded.dense for _, encoded in parts])

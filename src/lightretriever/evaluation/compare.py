@@ -74,7 +74,7 @@ def compare(
         report = progress(mode) if progress else None
         runs[mode] = search_queries(index, collection.queries, depth, mode, progress=report)
     if tower is not None:
-        encode = _symmetric_encoder(index, tower, list(collection.queries.values()))
+        encode = symmetric_encoder(index, tower, list(collection.queries.values()))
         for mode in modes:
             if mode != "sparse":
                 system = SYMMETRIC + mode
@@ -86,8 +86,12 @@ def compare(
     return Comparison(tuple(measures), evaluations, runs)
 
 
-def _symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:
-    """Encodes by the full model, turned or cut as the index's documents were, the counts being the index's own."""
+def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:
+    """Encodes by the full model, turned or cut as the index's documents were, the counts being the index's own.
+
+    Only the queries named beforehand can be asked for, which are encoded once. Raises UsageError for a model that does
+    not fit the index's vectors.
+    """
     dim, rotation = index.encoder.dim, index.encoder.table.rotation
     if tower.dim < dim or (rotation is not None and tower.dim != len(rotation)):
         raise UsageError(
