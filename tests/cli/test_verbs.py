@@ -387,3 +387,34 @@ def test_a_table_turned_to_axes(verb: Verb, tower: Path, folder: Path, tmp_path:
     found = done(verb("eval", tmp_path / "i", "--data", folder, "--against", "symmetric", "--model", tower, "--json"))
     assert {"dense", "symmetric dense"} <= set(json.loads(found.out))
     done(verb("add", tmp_path / "i", folder, "--model", tower))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_interrupted_fit_goes_on_from_its_cache(
+    verb: Verb, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightretriever import DocumentEncoder
+
+    (tmp_path / "texts.txt").write_text("".join(f"read {i} csv files\n" for i in range(2500)), encoding="utf-8")
+    whole = DocumentEncoder.encode_queries
+    encoded: list[int] = []
+
+    def count(self: DocumentEncoder, texts: Any, prompt: str | None = None) -> Any:
+        if sum(encoded) >= limit:
+            raise KeyboardInterrupt
+        encoded.append(len(texts))
+        return whole(self, texts, prompt)
+
+    monkeypatch.setattr(DocumentEncoder, "encode_queries", count)
+    options = ("fit", tower, "--texts", tmp_path / "texts.txt", "-o", tmp_path / "t", "--l2", "1")
+    limit = 1000
+    stopped = verb(*options, "--cache", tmp_path / "cache")
+    assert stopped.code == 130
+    assert "what is done is kept, run the same command again" in stopped.err
+    encoded.clear()
+    assert "nothing was written" in verb(*options).err
+    assert not (tmp_path / "t").exists()
+    encoded.clear()
+    limit = 10_000
+    done(verb(*options, "--cache", tmp_path / "cache"))
+    assert sum(encoded) == 2500 - 1024

@@ -19,6 +19,7 @@ from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
+from lightretriever.tables.checks import check_texts
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
@@ -87,6 +88,9 @@ def fit_table(
         UsageError: neither texts nor vectors, texts without a tower, no tokenizer, an impossible ``l2``, prior or dim.
         MismatchError: vectors that do not belong to their texts, or to the tower.
         InputError: vectors that are not finite, or nothing left to fit to.
+
+    Warns of texts too few for the vocabulary, or in a language that the tokenizer or the tower does not seem to know;
+    of vectors that were not of unit length; of texts for which the tower gives NaN, which are left out.
     """
     if tower is None and vectors is None:
         raise UsageError("nothing to fit to: give a tower and texts, or vectors of documents encoded before")
@@ -123,8 +127,9 @@ def fit_table(
     if not len(bags.ids):
         raise InputError("nothing to fit to: no text with a token and a vector is left")
     coverage = measure_coverage(bags)
+    check_texts(joined, targets, tokenizer)
     plain = l2 is not None
-    base = prior_rows(prior, tower, prompt, bags, targets, plain)
+    base = prior_rows(prior, tower, prompt, bags, targets, plain, tokenizer_hash(tokenizer))
     bags = scale_bags(bags, base)
     if l2 is not None:
         refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0)

@@ -59,7 +59,7 @@ def prior_name(prior: Prior, tower: DocumentEncoder | None, plain: bool) -> str:
 
 
 def prior_rows(
-    prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: Bags, targets: Floats, plain: bool
+    prior: Prior, tower: DocumentEncoder | None, prompt: str, bags: Bags, targets: Floats, plain: bool, tokenizer: str
 ) -> Floats:
     """E₀, float32 [V, d].
 
@@ -71,6 +71,7 @@ def prior_rows(
     Args:
         bags: of the texts, unscaled; they give the document frequencies.
         targets: the texts' unit vectors [n, d].
+        tokenizer: its hash.
     """
     if isinstance(prior, str) and prior != "zero":
         raise UsageError(f"prior is {prior!r}: give a table, an array, 'zero', or None")
@@ -85,6 +86,8 @@ def prior_rows(
         return np.zeros((bags.width, dim), dtype=np.float32)
     if isinstance(prior, TokenTable) and prior.rotation is not None:
         raise MismatchError("the prior was turned to axes of its own: give the table that it was made from")
+    if isinstance(prior, TokenTable) and prior.tokenizer_hash != tokenizer:
+        raise MismatchError("the prior has another tokenizer than the fit: its rows stand for other tokens")
     rows = np.array(prior[:], dtype=np.float32)
     if rows.ndim != 2 or len(rows) < bags.width or rows.shape[1] < dim:
         raise MismatchError(
