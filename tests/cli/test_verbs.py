@@ -418,3 +418,16 @@ def test_an_interrupted_fit_goes_on_from_its_cache(
     limit = 10_000
     done(verb(*options, "--cache", tmp_path / "cache"))
     assert sum(encoded) == 2500 - 1024
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_from_a_table_and_under_two_prompts(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    done(verb("cache", tower, "-o", tmp_path / "cached", "--prompt", "find: "))
+    given = ("fit", tower, "--texts", folder, "--l2", "0.1")
+    done(verb(*given, "-o", tmp_path / "one", "--prior", tmp_path / "cached", "--prompt", "find: "))
+    hashed = TokenTable.load(tmp_path / "cached").hash
+    assert TokenTable.load(tmp_path / "one").fitted["prior"] == f"table {hashed}"
+    done(verb(*given, "-o", tmp_path / "two", "--prompt", "find: ", "--prompt", "like: ", "--prior", "zero"))
+    tables = [TokenTable.load(tmp_path / "two" / name) for name in ("1", "2")]
+    assert [(table.prompt, table.fitted["prior"]) for table in tables] == [("find: ", "zero"), ("like: ", "zero")]
+    assert verb(*given, "-o", tmp_path / "three", "--prompt", "a", "--prompt", "a").code == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Prompt, Split, TableDtype, TableOut
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Split, TableDtype, TableOut
 from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
 from lightretriever.errors import UsageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lightretriever.query.table import TokenTable
     from lightretriever.text.corpus import Document
     from lightretriever.vectors.folder import VectorsFolder
 
@@ -45,7 +46,17 @@ def command(
     l2: Annotated[
         float | None, typer.Option(metavar="λ", help="Pull towards the prior; chosen on held-out text if not given.")
     ] = None,
-    prompt: Prompt = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Fall back to that table, as cache writes it, or to zero."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The queries' instruction; the model's own if not given. For several: TABLE/1, TABLE/2 …",
+        ),
+    ] = None,
     base: Base = None,
     dtype: TableDtype = "float32",
     dim: Dim = None,
@@ -85,7 +96,9 @@ def command(
     if model is None and tokenizer is None and corpus is not None:
         raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
     collection = check_report(report, data, split, model) if report is not None else None
-    from lightretriever.tables.fit import fit_table
+    from lightretriever.artifact import new_folder
+    from lightretriever.query.table import TokenTable
+    from lightretriever.tables.fit import fit_tables
     from lightretriever.text.tokenizer import load_tokenizer
 
     encoded = _read_vectors(vectors, corpus) if vectors is not None else None
@@ -101,27 +114,40 @@ def command(
     elif report is not None and collection is None:
         held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
     with progress("encoding for the fit", "sentences") as show:
-        table = fit_table(
+        tables = fit_tables(
             tower,
             _read_texts(texts or []),
+            prompt or [None],
             vectors=encoded,
+            prior=prior if prior in (None, "zero") else TokenTable.load(prior),
             l2=l2,
             dim=dim,
             rotate=rotate if axes_of is None else _axes(axes_of),
             tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
             dtype=dtype,
-            prompt=prompt,
             max_sentences=sentences,
             cache=cache,
             progress=show,
         )
-    table.save(output)
+    if len(tables) == 1:
+        tables[0].save(output)
+    else:
+        with new_folder(output) as folder:
+            for number, table in enumerate(tables, 1):
+                table.save(folder / str(number))
+    for number, table in enumerate(tables, 1):
+        place = output if len(tables) == 1 else output / str(number)
+        _say(place, table)
+        if report is not None:
+            own = report if len(tables) == 1 else report / str(number)
+            make_report(own, table, tower, encoded, collection, held, cache)
+
+
+def _say(output: Path, table: TokenTable) -> None:
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
-    if report is not None:
-        make_report(report, table, tower, encoded, collection, held, cache)
+    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {table.dtype}, {format_bytes(folder_size(output))}")
 
 
 def _axes(path: Path) -> NDArray[np.float32]:

@@ -87,6 +87,7 @@ def make_report(
     from lightretriever.types import Encoded
     from lightretriever.vectors.parts import usable
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     measures = ["nDCG@10", "R@100", "RR@10"] if collection is not None else ["nDCG@10", "RR@10"]
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch, phases("texts") as report:
         if collection is not None:

@@ -6,7 +6,7 @@ through the model, and with documents encoded before, no model at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.checks import check_texts
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
-from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
+from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors, unique_sentences
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash, without_limits
@@ -92,78 +92,137 @@ def fit_table(
     Warns of texts too few for the vocabulary, or in a language that the tokenizer or the tower does not seem to know;
     of vectors that were not of unit length; of texts for which the tower gives NaN, which are left out.
     """
+    return fit_tables(
+        tower,
+        texts,
+        [prompt],
+        vectors,
+        prior,
+        l2,
+        dim,
+        rotate=rotate,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        max_length=max_length,
+        max_sentences=max_sentences,
+        cache=cache,
+        progress=progress,
+    )[0]
+
+
+def fit_tables(
+    tower: DocumentEncoder | None,
+    texts: Iterable[str | Mapping[str, object] | Document],
+    prompts: Sequence[str | None],
+    vectors: Vectors | Floats | str | Path | None = None,
+    prior: Prior = None,
+    l2: float | None = None,
+    dim: int | None = None,
+    *,
+    rotate: bool | Floats = False,
+    tokenizer: Tokenizer | str | Path | None = None,
+    dtype: str = "float32",
+    max_length: int = 512,
+    max_sentences: int = 20_000,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[TokenTable]:
+    """A table for each prompt, as `fit_table` makes it, from one reading of the texts and of the documents' vectors.
+
+    What no prompt changes is done once: texts are read, chosen and made into bags, documents read with their vectors.
+    What it does change is done for each: the tower's vectors of the sentences (under causal attention the prompt itself
+    runs once a batch, see `lightretriever.document.prefix`), the prior, and the fit.
+
+    Args:
+        prompts: distinct, at least one; None for the tower's own.
+        tower, texts, …: see `fit_table`. ``progress`` counts the sentences of each prompt in turn.
+
+    Raises:
+        UsageError: no prompt, or one twice. Else as `fit_table`.
+    """
+    if not prompts or len(set(prompts)) < len(prompts):
+        raise UsageError("a table belongs to one prompt: give at least one, and none twice")
     if tower is None and vectors is None:
         raise UsageError("nothing to fit to: give a tower and texts, or vectors of documents encoded before")
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
-    given = None if isinstance(rotate, bool) else np.asarray(rotate, dtype=np.float32)
     if rotate is True and dim is None:
         raise UsageError("rotate needs a dim: how many of the principal axes to keep")
-    if given is not None and dim is not None:
+    if not isinstance(rotate, bool) and dim is not None:
         raise UsageError("axes are given, and a dim: the axes say how many dimensions there will be")
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
-    prompt = prompt if prompt is not None else "" if tower is None else tower.default_prompt
-
+    own = "" if tower is None else tower.default_prompt
     model, revision = _provenance(tower, vectors)
     documents = read_vectors(vectors) if vectors is not None else None
-    sentences = None
-    if tower is not None:
-        sentences = encode_sentences(tower, texts, prompt, max_sentences, cache, progress)
-    elif next(iter(texts), None) is not None:
+    sentences, read = unique_sentences(texts, max_sentences) if tower is not None else ([], {})
+    if tower is None and next(iter(texts), None) is not None:
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
-    samples = [part for part in (documents, sentences) if part is not None]
-    counts = {name: count for part in samples for name, count in part.counts.items()}
-    joined, targets = _join(samples, dim, rotate is not False)
-
-    token_limit = _token_limit(tower, vectors, tokenizer)
     bags_of = partial(
-        make_bags, tokenizer=tokenizer, width=id_count(tokenizer), max_tokens=token_limit, skip_ids=skip_ids
-    )
-    bags = bags_of(joined)
-    counts["without_tokens"] = int((np.diff(bags.indptr) == 0).sum())
-    if not len(bags.ids):
-        raise InputError("nothing to fit to: no text with a token and a vector is left")
-    coverage = measure_coverage(bags)
-    check_texts(joined, targets, tokenizer)
-    plain = l2 is not None
-    base = prior_rows(prior, tower, prompt, bags, targets, plain, tokenizer_hash(tokenizer))
-    bags = scale_bags(bags, base)
-    if l2 is not None:
-        refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0)
-    else:
-        titles = documents.titles if documents is not None else ()
-        refined = fit_refined(titles, joined, targets, bags, base, bags_of)
-    table = TokenTable.from_rows(
-        refined.rows,
-        tokenizer,
-        model=model,
-        revision=revision,
-        prompt=prompt,
+        make_bags,
+        tokenizer=tokenizer,
+        width=id_count(tokenizer),
+        max_tokens=_token_limit(tower, vectors, tokenizer),
         skip_ids=skip_ids,
-        max_length=max_length,
-        fitted={
-            "objective": "ridge",
-            "samples": len(joined) + refined.passages,
-            **counts,
-            "passages": refined.passages,
-            "prior": prior_name(prior, tower, plain),
-            "l2": refined.l2,
-            "held_out_cosine": refined.cosine,
-            "vocabulary_covered": coverage.vocabulary,
-            "occurrences_covered": coverage.occurrences,
-        },
     )
-    if given is not None:
-        return table.rotated(given).converted(dtype)
+    plain = l2 is not None
+    known: list[str] = []
+    tables = []
+    for prompt in (own if prompt is None else prompt for prompt in prompts):
+        samples = [documents] if documents is not None else []
+        if tower is not None:
+            samples.append(encode_sentences(tower, sentences, read, prompt, cache, progress))
+        joined, targets = _join(samples, dim, rotate is not False)
+        if joined != known:  # the same for every prompt, unless the tower gave NaN under one
+            bags, known = bags_of(joined), joined
+            if not len(bags.ids):
+                raise InputError("nothing to fit to: no text with a token and a vector is left")
+            coverage = measure_coverage(bags)
+            check_texts(joined, targets, tokenizer)
+        base = prior_rows(prior, tower, prompt, bags, targets, plain, tokenizer_hash(tokenizer))
+        scaled = scale_bags(bags, base)
+        if l2 is not None:
+            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, 0)
+        else:
+            titles = documents.titles if documents is not None else ()
+            refined = fit_refined(titles, joined, targets, scaled, base, bags_of)
+        table = TokenTable.from_rows(
+            refined.rows,
+            tokenizer,
+            model=model,
+            revision=revision,
+            prompt=prompt,
+            skip_ids=skip_ids,
+            max_length=max_length,
+            fitted={
+                "objective": "ridge",
+                "samples": len(joined) + refined.passages,
+                **{name: count for part in samples for name, count in part.counts.items()},
+                "without_tokens": int((np.diff(bags.indptr) == 0).sum()),
+                "passages": refined.passages,
+                "prior": prior_name(prior, tower, plain),
+                "l2": refined.l2,
+                "held_out_cosine": refined.cosine,
+                "vocabulary_covered": coverage.vocabulary,
+                "occurrences_covered": coverage.occurrences,
+            },
+        )
+        axes_from = targets[: len(documents)] if documents else targets
+        tables.append(_turned(table, axes_from, bool(documents), rotate, dim).converted(dtype))
+    return tables
+
+
+def _turned(table: TokenTable, vectors: Floats, documents: bool, rotate: bool | Floats, dim: int | None) -> TokenTable:
+    """The table turned as is asked for; after the fit, so that one prior and one λ serve every number of axes."""
+    if not isinstance(rotate, bool):
+        return table.rotated(np.asarray(rotate, dtype=np.float32))
     if not rotate or dim is None:
-        return table.converted(dtype)
-    # Turned after the fit, not before: so one fit, one prior and one λ serve every number of axes.
-    axes, kept = principal_axes(targets[: len(documents)] if documents else targets, dim)
+        return table
+    axes, kept = principal_axes(vectors, dim)
     turned = {"axes_of": "documents" if documents else "texts", "axes_keep": round(kept, 4)}
-    return replace(table.rotated(axes).converted(dtype), fitted={**table.fitted, **turned})
+    return replace(table.rotated(axes), fitted={**table.fitted, **turned})
 
 
 def _inputs(

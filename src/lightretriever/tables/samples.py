@@ -83,14 +83,13 @@ def unique_sentences(
 
 def encode_sentences(
     tower: DocumentEncoder,
-    texts: Iterable[str | Mapping[str, object] | Document],
+    sentences: list[str],
+    counts: Mapping[str, int],
     prompt: str,
-    limit: int,
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Samples:
-    """Sentences of texts with the vectors that the tower gives them as queries (the symmetric vectors)."""
-    sentences, counts = unique_sentences(texts, limit)
+    """What `unique_sentences` gave, with the vectors that the tower gives them as queries (the symmetric vectors)."""
     vectors = encode_cached(tower, sentences, prompt, cache, progress)
     good = np.atleast_1d(np.isfinite(vectors).all(axis=1))
     if not good.all():
