@@ -83,6 +83,7 @@ def test_what_would_fail_after_the_fit_fails_before(
     refused = verb("fit", "--vectors", tmp_path, "-o", tmp_path / "t", "--report", tmp_path / "x")
     assert refused.code == 2
     assert "--report needs a MODEL" in refused.err
+    assert "name where to write it with --report" in verb(*given, "--data", folder).err
     real = builtins.__import__
 
     def absent(name: str, *rest: Any) -> Any:

@@ -197,7 +197,7 @@ def test_a_rotation_is_kept_and_counts(tmp_path: Path) -> None:
     short = loaded.truncated(3)
     np.testing.assert_array_equal(short.rotation, axes[:, :3])  # type: ignore[arg-type]
     np.testing.assert_array_equal(short[:], table[:][:, :3])
-    assert not (tmp_path / "whole").exists()
+    assert "multiplied by `rotation.safetensors` [6, 4]" in (tmp_path / "table/README.md").read_text()
     whole.save(tmp_path / "whole")
     assert TokenTable.load(tmp_path / "whole").rotation is None
     for wrong in (table, make_table(dim=5)):

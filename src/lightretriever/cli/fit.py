@@ -85,6 +85,8 @@ def command(
     the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
     """
     refuse_existing(output)
+    if data is not None and report is None:
+        raise UsageError("--data gives a report its queries: name where to write it with --report DIR")
     if vectors is not None and vectors.is_file() and corpus is None:
         if model is not None or not texts or len(texts) != 1:
             raise UsageError(f"{vectors} holds no texts: name the documents that it was made of with --corpus")

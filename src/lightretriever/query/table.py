@@ -333,6 +333,9 @@ def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.gen
 
 def _model_card(table: TokenTable) -> str:
     how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
+    turned = ""
+    if table.rotation is not None:
+        turned = f" Document vectors are multiplied by `{ROTATION}` {list(table.rotation.shape)} and normalised first."
     return f"""---
 library_name: lightretriever
 tags: [token-table, static-embeddings, retrieval]
@@ -341,7 +344,7 @@ tags: [token-table, static-embeddings, retrieval]
 
 A look-up query encoder ([LightRetriever](https://arxiv.org/abs/2505.12260)): the mean of a query's token rows,
 normalised, is searched among document vectors of `{table.model}` (revision `{table.revision or "unknown"}`).
-It was {how}.
+It was {how}.{turned}
 
 | rows | dimensions | stored as | prompt |
 |---|---|---|---|
