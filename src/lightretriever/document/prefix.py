@@ -30,7 +30,7 @@ def run_prefix(backbone: Backbone, prefix: Sequence[int]) -> DynamicCache | None
     """
     if not prefix or not backbone.causal or backbone.pooling != "lasttoken":
         return None
-    if "past_key_values" not in inspect.signature(backbone.model.forward).parameters:
+    if "past_key_values" not in inspect.signature(type(backbone.model).forward).parameters:
         return None
     cache = DynamicCache(config=backbone.model.config)
     ids = torch.tensor([list(prefix)], device=backbone.device)
