@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lightretriever.query.encoder import QueryEncoder
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.cache import cache_table
-    from lightretriever.tables.fit import fit_table
+    from lightretriever.tables.fit import fit_table, fit_tables
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ _HOME = {
     "cache_table": "lightretriever.tables.cache",
     "evaluate": "lightretriever.evaluation.measures",
     "fit_table": "lightretriever.tables.fit",
+    "fit_tables": "lightretriever.tables.fit",
     "fuse": "lightretriever.fusion",
 }
 
@@ -49,6 +50,7 @@ __all__ = [
     "cache_table",
     "evaluate",
     "fit_table",
+    "fit_tables",
     "fuse",
 ]
 

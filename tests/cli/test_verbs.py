@@ -391,3 +391,62 @@ def test_bad_corpora_are_refused_before_anything_is_written(
         assert message in refused.err
         assert refused.err.count("\n") == 1
         assert verb("search", tmp_path / f"{name}.index", "query").code == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_turned_to_axes(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    done(verb("encode", folder, "--model", tower, "-o", tmp_path / "vectors"))
+    options = ("--vectors", tmp_path / "vectors", "--l2", "0.1", "-o", tmp_path / "t")
+    refused = verb("fit", *options, "--rotate")
+    assert refused.code == 2
+    assert "rotate needs a dim" in refused.err
+    done(verb("fit", *options, "--dim", "3", "--rotate"))
+    assert "32 to 3 dimensions" in done(verb("info", tmp_path / "t")).out
+    done(verb("index", tmp_path / "vectors", "--table", tmp_path / "t", "-o", tmp_path / "i"))
+    found = done(verb("eval", tmp_path / "i", "--data", folder, "--against", "symmetric", "--model", tower, "--json"))
+    assert {"dense", "symmetric dense"} <= set(json.loads(found.out))
+    done(verb("add", tmp_path / "i", folder, "--model", tower))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_interrupted_fit_goes_on_from_its_cache(
+    verb: Verb, tower: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightretriever import DocumentEncoder
+
+    (tmp_path / "texts.txt").write_text("".join(f"read {i} csv files\n" for i in range(2500)), encoding="utf-8")
+    whole = DocumentEncoder.encode_queries
+    encoded: list[int] = []
+
+    def count(self: DocumentEncoder, texts: Any, prompt: str | None = None) -> Any:
+        if sum(encoded) >= limit:
+            raise KeyboardInterrupt
+        encoded.append(len(texts))
+        return whole(self, texts, prompt)
+
+    monkeypatch.setattr(DocumentEncoder, "encode_queries", count)
+    options = ("fit", tower, "--texts", tmp_path / "texts.txt", "-o", tmp_path / "t", "--l2", "1")
+    limit = 1000
+    stopped = verb(*options, "--cache", tmp_path / "cache")
+    assert stopped.code == 130
+    assert "what is done is kept, run the same command again" in stopped.err
+    encoded.clear()
+    assert "nothing was written" in verb(*options).err
+    assert not (tmp_path / "t").exists()
+    encoded.clear()
+    limit = 10_000
+    done(verb(*options, "--cache", tmp_path / "cache"))
+    assert sum(encoded) == 2500 - 1024
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_from_a_table_and_under_two_prompts(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    done(verb("cache", tower, "-o", tmp_path / "cached", "--prompt", "find: "))
+    given = ("fit", tower, "--texts", folder, "--l2", "0.1")
+    done(verb(*given, "-o", tmp_path / "one", "--prior", tmp_path / "cached", "--prompt", "find: "))
+    hashed = TokenTable.load(tmp_path / "cached").hash
+    assert TokenTable.load(tmp_path / "one").fitted["prior"] == f"table {hashed}"
+    done(verb(*given, "-o", tmp_path / "two", "--prompt", "find: ", "--prompt", "like: ", "--prior", "zero"))
+    tables = [TokenTable.load(tmp_path / "two" / name) for name in ("1", "2")]
+    assert [(table.prompt, table.fitted["prior"]) for table in tables] == [("find: ", "zero"), ("like: ", "zero")]
+    assert verb(*given, "-o", tmp_path / "three", "--prompt", "a", "--prompt", "a").code == 2

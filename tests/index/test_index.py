@@ -455,3 +455,25 @@ def test_what_was_stored_before_a_bad_document_stays(tmp_path: Path) -> None:
         assert index.count == 512
     with Index.open(tmp_path / "i") as index:
         assert index.count == 512
+
+
+def test_a_turned_table_turns_the_documents(tmp_path: Path) -> None:
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(DIM, 6)))[0].astype(np.float32)
+    encoder = QueryEncoder(make_encoder().table.rotated(axes))
+    documents = make_documents(40)
+    encoded = RandomTower().encode(documents)
+    turned = encoded.dense @ axes
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    expected = sorted((encoder.encode("w03 w09").dense @ turned.T)[0], reverse=True)[:5]
+    with Index.create(tmp_path / "i", encoder, model=RandomTower()) as index:
+        index.add([d.id for d in documents[:20]], Encoded(encoded.dense[:20], take_sparse(encoded.sparse, range(20))))
+        index.add_documents(documents[20:])
+        assert [hit.score for hit in index.search("w03 w09", 5, "dense")] == pytest.approx(expected, abs=1e-5)
+        with pytest.raises(MismatchError, match="6 dimensions, 16 are needed"):
+            index.add(["x"], Encoded(turned[:1], take_sparse(encoded.sparse, [0])))
+    with Index.open(tmp_path / "i") as index:
+        assert (index.encoder.table.rotation == axes).all()
+        index.set_table(make_encoder(seed=5).table.rotated(axes))
+        for other in (make_encoder().table.rotated(-axes), make_encoder(dim=6).table):
+            with pytest.raises(MismatchError, match="other axes"):
+                index.set_table(other)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from index.conftest import DIM, RandomTower, make_documents, make_encoder, sparse_scores
 
-from lightretriever import Encoded, Index
+from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
 from lightretriever.index import ingest
 from lightretriever.index.ingest import index_corpus, ingest_vectors
@@ -337,3 +337,22 @@ def test_the_last_in_the_corpus_wins_whatever_shard_it_is_in(
         texts = {document.id: document.text for document in index.documents()}
         assert index.manifest.encoding["source"] == "tiny"
     assert (texts["d2"], texts["d5"]) == ("w18 last", "w16 last")
+
+
+def test_a_turned_table_turns_what_is_built(tmp_path: Path) -> None:
+    axes = np.linalg.qr(np.random.default_rng(2).normal(size=(DIM, 6)))[0].astype(np.float32)
+    encoder = QueryEncoder(make_encoder().table.rotated(axes))
+    documents = make_documents(60)
+    turned = RandomTower().encode(documents).dense @ axes
+    turned /= np.linalg.norm(turned, axis=1, keepdims=True)
+    index_corpus(tmp_path / "a", documents, RandomTower(), encoder, "none")
+    encode_corpus(documents, RandomTower(), tmp_path / "v", dtype="float32")
+    ingest_vectors(tmp_path / "b", VectorsFolder.open(tmp_path / "v"), encoder, "none")
+    expected = (encoder.encode(QUERIES).dense @ turned.T).max(axis=1)
+    for name in ("a", "b"):
+        with Index.open(tmp_path / name) as index:
+            top = [hits[0].score for hits in index.search_many(QUERIES, 1, "dense")]
+            assert top == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(MismatchError, match="16 dimensions, the token table turns 20"):
+        other = make_encoder(dim=20).table.rotated(np.eye(20, 6, dtype=np.float32))
+        index_corpus(tmp_path / "c", documents, RandomTower(), QueryEncoder(other), "none")

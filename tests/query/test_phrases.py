@@ -163,6 +163,13 @@ def test_phrases_follow_their_table_to_fewer_columns_and_other_dtypes() -> None:
     short = QueryEncoder(table.truncated(7)).encode_dense(TEXTS)
     full = QueryEncoder(table).encode_dense(TEXTS)[:, :7]
     np.testing.assert_allclose(short[:4], full[:4] / np.linalg.norm(full[:4], axis=1, keepdims=True), atol=1e-6)
+    axes = np.linalg.qr(np.random.default_rng(5).normal(size=(24, 24)))[0][:, :9].astype(np.float32)
+    turned = QueryEncoder(table).encode_dense(TEXTS)[:4] @ axes
+    np.testing.assert_allclose(
+        QueryEncoder(table.rotated(axes)).encode_dense(TEXTS)[:4],
+        turned / np.linalg.norm(turned, axis=1, keepdims=True),
+        atol=1e-6,
+    )
     eight = table.converted("int8")
     assert eight.phrases is not None and eight.phrases.scales is not None and eight.phrases.rows.dtype == np.int8
     assert eight.hash == with_phrases(made_table("int8")).hash

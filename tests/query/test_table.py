@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,38 @@ def test_sentence_transformers_loads_a_table(tmp_path: Path, dtype: str) -> None
     model = sentence_transformers.SentenceTransformer(str(tmp_path / "table"), device="cpu")
     texts = ["how tall is mount everest", "light bulb", "e-mail"]
     np.testing.assert_allclose(model.encode(texts), QueryEncoder(table).encode(texts).dense, atol=2e-3)
+
+
+def test_a_rotation_is_kept_and_counts(tmp_path: Path) -> None:
+    axes = np.linalg.qr(np.random.default_rng(4).normal(size=(6, 4)))[0].astype(np.float32)
+    whole = make_table(dtype="int8")
+    table = whole.rotated(axes)
+    table.save(tmp_path / "table")
+    loaded = TokenTable.load(tmp_path / "table")
+    np.testing.assert_array_equal(loaded.rotation, axes)  # type: ignore[arg-type]
+    assert loaded.hash == table.hash
+    np.testing.assert_allclose(table[:], whole[:] @ axes, atol=0.03)
+    assert (table.dim, table.dtype) == (4, "int8")
+    assert replace(table, rotation=-axes).hash != table.hash
+    short = loaded.truncated(3)
+    np.testing.assert_array_equal(short.rotation, axes[:, :3])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(short[:], table[:][:, :3])
+    assert "multiplied by `rotation.safetensors` [6, 4]" in (tmp_path / "table/README.md").read_text()
+    whole.save(tmp_path / "whole")
+    assert TokenTable.load(tmp_path / "whole").rotation is None
+    for wrong in (table, make_table(dim=5)):
+        with pytest.raises(UsageError, match="rotation"):
+            wrong.rotated(axes)
+    with pytest.raises(UsageError, match="rotation"):
+        TokenTable.from_rows(rows(), wordpiece(), model="made", rotation=axes)
+
+
+def test_a_lost_or_exchanged_rotation_is_refused(tmp_path: Path) -> None:
+    make_table().rotated(np.eye(6, 4, dtype=np.float32)).save(tmp_path / "table")
+    make_table().rotated(np.eye(6, 3, dtype=np.float32)).save(tmp_path / "other")
+    (tmp_path / "other" / "rotation.safetensors").rename(tmp_path / "table" / "rotation.safetensors")
+    with pytest.raises(ArtifactError, match=r"holds \(6, 3\)"):
+        TokenTable.load(tmp_path / "table")
+    (tmp_path / "table" / "rotation.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"rotation\.safetensors"):
+        TokenTable.load(tmp_path / "table")

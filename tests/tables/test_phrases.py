@@ -189,6 +189,16 @@ def test_head_queries_of_a_log_are_exact() -> None:
     assert only is not None and only.whole == len(only) == 2
 
 
+def test_phrases_and_queries_are_turned_with_their_table() -> None:
+    heads = ["mount everest", "tall"]
+    table = fitted(20, queries_log=heads, rotate=True, dim=DIM - 2)
+    assert table.phrases is not None and table.rotation is not None and table.phrases.whole == 2
+    wanted = MadeTower().encode_queries(heads, "") @ table.rotation
+    np.testing.assert_allclose(
+        QueryEncoder(table).encode_dense(heads), wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=1e-5
+    )
+
+
 def test_queries_join_any_table_and_leave_its_phrases() -> None:
     table, tower = fitted(20), MadeTower()
     queries = ["tall mount", "TALL mount", "[PAD] mount", " ", "mount " * 600]

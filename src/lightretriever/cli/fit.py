@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, Prompt, QueriesLog, TableDtype, TableOut
+from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, QueriesLog, Split, TableDtype, TableOut
+from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lightretriever.query.table import TokenTable
     from lightretriever.text.corpus import Document
     from lightretriever.vectors.folder import VectorsFolder
 
@@ -44,10 +46,26 @@ def command(
     l2: Annotated[
         float | None, typer.Option(metavar="λ", help="Pull towards the prior; chosen on held-out text if not given.")
     ] = None,
-    prompt: Prompt = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE", help="Fall back to that table, as cache writes it, or to zero."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="The queries' instruction; the model's own if not given. For several: TABLE/1, TABLE/2 …",
+        ),
+    ] = None,
     base: Base = None,
     dtype: TableDtype = "float32",
     dim: Dim = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Keep D principal axes, not the first D: for models not made to be cut.")
+    ] = False,
+    axes_of: Annotated[
+        Path | None, typer.Option(metavar="TABLE", help="Turn to that table's axes, to follow it in an index.")
+    ] = None,
     device: Device = "auto",
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
@@ -55,12 +73,22 @@ def command(
     sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
     phrases: Phrases = 0,
     queries_log: QueriesLog = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write there what the table keeps of the model: card and plot.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A BEIR folder: the report's queries and judgements.")
+    ] = None,
+    split: Split = "dev",
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
-    Give --texts, --vectors or both. With --vectors alone no model is loaded.
+    Give --texts, --vectors or both. With --vectors alone no model is loaded. With --report the table is measured beside
+    the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
     """
     refuse_existing(output)
+    if data is not None and report is None:
+        raise UsageError("--data gives a report its queries: name where to write it with --report DIR")
     if vectors is not None and vectors.is_file() and corpus is None:
         if model is not None or not texts or len(texts) != 1:
             raise UsageError(f"{vectors} holds no texts: name the documents that it was made of with --corpus")
@@ -73,7 +101,10 @@ def command(
         raise UsageError("--queries-log needs a MODEL to encode its queries, and --phrases N to say how many")
     if model is None and tokenizer is None and corpus is not None:
         raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
-    from lightretriever.tables.fit import fit_table
+    collection = check_report(report, data, split, model) if report is not None else None
+    from lightretriever.artifact import new_folder
+    from lightretriever.query.table import TokenTable
+    from lightretriever.tables.fit import fit_tables
     from lightretriever.text.tokenizer import load_tokenizer
 
     encoded = _read_vectors(vectors, corpus) if vectors is not None else None
@@ -82,29 +113,60 @@ def command(
         from lightretriever.document.encoder import DocumentEncoder
 
         tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
-    with progress("encoding for the fit", "sentences") as report:
-        table = fit_table(
+    held = Held((), ())
+    if report is not None and texts:
+        held = hold_out(_read_texts(texts), sentences, collection is not None)
+        sentences = len(held.fitted)
+    elif report is not None and collection is None:
+        held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
+    with progress("encoding for the fit", "sentences") as show:
+        tables = fit_tables(
             tower,
             _read_texts(texts or []),
+            prompt or [None],
             vectors=encoded,
+            prior=prior if prior in (None, "zero") else TokenTable.load(prior),
             l2=l2,
             dim=dim,
+            rotate=rotate if axes_of is None else _axes(axes_of),
             tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
             dtype=dtype,
-            prompt=prompt,
             max_sentences=sentences,
             cache=cache,
-            progress=report,
+            progress=show,
             phrases=phrases,
             queries_log=(document.input for document in _read_texts(queries_log or [])),
         )
-    table.save(output)
+    if len(tables) == 1:
+        tables[0].save(output)
+    else:
+        with new_folder(output) as folder:
+            for number, table in enumerate(tables, 1):
+                table.save(folder / str(number))
+    for number, table in enumerate(tables, 1):
+        place = output if len(tables) == 1 else output / str(number)
+        _say(place, table)
+        if report is not None:
+            own = report if len(tables) == 1 else report / str(number)
+            make_report(own, table, tower, encoded, collection, held, cache)
+
+
+def _say(output: Path, table: TokenTable) -> None:
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
+    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {table.dtype}, {format_bytes(folder_size(output))}")
     if table.phrases is not None:
         say_phrases(output, table.phrases)
+
+
+def _axes(path: Path) -> NDArray[np.float32]:
+    from lightretriever.query.table import TokenTable
+
+    rotation = TokenTable.load(path).rotation
+    if rotation is None:
+        raise UsageError(f"{path} was not turned to any axes: leave --axes-of out")
+    return rotation
 
 
 def _read_texts(paths: list[Path]) -> Iterator[Document]:
@@ -113,7 +175,7 @@ def _read_texts(paths: list[Path]) -> Iterator[Document]:
     return chain.from_iterable(read_texts(path) for path in paths)
 
 
-def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[str], NDArray[np.float32]]:
+def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
     from lightretriever.vectors.folder import VectorsFolder
     from lightretriever.vectors.provider import read_provider_vectors
 
@@ -122,5 +184,5 @@ def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list
     import numpy as np
 
     parts = list(read_provider_vectors(path, corpus))
-    texts = [document.input for documents, _ in parts for document in documents]
-    return texts, np.concatenate([encoded.dense for _, encoded in parts])
+    documents = [document for read, _ in parts for document in read]
+    return documents, np.concatenate([encoded.dense for _, encoded in parts])

@@ -96,6 +96,7 @@ def _table(path: Path) -> dict[str, object]:
         "whole queries": 0 if table.phrases is None else table.phrases.whole,
         "dim": table.dim,
         "dtype": table.dtype,
+        "rotation": None if table.rotation is None else f"{len(table.rotation)} to {table.dim} dimensions",
         "prompt": table.prompt,
         "max length": table.max_length,
         "skipped ids": list(table.skip_ids),

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from lightretriever.document.backbone import Backbone, load_backbone
 from lightretriever.document.folder import MINILM
 from lightretriever.document.pooling import pool
+from lightretriever.document.prefix import common_prefix, run_after, run_prefix
 from lightretriever.document.sparse import sparse_vectors
 from lightretriever.document.tokenise import make_text_tokenizer
 from lightretriever.errors import UsageError
@@ -28,6 +29,7 @@ WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 25
 """Texts are sorted by length within windows of this size."""
 CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32768
 """Padded tokens of a batch. On a CPU larger ones only fall out of its caches; a GPU needs them to be busy."""
+_SHARED_TOKENS = 4  # a prefix of so many is run once for a batch, not for every text
 _TOKENISE_TEXTS = 256  # at a time: the tokenizer's own record of a text is many times its ids
 
 
@@ -218,12 +220,22 @@ class DocumentEncoder:
     @torch.inference_mode()
     def _run(self, tokens: list[list[int]], sparse: bool) -> tuple[NDArray[np.float32], SparseVectors | None]:
         """One batch: unit rows [n, d] and sparse rows."""
+        shared = None
+        # Only queries carry a prompt, and have no sparse side, which looks at every position.
+        prefix = common_prefix(tokens) if self.causal and not sparse and len(tokens) > 1 else []
+        if len(prefix) >= _SHARED_TOKENS:
+            shared = run_prefix(self.backbone, prefix)
+        if shared is not None:
+            tokens = [own[len(prefix) :] for own in tokens]
         ids, lengths = pad_ids(tokens, self.pad_id, self.backbone.device)
         if not ids.shape[1]:  # texts of no tokens, under a tokenizer that adds none
             nothing = np.zeros((len(tokens), self.dim), dtype=np.float32)
             hidden = torch.zeros(len(tokens), 0, 1, device=ids.device)
         else:
-            hidden = self.backbone.hidden(ids, lengths)
+            if shared is not None:
+                hidden = run_after(self.backbone, shared, len(prefix), ids, lengths)
+            else:
+                hidden = self.backbone.hidden(ids, lengths)
             pooled = pool(hidden, lengths.clamp(min=1), self.backbone.pooling)[:, : self.dim]
             if self.backbone.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=-1)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from lightretriever.errors import UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries
 from lightretriever.index.backend import point_key
 from lightretriever.types import Encoded, Run
+from lightretriever.vectors.parts import usable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -75,7 +74,7 @@ def compare(
         report = progress(mode) if progress else None
         runs[mode] = search_queries(index, collection.queries, depth, mode, progress=report)
     if tower is not None:
-        encode = _symmetric_encoder(index, tower, list(collection.queries.values()))
+        encode = symmetric_encoder(index, tower, list(collection.queries.values()))
         for mode in modes:
             if mode != "sparse":
                 system = SYMMETRIC + mode
@@ -87,17 +86,21 @@ def compare(
     return Comparison(tuple(measures), evaluations, runs)
 
 
-def _symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:
-    """Encodes by the full model, cut to the index's dimension, the counts being the index's own."""
-    dim = index.encoder.dim
-    if tower.dim < dim:
+def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:
+    """Encodes by the full model, turned or cut as the index's documents were, the counts being the index's own.
+
+    Only the queries named beforehand can be asked for, which are encoded once. Raises UsageError for a model that does
+    not fit the index's vectors.
+    """
+    dim, rotation = index.encoder.dim, index.encoder.table.rotation
+    if tower.dim < dim or (rotation is not None and tower.dim != len(rotation)):
         raise UsageError(
             f"the model {tower.name} has {tower.dim} dimensions, the index {dim}: name the index's own model"
         )
     texts = list(dict.fromkeys(queries))
     # A table without a prompt may be one fitted to vectors alone, which says nothing about prompts.
-    vectors = tower.encode_queries(texts, index.encoder.table.prompt or None)[:, :dim]
-    vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+    given = Encoded(tower.encode_queries(texts, index.encoder.table.prompt or None))
+    vectors = usable(given, dim, rotation).dense
     rows = {text: row for row, text in enumerate(texts)}
 
     def encode(batch: list[str]) -> Encoded:

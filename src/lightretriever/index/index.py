@@ -224,9 +224,9 @@ class Index:
 
         Args:
             ids: n ids, at most 1,024 bytes each.
-            encoded: ``dense`` float32 [n, d], unit rows, of which a table of fewer dimensions takes the first,
-                normalised anew; ``sparse`` [n, V] where the index's sparse side is "lm", and ignored where it is
-                "bm25" or "none".
+            encoded: ``dense`` float32 [n, d], unit rows, as the tower gives them: a table of fewer dimensions takes the
+                first, or what its rotation makes of them, normalised anew; ``sparse`` [n, V] where the index's sparse
+                side is "lm", and ignored where it is "bm25" or "none".
             payloads: n mappings with ``title``, ``text``, ``metadata``, all optional, but ``text`` for "bm25". Fields
                 of other names become metadata.
             flush: True: survive a power cut once this returns; False: only the death of the process; None: as the
@@ -244,9 +244,10 @@ class Index:
         if isinstance(ids, str):
             raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
         documents = given_documents(ids, payloads, self.manifest.sparse)
-        whole = max(encoded.dense.shape[-1], self.manifest.dim)
+        dim, rotation = self.manifest.dim, self.encoder.table.rotation
+        whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
         check_vectors(list(ids), encoded, whole)
-        vectors = usable(encoded, self.manifest.dim) if whole > self.manifest.dim else encoded
+        vectors = encoded if whole == dim and rotation is None else usable(encoded, dim, rotation)
         return self._store(documents, vectors, flush)
 
     def add_documents(
@@ -264,14 +265,15 @@ class Index:
         """
         if self.model is None:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
-        stream, total = iter(documents), Added()
+        stream, total, rotation = iter(documents), Added(), self.encoder.table.rotation
         first = self._lacks_statistics(self._state.current)
         try:
             while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
                 for document in chunk:
                     if not document.id:
                         raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-                total += self._store(chunk, usable(self.model.encode(chunk), self.manifest.dim), flush=False)
+                vectors = usable(self.model.encode(chunk), self.manifest.dim, rotation)
+                total += self._store(chunk, vectors, flush=False)
                 if progress:
                     progress(total.documents, None)
         finally:  # what was stored before a document that cannot be stays, as durable as if it were all

@@ -165,6 +165,9 @@ def ingest_vectors(
 
 
 def _check_shapes(encoder: QueryEncoder, dim: int, width: int | None, what: str) -> None:
+    rotation = encoder.table.rotation
+    if rotation is not None and dim != len(rotation):
+        raise MismatchError(f"{what} has {dim} dimensions, the token table turns {len(rotation)}: use the model's own")
     if dim < encoder.dim:
         raise MismatchError(f"{what} has {dim} dimensions, the token table {encoder.dim}: use the model's own table")
     tokens = id_count(encoder.table.tokenizer)
@@ -219,7 +222,7 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
             if number < index.manifest.ingested or not len(rows):
                 continue
             chosen = [documents[row] for row in rows]
-            taken = usable(Encoded(encoded.dense[rows]), index.manifest.dim).dense
+            taken = usable(Encoded(encoded.dense[rows]), index.manifest.dim, index.encoder.table.rotation).dense
             sparse: SparseVectors | None
             if statistics is not None:
                 sparse = statistics.impacts(_load_counts(counts, number, side.width))

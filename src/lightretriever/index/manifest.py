@@ -11,7 +11,7 @@ from lightretriever.artifact import read_manifest, write_json
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion import Fusion
 from lightretriever.index.tenant import check_field
-from lightretriever.query.table import TokenTable
+from lightretriever.query.table import TokenTable, same_rotation
 
 KIND = "index"
 FORMAT_VERSION = 1
@@ -117,13 +117,17 @@ class IndexManifest:
         if table.hash != self.table_hash:
             raise MismatchError(f"{what} is another table of {self.model!r} than the index was made with")
 
-    def check_successor(self, table: TokenTable, what: str) -> None:
-        """Raises MismatchError when the table cannot take the place of the one that the index was made with."""
+    def check_successor(self, table: TokenTable, what: str, now: TokenTable) -> None:
+        """Raises MismatchError when the table cannot take the place of ``now``, the one that the index has."""
         check_model(what, table.model, table.revision, "the index", self.model, self.revision)
         if table.tokenizer_hash != self.tokenizer_hash:
             raise MismatchError(f"{what} has another tokenizer than the index: only `reindex` can change it")
         if table.dim != self.dim:
             raise MismatchError(f"{what} has {table.dim} dimensions, the index {self.dim}: fit it with that many")
+        if not same_rotation(table, now):
+            raise MismatchError(
+                f"{what} is turned to other axes than the index's documents: fit it with --axes-of TABLE"
+            )
 
     def binding(self) -> Mapping[str, object]:
         """What the documents in the engine belong to, for engines that are not in the index's own folder."""

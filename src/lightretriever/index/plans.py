@@ -70,7 +70,8 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
     """
     table = encoder.table
     check_model("the token table", table.model, table.revision, "the document model", tower.name, tower.revision)
-    if tower.dim < table.dim:
+    rotation = table.rotation
+    if tower.dim < table.dim or (rotation is not None and tower.dim != len(rotation)):
         raise MismatchError(f"{tower.name} has {tower.dim} dimensions, the token table {table.dim}: use its own table")
     if sparse == "lm" and not tower.has_sparse:
         raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
@@ -100,7 +101,7 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
         for document in documents:
             if not document.input.strip():
                 raise InputError(f"document {document.id!r} has no text to encode: delete it, or add it with its text")
-        encoded = usable(tower.encode(documents), dim)
+        encoded = usable(tower.encode(documents), dim, rotation)
         sparse_vectors = (
             statistics.impacts(side.counts(documents)) if statistics else side.of(documents, encoded.sparse)
         )

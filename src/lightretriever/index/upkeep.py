@@ -86,7 +86,7 @@ class Upkeep:
         state = self._state
         with state.writing:
             current = state.current
-            current.manifest.check_successor(table, "the new table")
+            current.manifest.check_successor(table, "the new table", current.encoder.table)
             name = next_part(state.path, current.manifest, "table")
             table.save(state.path / name)
             manifest = replace(current.manifest, table=name, table_hash=table.hash)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,10 @@ from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenize
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PHRASES = "phrases.safetensors"
+ROTATION = "rotation.safetensors"
 FORMAT_VERSION = 2  # 1 where there are no phrases: older versions read those tables too
 DTYPES = ("float32", "float16", "int8")
+Number = TypeVar("Number", bound=np.generic)
 LARGEST = 1e15  # of a value in a row: the squares of a long query's sum must fit into float32
 
 
@@ -56,6 +58,8 @@ class TokenTable:
         chunks: how text may be tokenised chunk by chunk; see `lightretriever.text.memo`.
         fitted: how the rows were fitted; empty for a cached table.
         phrases: rows of multi-token sequences beside those of tokens, stored alike; None for none.
+        rotation: float32 [tower's d, d], orthonormal columns, where rows stand for the tower's vectors turned by it:
+            document vectors are multiplied by it and normalised before they are compared. None: their first d count.
     """
 
     rows: NDArray[np.generic]
@@ -71,6 +75,7 @@ class TokenTable:
     chunks: str
     fitted: Mapping[str, object]
     phrases: PhraseTable | None = None
+    rotation: NDArray[np.float32] | None = None
 
     @staticmethod
     def from_rows(
@@ -85,6 +90,7 @@ class TokenTable:
         skip_ids: Iterable[int] = (),
         max_length: int = 512,
         fitted: Mapping[str, object] | None = None,
+        rotation: NDArray[np.float32] | None = None,
     ) -> TokenTable:
         """A table of the given rows.
 
@@ -92,11 +98,13 @@ class TokenTable:
             rows: floating [V, d], at least one row for each token id.
             tokenizer: the tower's; its truncation and padding are cleared in a copy.
             model, revision, prompt, max_length, skip_ids, fitted: see the class.
+            rotation: what the rows were turned by already, with as many columns as they.
             dtype: "float32", "float16" or "int8" (symmetric, one scale a row).
             dim: keep the first ``dim`` columns only (Matryoshka towers).
 
         Raises:
-            UsageError: too few rows, rows that are not finite, or an impossible dtype, dim or max_length.
+            UsageError: too few rows, rows that are not finite, a rotation of another width, or an impossible dtype,
+                dim or max_length.
         """
         tokenizer = without_limits(tokenizer)
         ids = id_count(tokenizer)
@@ -108,6 +116,8 @@ class TokenTable:
             raise UsageError(
                 f"row {int(np.argmin(sound))} of the table is not finite, or beyond {LARGEST:g}: it is no vector"
             )
+        if rotation is not None and (rotation.ndim != 2 or rotation.shape[1] != rows.shape[1]):
+            raise UsageError(f"the rotation has shape {rotation.shape}, the rows {rows.shape[1]} columns: [d, columns]")
         stored, scales = quantize_rows(first_columns(rows, dim), dtype)
         return TokenTable(
             rows=stored,
@@ -122,6 +132,7 @@ class TokenTable:
             leading_space=is_byte_level(tokenizer),
             chunks=chunk_rule(tokenizer),
             fitted=dict(fitted or {}),
+            rotation=None if rotation is None else first_columns(rotation.astype(np.float32), dim),
         )
 
     @staticmethod
@@ -150,15 +161,22 @@ class TokenTable:
         if (rows.dtype.name, rows.shape) != (dtype, shape):
             raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {CONFIG} says {dtype} {shape}")
         scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
-        table = TokenTable(rows=rows, scales=scales, tokenizer=load_tokenizer(tokenizer_file), **options)
+        rotation = None
+        if config.get("rotation") is not None:
+            rotation = map_tensor(folder / ROTATION, "rotation")
+            if list(rotation.shape) != config["rotation"] or rotation.dtype != np.float32:
+                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {CONFIG} says {config['rotation']}")
+        tokenizer = load_tokenizer(tokenizer_file)
+        table = TokenTable(rows=rows, scales=scales, tokenizer=tokenizer, rotation=rotation, **options)
         table.__dict__["weights_sha256"] = weights_sha256  # known from when it was written
         return table
 
     def save(self, path: str | Path) -> None:
         """Write the table folder: config.json, model.safetensors, tokenizer.json, README.md, and modules.json.
 
-        With the last, float32 and float16 tables load as a sentence-transformers model too (which does not leave out
-        ``skip_ids``, and gives NaN for an empty query in float16).
+        A rotation goes into a file of its own: documents need it, queries do not. With modules.json float32 and float16
+        tables load as a sentence-transformers model too (which does not leave out ``skip_ids``, and gives NaN for an
+        empty query in float16).
 
         Raises:
             ArtifactError: ``path`` exists.
@@ -171,6 +189,8 @@ class TokenTable:
             save_tensors(folder / WEIGHTS, tensors)
             (folder / "tokenizer.json").write_bytes(tokenizer_json.encode())
             (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
+            if self.rotation is not None:
+                save_tensors(folder / ROTATION, {"rotation": np.asarray(self.rotation)})
             if self.scales is None:
                 write_json(folder / "modules.json", _SENTENCE_TRANSFORMERS_MODULES)
             noted: dict[str, object] = {}
@@ -186,6 +206,7 @@ class TokenTable:
                     **noted,
                     "dtype": self.dtype,
                     "shape": list(self.rows.shape),
+                    "rotation": None if self.rotation is None else list(self.rotation.shape),
                     "tokenizer_sha256": sha256_bytes(tokenizer_json.encode()),
                     "weights_sha256": self.weights_sha256,
                     **{name: getattr(self, name) for name in _STORED},
@@ -217,11 +238,13 @@ class TokenTable:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of rows, tokenizer and settings: tables of equal hash encode every query equally."""
+        """SHA-256 of rows, rotation, tokenizer and settings: tables of equal hash encode and compare all equally."""
         settings = [self.prompt, self.max_length, list(self.skip_ids), self.dtype, list(self.rows.shape)]
         identity: list[object] = [self.model, self.revision, self.tokenizer_hash, self.weights_sha256, settings]
         if self.phrases is not None:
             identity.append(self.phrases.sha256)
+        if self.rotation is not None:
+            identity.append(sha256_bytes(np.ascontiguousarray(self.rotation).tobytes()))
         return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def truncated(self, dim: int) -> TokenTable:
@@ -233,8 +256,26 @@ class TokenTable:
         check_options(self.dtype, dim, self.max_length, self.dim)
         if dim == self.dim:
             return self
+        rotation = None if self.rotation is None else first_columns(self.rotation, dim)
         phrases = self.phrases and replace(self.phrases, rows=first_columns(self.phrases.rows, dim))
-        return replace(self, rows=first_columns(self.rows, dim), phrases=phrases)
+        return replace(self, rows=first_columns(self.rows, dim), rotation=rotation, phrases=phrases)
+
+    def rotated(self, rotation: NDArray[np.float32]) -> TokenTable:
+        """The table turned by ``rotation`` [d, D], see the class; stored as the same dtype.
+
+        Raises:
+            UsageError: a rotation of another height than the table's width, or a table that was turned before.
+        """
+        if self.rotation is not None or rotation.ndim != 2 or len(rotation) != self.dim:
+            turned = "and was turned before" if self.rotation is not None else "so it needs as many rows"
+            raise UsageError(f"the rotation has shape {rotation.shape}, the table {self.dim} columns {turned}")
+        rows, scales = quantize_rows(self[:] @ rotation, self.dtype)
+        phrases = self.phrases
+        if phrases is not None:
+            stored = quantize_rows(dequantize_rows(phrases.rows, phrases.scales) @ rotation, self.dtype)
+            phrases = replace(phrases, rows=stored[0], scales=stored[1])
+        kept = np.asarray(rotation, dtype=np.float32)
+        return replace(self, rows=rows, scales=scales, rotation=kept, phrases=phrases)
 
     def converted(self, dtype: str) -> TokenTable:
         """The same rows stored as another dtype."""
@@ -308,7 +349,14 @@ def check_options(dtype: str, dim: int | None, max_length: int, width: int | Non
         raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
 
 
-def first_columns(rows: NDArray[np.generic], dim: int | None) -> NDArray[np.generic]:
+def same_rotation(one: TokenTable, other: TokenTable) -> bool:
+    """Whether documents turned and cut for one table are so for the other too."""
+    if one.rotation is None or other.rotation is None:
+        return one.rotation is other.rotation
+    return np.array_equal(one.rotation, other.rotation)
+
+
+def first_columns(rows: NDArray[Number], dim: int | None) -> NDArray[Number]:
     """The first ``dim`` columns, or all for None."""
     return rows if dim is None else np.ascontiguousarray(rows[:, :dim])
 
@@ -339,6 +387,9 @@ def dequantize_rows(rows: NDArray[np.generic], scales: NDArray[np.float32] | Non
 
 def _model_card(table: TokenTable) -> str:
     how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
+    turned = ""
+    if table.rotation is not None:
+        turned = f" Document vectors are multiplied by `{ROTATION}` {list(table.rotation.shape)} and normalised first."
     return f"""---
 library_name: lightretriever
 tags: [token-table, static-embeddings, retrieval]
@@ -347,7 +398,7 @@ tags: [token-table, static-embeddings, retrieval]
 
 A look-up query encoder ([LightRetriever](https://arxiv.org/abs/2505.12260)): the mean of a query's token rows,
 normalised, is searched among document vectors of `{table.model}` (revision `{table.revision or "unknown"}`).
-It was {how}.
+It was {how}.{turned}
 
 | rows | dimensions | stored as | prompt |
 |---|---|---|---|

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from lightretriever.document.backbone import Backbone
 from lightretriever.document.encoder import DocumentEncoder, pad_ids
 from lightretriever.document.pooling import pool
+from lightretriever.document.prefix import run_after, run_prefix
 from lightretriever.errors import UsageError
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.text.corpus import safe_text
@@ -87,7 +83,7 @@ def token_rows(
     if backbone.max_length is not None and needed > backbone.max_length:
         raise UsageError(f"the prompt makes rows of {needed} tokens: the model reads {backbone.max_length}")
 
-    shared = _run_prefix(backbone, prefix)
+    shared = run_prefix(backbone, prefix)
     if shared is None:
         size = max(1, BATCH_TOKENS // needed)
     else:
@@ -100,38 +96,9 @@ def token_rows(
             ids, lengths = pad_ids([[*prefix, v, *after] for v in tokens], tower.pad_id, backbone.device)
             found = pool(backbone.hidden(ids, lengths), lengths, backbone.pooling)
         else:
-            ids, _ = pad_ids([[v, *after] for v in tokens], tower.pad_id, backbone.device)
-            found = _run_rows(backbone, shared, len(prefix), ids)
+            ids, lengths = pad_ids([[v, *after] for v in tokens], tower.pad_id, backbone.device)
+            found = run_after(backbone, shared, len(prefix), ids, lengths)[:, -1]
         rows[start : start + len(tokens)] = found[:, : tower.dim].cpu().numpy()
         if progress is not None:
             progress(start + len(tokens), len(rows))
     return rows
-
-
-def _run_prefix(backbone: Backbone, prefix: list[int]) -> DynamicCache | None:
-    """The keys and values of the prefix; None where they cannot be shared and every row is run whole.
-
-    Shared they can be when a row is its last position alone, attention is causal, and every layer's memory of
-    the prefix is keys and values (not the state of a recurrence).
-    """
-    if not prefix or not backbone.causal or backbone.pooling != "lasttoken":
-        return None
-    cache = DynamicCache(config=backbone.model.config)
-    ids = torch.tensor([prefix], device=backbone.device)
-    backbone.model(input_ids=ids, past_key_values=cache, use_cache=True)
-    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
-    return cache if plain and all(layer.is_initialized for layer in cache.layers) else None
-
-
-def _run_rows(backbone: Backbone, shared: DynamicCache, length: int, ids: Tensor) -> Tensor:
-    """Last hidden state at the last position of each row [n, H], after the shared prefix."""
-    cache = copy.deepcopy(shared)  # one row's worth; the model appends to what it is given
-    for layer in cache.layers:
-        layer.keys = layer.keys.expand(len(ids), -1, -1, -1)  # views: nothing is copied until the append
-        layer.values = layer.values.expand(len(ids), -1, -1, -1)
-    mask = torch.ones(len(ids), length + ids.shape[1], dtype=torch.int64, device=ids.device)
-    positions = torch.arange(length, length + ids.shape[1], device=ids.device).expand(len(ids), -1)
-    output = backbone.model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
-    )
-    return output.last_hidden_state[:, -1].float()

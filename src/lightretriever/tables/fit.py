@@ -6,7 +6,8 @@ through the model, and with documents encoded before, no model at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
+from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
+from lightretriever.tables.checks import check_texts
 from lightretriever.tables.phrases import (
     add_corrections,
     add_queries,
@@ -27,7 +30,7 @@ from lightretriever.tables.phrases import (
 )
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
 from lightretriever.tables.refine import Refined, fit_refined
-from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors
+from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors, unique_sentences
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash, without_limits
@@ -45,6 +48,7 @@ def fit_table(
     l2: float | None = None,
     dim: int | None = None,
     *,
+    rotate: bool | Floats = False,
     tokenizer: Tokenizer | str | Path | None = None,
     dtype: str = "float32",
     prompt: str | None = None,
@@ -71,7 +75,12 @@ def fit_table(
         l2: λ, against bags that are scaled so that their prediction under E₀ has unit length (under a zero
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
-        dim: the first so many dimensions of the vectors only (Matryoshka towers).
+        dim: the first so many dimensions of the vectors only (Matryoshka towers); with ``rotate`` so many principal
+            axes.
+        rotate: turn vectors and table to the principal axes of the documents given with ``vectors``, or else of the
+            texts, and keep the first ``dim``: for towers that were not trained to be cut. The table keeps the
+            rotation, and an index made with it turns its documents. The ``rotation`` of another table, [d, D], turns to
+            its axes, without a ``dim``: what is to follow a table in an index has to have the same.
         tokenizer: the one that queries are looked up with; a file or its
             folder will do; None for the tower's own, or the vectors folder's.
         dtype, max_length: of the table, see `TokenTable`.
@@ -92,80 +101,153 @@ def fit_table(
         UsageError: neither texts nor vectors, texts without a tower, no tokenizer, an impossible ``l2``, prior or dim.
         MismatchError: vectors that do not belong to their texts, or to the tower.
         InputError: vectors that are not finite, or nothing left to fit to.
+
+    Warns of texts too few for the vocabulary, or in a language that the tokenizer or the tower does not seem to know;
+    of vectors that were not of unit length; of texts for which the tower gives NaN, which are left out.
     """
+    return fit_tables(
+        tower,
+        texts,
+        [prompt],
+        vectors,
+        prior,
+        l2,
+        dim,
+        rotate=rotate,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        max_length=max_length,
+        max_sentences=max_sentences,
+        cache=cache,
+        progress=progress,
+        phrases=phrases,
+        queries_log=queries_log,
+    )[0]
+
+
+def fit_tables(
+    tower: DocumentEncoder | None,
+    texts: Iterable[str | Mapping[str, object] | Document],
+    prompts: Sequence[str | None],
+    vectors: Vectors | Floats | str | Path | None = None,
+    prior: Prior = None,
+    l2: float | None = None,
+    dim: int | None = None,
+    *,
+    rotate: bool | Floats = False,
+    tokenizer: Tokenizer | str | Path | None = None,
+    dtype: str = "float32",
+    max_length: int = 512,
+    max_sentences: int = 20_000,
+    cache: str | Path | None = None,
+    progress: Progress | None = None,
+    phrases: int = 0,
+    queries_log: Iterable[str] = (),
+) -> list[TokenTable]:
+    """A table for each prompt, as `fit_table` makes it, from one reading of the texts and of the documents' vectors.
+
+    What no prompt changes is done once: texts are read, chosen and made into bags, documents read with their vectors.
+    What it does change is done for each: the tower's vectors of the sentences (under causal attention the prompt itself
+    runs once a batch, see `lightretriever.document.prefix`), the prior, and the fit.
+
+    Args:
+        prompts: distinct, at least one; None for the tower's own.
+        tower, texts, …: see `fit_table`. ``progress`` counts the sentences of each prompt in turn.
+
+    Raises:
+        UsageError: no prompt, or one twice. Else as `fit_table`.
+    """
+    if not prompts or len(set(prompts)) < len(prompts):
+        raise UsageError("a table belongs to one prompt: give at least one, and none twice")
     if tower is None and vectors is None:
         raise UsageError("nothing to fit to: give a tower and texts, or vectors of documents encoded before")
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
+    if rotate is True and dim is None:
+        raise UsageError("rotate needs a dim: how many of the principal axes to keep")
+    if not isinstance(rotate, bool) and dim is not None:
+        raise UsageError("axes are given, and a dim: the axes say how many dimensions there will be")
     queries = _head_queries(tower, queries_log, phrases)
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
-    prompt = prompt if prompt is not None else "" if tower is None else tower.default_prompt
-
+    own = "" if tower is None else tower.default_prompt
     model, revision = _provenance(tower, vectors)
     documents = read_vectors(vectors) if vectors is not None else None
-    sentences = None
-    if tower is not None:
-        sentences = encode_sentences(tower, texts, prompt, max_sentences, cache, progress)
-    elif next(iter(texts), None) is not None:
+    sentences, read = unique_sentences(texts, max_sentences) if tower is not None else ([], {})
+    if tower is None and next(iter(texts), None) is not None:
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
-    samples = [part for part in (documents, sentences) if part is not None]
-    counts = {name: count for part in samples for name, count in part.counts.items()}
-    joined, targets = _join(samples, dim)
-
     token_limit = _token_limit(tower, vectors, tokenizer)
     bags_of = partial(
         make_bags, tokenizer=tokenizer, width=id_count(tokenizer), max_tokens=token_limit, skip_ids=skip_ids
     )
-    bags = bags_of(joined)
-    counts["without_tokens"] = int((np.diff(bags.indptr) == 0).sum())
-    if not len(bags.ids):
-        raise InputError("nothing to fit to: no text with a token and a vector is left")
-    coverage = measure_coverage(bags)
-    plain = l2 is not None
-    base = prior_rows(prior, tower, prompt, bags, targets, plain, cache)
-    wanted = phrases - len(queries)
-    sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
-    if sequences:
-        bags_of = partial(bags_of, phrases=phrase_index(sequences, len(base)))
-        bags = bags_of(joined)
+    plain, wanted = l2 is not None, phrases - len(queries)
+    known: list[str] = []
+    tables = []
+    for prompt in (own if prompt is None else prompt for prompt in prompts):
+        samples = [documents] if documents is not None else []
+        if tower is not None:
+            samples.append(encode_sentences(tower, sentences, read, prompt, cache, progress))
+        joined, targets = _join(samples, dim, rotate is not False)
+        if joined != known:  # the same for every prompt, unless the tower gave NaN under one
+            bags, known = bags_of(joined), joined
+            if not len(bags.ids):
+                raise InputError("nothing to fit to: no text with a token and a vector is left")
+            coverage = measure_coverage(bags)
+            check_texts(joined, targets, tokenizer)
+            sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
+            phrased_of = partial(bags_of, phrases=phrase_index(sequences, bags.width)) if sequences else bags_of
+            phrased = phrased_of(joined) if sequences else bags
+        base = prior_rows(prior, tower, prompt, bags, targets, plain, tokenizer_hash(tokenizer), cache)
         base = np.concatenate([base, np.zeros((len(sequences), base.shape[1]), np.float32)])
-    bags = scale_bags(bags, base)
-    if l2 is not None:
-        refined = Refined(fit_rows(bags, targets, base, l2), l2, None, 0, bags, targets)
-    else:
-        titles = documents.titles if documents is not None else ()
-        refined = fit_refined(titles, joined, targets, bags, base, bags_of, len(sequences))
-    width = bags.width - len(sequences)
-    table = TokenTable.from_rows(
-        refined.rows[:width],
-        tokenizer,
-        model=model,
-        revision=revision,
-        prompt=prompt,
-        dtype=dtype,
-        skip_ids=skip_ids,
-        max_length=max_length,
-        fitted={
-            "objective": "ridge",
-            "samples": len(joined) + refined.passages,
-            **counts,
-            "passages": refined.passages,
-            "prior": prior_name(prior, tower, plain),
-            "l2": refined.l2,
-            "held_out_cosine": refined.cosine,
-            "vocabulary_covered": coverage.vocabulary,
-            "occurrences_covered": coverage.occurrences,
-        },
-    )
-    if sequences:
-        shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, width)
-        table = add_corrections(table, sequences, refined.rows, shares)
-    if queries and tower is not None:
-        table = add_queries(table, tower, queries, cache, progress)
-    return table
+        scaled = scale_bags(phrased, base)
+        if l2 is not None:
+            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, 0, scaled, targets)
+        else:
+            titles = documents.titles if documents is not None else ()
+            refined = fit_refined(titles, joined, targets, scaled, base, phrased_of, len(sequences))
+        table = TokenTable.from_rows(
+            refined.rows[: bags.width],
+            tokenizer,
+            model=model,
+            revision=revision,
+            prompt=prompt,
+            skip_ids=skip_ids,
+            max_length=max_length,
+            fitted={
+                "objective": "ridge",
+                "samples": len(joined) + refined.passages,
+                **{name: count for part in samples for name, count in part.counts.items()},
+                "without_tokens": int((np.diff(bags.indptr) == 0).sum()),
+                "passages": refined.passages,
+                "prior": prior_name(prior, tower, plain),
+                "l2": refined.l2,
+                "held_out_cosine": refined.cosine,
+                "vocabulary_covered": coverage.vocabulary,
+                "occurrences_covered": coverage.occurrences,
+            },
+        )
+        if sequences:
+            shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, bags.width)
+            table = add_corrections(table, sequences, refined.rows, shares)
+        axes_from = targets[: len(documents)] if documents else targets
+        table = _turned(table, axes_from, bool(documents), rotate, dim)
+        if queries and tower is not None:
+            table = add_queries(table, tower, queries, cache, progress)
+        tables.append(table.converted(dtype))
+    return tables
+
+
+def _turned(table: TokenTable, vectors: Floats, documents: bool, rotate: bool | Floats, dim: int | None) -> TokenTable:
+    """The table turned as is asked for; after the fit, so that one prior and one λ serve every number of axes."""
+    if not isinstance(rotate, bool):
+        return table.rotated(np.asarray(rotate, dtype=np.float32))
+    if not rotate or dim is None:
+        return table
+    axes, kept = principal_axes(vectors, dim)
+    turned = {"axes_of": "documents" if documents else "texts", "axes_keep": round(kept, 4)}
+    return replace(table.rotated(axes), fitted={**table.fitted, **turned})
 
 
 def _head_queries(tower: DocumentEncoder | None, log: Iterable[str], limit: int) -> list[str]:
@@ -225,8 +307,11 @@ def _provenance(tower: DocumentEncoder | None, vectors: Vectors | None) -> tuple
     return tower.name, tower.revision
 
 
-def _join(samples: list[Samples], dim: int | None) -> tuple[list[str], Floats]:
-    """Texts and unit targets of all samples, cut to ``dim`` dimensions; of equal texts the first stays."""
+def _join(samples: list[Samples], dim: int | None, rotate: bool) -> tuple[list[str], Floats]:
+    """Texts and unit targets of all samples, documents first, cut to ``dim`` dimensions unless they will be turned.
+
+    Of equal texts the first stays.
+    """
     samples = [part for part in samples if len(part)]
     if not samples:
         raise InputError("nothing to fit to: no text is left that is not empty and has a vector")
@@ -236,12 +321,13 @@ def _join(samples: list[Samples], dim: int | None) -> tuple[list[str], Floats]:
     full = dims.pop()
     if dim is not None and not 1 <= dim <= full:
         raise UsageError(f"dim is {dim}, the vectors have {full} dimensions: choose 1 to {full}")
+    cut = None if rotate else dim
     place: dict[str, int] = {}
     texts = [text for part in samples for text in part.texts]
     for row, text in enumerate(texts):
         place.setdefault(text, row)
     rows = np.fromiter(place.values(), dtype=np.int64)
-    return list(place), unit_rows(np.concatenate([part.vectors[:, :dim] for part in samples])[rows])
+    return list(place), unit_rows(np.concatenate([part.vectors[:, :cut] for part in samples])[rows])
 
 
 def _token_limit(tower: DocumentEncoder | None, vectors: Vectors | None, tokenizer: Tokenizer) -> int:

@@ -174,7 +174,8 @@ def add_queries(
         ):
             if 0 < len(encoding.ids) <= table.max_length and not set(table.skip_ids) & set(encoding.ids):
                 places.setdefault(tuple(encoding.ids), query)
-    vectors = encode_cached(tower, list(places.values()), table.prompt, cache, progress)[:, : table.dim]
+    vectors = encode_cached(tower, list(places.values()), table.prompt, cache, progress)
+    vectors = vectors[:, : table.dim] if table.rotation is None else vectors @ table.rotation
     phrases, rows, shares = list[list[int]](), vectors[:0], np.ones(0, np.float32)
     if table.phrases is not None:
         count = len(table.phrases) - table.phrases.whole

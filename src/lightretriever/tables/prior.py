@@ -67,6 +67,7 @@ def prior_rows(
     bags: Bags,
     targets: Floats,
     plain: bool,
+    tokenizer: str,
     cache: str | Path | None = None,
 ) -> Floats:
     """E₀, float32 [V, d].
@@ -79,6 +80,7 @@ def prior_rows(
     Args:
         bags: of the texts, unscaled; they give the document frequencies.
         targets: the texts' unit vectors [n, d].
+        tokenizer: its hash.
         cache: a folder that keeps the tokens' own vectors.
     """
     if isinstance(prior, str) and prior != "zero":
@@ -90,6 +92,10 @@ def prior_rows(
         return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
     if prior is None or isinstance(prior, str):
         return np.zeros((bags.width, dim), dtype=np.float32)
+    if isinstance(prior, TokenTable) and prior.rotation is not None:
+        raise MismatchError("the prior was turned to axes of its own: give the table that it was made from")
+    if isinstance(prior, TokenTable) and prior.tokenizer_hash != tokenizer:
+        raise MismatchError("the prior has another tokenizer than the fit: its rows stand for other tokens")
     rows = np.array(prior[:], dtype=np.float32)
     if rows.ndim != 2 or len(rows) < bags.width or rows.shape[1] < dim:
         raise MismatchError(

@@ -83,15 +83,28 @@ def unique_sentences(
 
 def encode_sentences(
     tower: DocumentEncoder,
-    texts: Iterable[str | Mapping[str, object] | Document],
+    sentences: list[str],
+    counts: Mapping[str, int],
     prompt: str,
-    limit: int,
     cache: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Samples:
-    """Sentences of texts with the vectors that the tower gives them as queries (the symmetric vectors)."""
-    sentences, counts = unique_sentences(texts, limit)
-    return Samples(sentences, encode_cached(tower, sentences, prompt, cache, progress), counts)
+    """What `unique_sentences` gave, with the vectors that the tower gives them as queries (the symmetric vectors)."""
+    vectors = encode_cached(tower, sentences, prompt, cache, progress)
+    good = np.atleast_1d(np.isfinite(vectors).all(axis=1))
+    if not good.all():
+        first = sentences[int(np.argmin(good))]
+        warnings.warn(
+            f"{int((~good).sum())} of {len(sentences)} texts were left out: the model's vector of each holds NaN or "
+            f"infinity (first: {first[:60]!r})",
+            stacklevel=3,
+        )
+        sentences, vectors = (
+            [text for text, sound in zip(sentences, good.tolist(), strict=True) if sound],
+            vectors[good],
+        )
+        counts = {**counts, "sentences_without_vector": int((~good).sum()), "sentences_used": len(sentences)}
+    return Samples(sentences, vectors, counts)
 
 
 def read_vectors(vectors: Vectors) -> Samples:
@@ -106,13 +119,18 @@ def read_vectors(vectors: Vectors) -> Samples:
     blocks: list[NDArray[np.float32]] = []
     seen: set[bytes] = set()
     read = empty = scaled = 0
+    first_scaled = ""
     for names, part_titles, part_texts, block in _parts(vectors):
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
             raise InputError(f"vector {read + row} ({names[row]}) is not finite: encode that text again")
         norms = np.linalg.norm(block, axis=1)
-        scaled += int((np.abs(norms - 1.0) > 1e-2).sum() - (norms == 0).sum())
+        other = (np.abs(norms - 1.0) > 1e-2) & (norms > 0)
+        if other.any() and not scaled:
+            row = int(np.argmax(other))
+            first_scaled = f"vector {read + row} ({names[row]}) has length {norms[row]:.4g}"
+        scaled += int(other.sum())
         kept = []
         for row, text in enumerate(part_texts):
             key = text_key(text)
@@ -126,7 +144,10 @@ def read_vectors(vectors: Vectors) -> Samples:
         titles.extend(part_titles[row] for row in kept)
         blocks.append(block[kept] / norms[kept, None])
     if scaled:
-        warnings.warn(f"{scaled} of {read} vectors were not of unit length: they were normalised", stacklevel=3)
+        warnings.warn(
+            f"{scaled} of {read} vectors were not of unit length and were normalised: first, {first_scaled}",
+            stacklevel=3,
+        )
     counts = {"documents_read": read, "documents_empty": empty, "documents_used": len(texts)}
     return Samples(texts, np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), counts, titles)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 from lightretriever.artifact import fsync_path, load_tensors, new_file, save_tensors, sha256_bytes, sha256_file
 from lightretriever.errors import ArtifactError, InputError, MismatchError
@@ -73,14 +74,16 @@ def check_vectors(ids: list[str], encoded: Encoded, dim: int, *, zeros: bool = F
         raise InputError(f"sparse vectors have token ids outside 0 … {sparse.width - 1}: encode the documents again")
 
 
-def usable(encoded: Encoded, dim: int) -> Encoded:
+def usable(encoded: Encoded, dim: int, rotation: NDArray[np.float32] | None = None) -> Encoded:
     """What a tower gave, as an index can use it.
 
-    Dense rows are cut to their first ``dim`` dimensions (Matryoshka) and normalised, which not every tower does; a
-    row that is not finite becomes the zero row, which no dense search finds. Sparse weights that are not finite and
+    Dense rows are multiplied by ``rotation`` [d, dim] where the index's table has one, else cut to their first ``dim``
+    dimensions (Matryoshka), and normalised, which not every tower does; a row that is not finite becomes the zero row,
+    which no dense search finds. Sparse weights that are not finite and
     positive are left out.
     """
-    dense = encoded.dense[:, :dim].astype(np.float32)
+    dense = encoded.dense.astype(np.float32)
+    dense = dense[:, :dim] if rotation is None else dense @ rotation
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
     good = np.isfinite(norms) & (norms > 0)
     dense = np.where(good, dense / np.where(good, norms, 1), 0).astype(np.float32)

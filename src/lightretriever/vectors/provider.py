@@ -33,7 +33,7 @@ def read_provider_vectors(
 
     Yields:
         Up to 4,096 documents and their dense vectors, float32 [n, d], unit rows. Vectors that were not of unit
-        length are normalised; a warning at the end says how many.
+        length are normalised; a warning at the end says how many, and names the first.
 
     Raises:
         MismatchError: numbers or ids of documents and vectors differ; the first such id is named.
@@ -51,7 +51,7 @@ def read_provider_vectors(
         raise InputError(f"{source}: vectors are read from .npy or .parquet files")
     rows = {identifier: row for row, identifier in enumerate(ids or ())}
     used = np.zeros(len(vectors), dtype=bool)
-    position = scaled = 0
+    position, scaled, first = 0, 0, ""
     corpus = read_corpus(corpus_path)
     while documents := list(islice(corpus, _PART)):
         chosen = []
@@ -75,7 +75,11 @@ def read_provider_vectors(
                 raise InputError(
                     f"{source}: the vector of document {documents[row].id!r} (row {chosen[row]}) {what}: make it again"
                 )
-        scaled += int((np.abs(norms - 1) > 1e-3).sum())
+        other = np.abs(norms - 1) > 1e-3
+        if other.any() and not scaled:
+            row = int(np.argmax(other))
+            first = f"that of document {documents[row].id!r} has length {norms[row]:.4g}"
+        scaled += int(other.sum())
         yield documents, Encoded(dense / norms[:, None])
     if not used.all():
         row = int(np.argmin(used))
@@ -85,7 +89,8 @@ def read_provider_vectors(
         )
     if scaled:
         warnings.warn(
-            f"{source}: {scaled} of {position} vectors were not of unit length and were normalised", stacklevel=2
+            f"{source}: {scaled} of {position} vectors were not of unit length and were normalised: first, {first}",
+            stacklevel=2,
         )
 
 

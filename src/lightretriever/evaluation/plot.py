@@ -1,0 +1,64 @@
+"""The picture of a comparison: every query's value under the full model against its value under the look-up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.errors import MissingExtraError
+
+_BETTER, _WORSE, _EQUAL = "#1b7f5c", "#c2410c", "#6b7280"
+
+
+def need_matplotlib() -> Any:
+    """The package's ``figure`` module, which draws without a display. Raises MissingExtraError without it."""
+    try:
+        import matplotlib.figure
+    except ImportError:
+        raise MissingExtraError("a report's plot", "eval") from None
+    return matplotlib.figure
+
+
+def plot_queries(full: NDArray[np.floating], look_up: NDArray[np.floating], measure: str, path: Path) -> None:
+    """Draw n queries' values in 0 … 1, [n] each, into a PNG: one against the other, and the differences sorted.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    figure = need_matplotlib().Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    counts = Counter(zip(np.round(full, 3).tolist(), np.round(look_up, 3).tolist(), strict=True))
+    places = np.array(list(counts))
+    change = places[:, 1] - places[:, 0]
+    left.plot([0, 1], [0, 1], color=_EQUAL, linewidth=0.8, zorder=1)
+    left.scatter(
+        places[:, 0],
+        places[:, 1],
+        s=np.clip(900 * np.array(list(counts.values())) / len(full), 10, 600),
+        c=[_BETTER if value > 0 else _WORSE if value < 0 else _EQUAL for value in change],
+        alpha=0.65,
+        linewidths=0,
+        zorder=2,
+    )
+    left.set(xlim=(-0.08, 1.08), ylim=(-0.08, 1.08), aspect="equal")
+    left.set_xlabel(f"{measure}, full model")
+    left.set_ylabel(f"{measure}, look-up")
+    left.set_title("queries at each pair of values (larger: more)", fontsize=10)
+    sorted_change = np.sort(look_up - full)
+    better, worse = int((sorted_change > 1e-9).sum()), int((sorted_change < -1e-9).sum())
+    rank = np.arange(1, len(sorted_change) + 1)
+    for color, chosen in ((_BETTER, sorted_change > 1e-9), (_WORSE, sorted_change < -1e-9)):
+        right.fill_between(rank, np.where(chosen, sorted_change, 0), step="mid", color=color, linewidth=0)
+    right.axhline(0, color=_EQUAL, linewidth=0.8)
+    right.set(ylim=(-1.04, 1.04), xlim=(0.5, len(rank) + 0.5))
+    right.set_xlabel("queries, sorted")
+    right.set_ylabel(f"{measure}, look-up less full model")
+    equal = len(rank) - better - worse
+    right.set_title(f"look-up worse on {worse}, equal on {equal}, better on {better}", fontsize=10)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
