@@ -116,6 +116,20 @@ def test_the_graph_is_built_when_enough_was_written(live: Index, monkeypatch: py
     assert live.manifest.unoptimised == 10
 
 
+def test_stale_statistics_are_taken_anew_with_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "OPTIMISE_DOCUMENTS", 40)
+    documents = make_documents(60)
+    with Index.create(tmp_path / "a", make_encoder(), sparse="bm25", live=True) as index:
+        put(index, documents[:20])  # whose statistics are taken
+        put(index, documents[20:])
+        index.wait()
+        assert index.info()["bm25"]["documents"] == 60
+        assert index.info()["bm25"]["changes"] == index.manifest.unoptimised == 0
+        with Index.create(tmp_path / "b", make_encoder(), sparse="bm25") as other:
+            put(other, documents)
+            same_answers(index, other)
+
+
 def test_a_failure_in_the_background_changes_nothing(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Rebuild, "_copy", lambda *_: (_ for _ in ()).throw(ArtifactError("the disk is full")))

@@ -54,15 +54,23 @@ class Upkeep:
             state.durability.flush()
 
     def optimise_if_due(self) -> None:
-        """In a live index, when enough was written since the graph was built, or since the last attempt to."""
-        written = self._state.current.manifest.unoptimised
+        """In a live index, when enough was written since the graph was built, or since the last attempt to; with BM25
+        statistics taken anew if they are stale."""
+        state = self._state
+        manifest = state.current.manifest
+        written = manifest.unoptimised
         self._tried = self._tried if self._tried <= written else 0  # it went well since
-        if not self._state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
+        if not state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
             return
-        if written >= self._tried + OPTIMISE_SHARE * self._state.current.backend.count():
+        count = state.current.backend.count()
+        if written >= self._tried + OPTIMISE_SHARE * count:
             self._tried = written
+            side = state.current.side
             with suppress(UsageError):  # another thread was quicker
-                self.optimise(wait=False)
+                if side.kind == "bm25" and side.info(manifest.bm25_changes, count)["stale"]:
+                    self.refresh_bm25(wait=False)
+                else:
+                    self.optimise(wait=False)
 
     def refresh_bm25(self, wait: bool = True) -> None:
         """Take the BM25 statistics anew from the stored texts, and every document's impacts with them, in a copy that
