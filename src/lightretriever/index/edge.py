@@ -183,6 +183,9 @@ class EdgeBackend:
         check_room(self._path, RESERVE + self._size())  # what is rebuilt is written anew before the old is dropped
         self._dirty = True
         self._index_numbers()
+        for file in self._path.glob("segments/*/*_storage*/**/*"):
+            if file.is_file():
+                _read_through(file)
         self._call(self._shard.optimize)
         # The shard goes on with the files it was rebuilt from mapped: at 100,000 documents every flush then takes
         # 400 ms, and 7 ms after it was opened anew.
@@ -271,7 +274,9 @@ def _read_through(file: Path) -> None:
     """Bring a file into the page cache in one sweep.
 
     The engine reads the quantised vectors through a map, one page fault at a time, and drops them from the cache
-    when it has copied them: opening 100,000 documents took 6 s on a busy disk, and takes 0.4 s after a sweep.
+    when it has copied them: opening 100,000 documents took 6 s on a busy disk, and takes 0.4 s after a sweep. Building
+    the graph reads the points in the order of their keys, all over the files: where the system had dropped the pages
+    of a million documents meanwhile, it stood still at 370 faults a second, until a sweep of 4 s.
     """
     with file.open("rb", buffering=0) as stream:
         while stream.read(1 << 20):
