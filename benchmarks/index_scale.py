@@ -22,7 +22,7 @@ from pathlib import Path
 
 from results import Result, report
 from scale_data import Size, prepare, prepare_dim
-from scale_index import CALLERS, LIVE, MODES, build_index, measure_index
+from scale_index import CALLERS, LIVE, MODES, build_index, measure_index, measure_live
 from scale_limits import DEPTHS, measure_limits
 
 Found = dict  # of one size, as it is saved
@@ -46,6 +46,7 @@ def measure(size: Size, queries: int) -> None:
     size.truth()
     kept(size.folder / "built.json", build_index, size)
     kept(size.folder / "measured.json", measure_index, size, queries)
+    kept(size.folder / "live.json", measure_live, size, queries)
     kept(size.folder / "limits.json", measure_limits, size)
 
 
@@ -55,7 +56,7 @@ def measured(root: Path) -> list[Found]:
     for file in root.glob("*/limits.json"):
         dim, documents = file.parent.name.split("-")
         one: Found = {"documents": int(documents), "dim": int(dim), "limits": json.loads(file.read_text())}
-        for name in ("built.json", "measured.json"):
+        for name in ("built.json", "measured.json", "live.json"):
             one |= json.loads((file.parent / name).read_text())
         found.append(one)
     return sorted(found, key=lambda one: (one["dim"], one["documents"]))
@@ -211,7 +212,8 @@ def main() -> None:
             for documents in options.documents:
                 size = Size(root, dim, documents)
                 if options.again:
-                    (size.folder / "measured.json").unlink(missing_ok=True)
+                    for name in ("measured.json", "live.json"):
+                        (size.folder / name).unlink(missing_ok=True)
                 print(f"{documents:,} documents, d = {dim} (load {os.getloadavg()[0]:.1f})", flush=True)
                 measure(size, options.queries)
         publish(made, measured(root))

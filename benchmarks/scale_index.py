@@ -61,7 +61,7 @@ def build_index(size: Size) -> dict[str, float]:
 
 
 def measure_index(size: Size, queries: int) -> dict[str, object]:
-    """Open the index; memory, latencies, recall, callers side by side, and latencies while documents are added."""
+    """Open the index in this process; memory, latencies, recall, and callers side by side."""
     truth = size.truth()
     asked = [take(truth.queries, [i]) for i in range(min(queries, len(truth.queries)))]
     before = _memory()
@@ -76,16 +76,25 @@ def measure_index(size: Size, queries: int) -> dict[str, object]:
         found["resident_bytes"], found["anonymous_bytes"] = memory["Rss"], memory["Anonymous"]
         found["resident_before_bytes"] = before["Rss"]
         found["callers"] = callers(index, asked)
+    return {**found, "load_average": os.getloadavg()[0]}
+
+
+def measure_live(size: Size, queries: int) -> dict[str, object]:
+    """Open the index with its engine in a process of its own; latencies, alone and while documents are added."""
+    truth = size.truth()
+    asked = [take(truth.queries, [i]) for i in range(min(queries, len(truth.queries)))]
+    few = asked[::ASKED]
     with Index.open(size.folder / "index", live=True) as index:
-        few = asked[::ASKED]
-        found["ms_live"] = {mode: {str(k): latency(index, few, k, mode) for k in DEPTHS} for mode in MODES}
-        found["callers_live"] = callers(index, asked)
+        found: dict[str, object] = {
+            "ms_live": {mode: {str(k): latency(index, few, k, mode) for k in DEPTHS} for mode in MODES},
+            "callers_live": callers(index, asked),
+        }
         with adding(index, size) as added:
             begun = time.perf_counter()
-            found["ms_adding"] = {mode: {str(k): latency(index, few, k, mode) for k in DEPTHS} for mode in MODES}
+            found["ms_adding"] = {
+                mode: {str(k): latency(index, few[: 1 + 6000 // k], k, mode, warm=1) for k in DEPTHS} for mode in MODES
+            }
             found["added_per_second"] = added[0] / (time.perf_counter() - begun)
-        index.delete(f"extra-{row}" for row in range(EXTRA))
-    found["load_average"] = os.getloadavg()[0]
     return found
 
 
@@ -94,9 +103,9 @@ def take(encoded: Encoded, rows: list[int]) -> Encoded:
     return Encoded(encoded.dense[rows], None if encoded.sparse is None else take_sparse(encoded.sparse, rows))
 
 
-def latency(index: Index, asked: list[Encoded], k: int, mode: str, texts: bool = False) -> list[float]:
+def latency(index: Index, asked: list[Encoded], k: int, mode: str, texts: bool = False, warm: int = 20) -> list[float]:
     """p50, p99 and processor time of one query at a time, in milliseconds."""
-    return percentiles(lambda i: index.search_encoded(asked[i], k, mode, texts=texts), len(asked))
+    return percentiles(lambda i: index.search_encoded(asked[i], k, mode, texts=texts), len(asked), warm)
 
 
 def recalls(index: Index, truth: Truth, asked: list[Encoded]) -> dict[str, dict[str, float]]:
@@ -166,6 +175,7 @@ def adding(index: Index, size: Size) -> Iterator[list[int]]:
         finally:
             stop.set()
             working.result()
+            index.delete(f"extra-{row}" for row in range(EXTRA))
 
 
 def _rows(found: list[list[Hit]], k: int) -> np.ndarray:
