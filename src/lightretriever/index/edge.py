@@ -41,14 +41,14 @@ DENSE, SPARSE = "dense", "sparse"
 EXACT_BELOW = 5_000  # documents; below it a scan is as fast as the graph
 RESERVE = 256 << 20  # bytes; the engine writes through maps, so a full disk kills the process: it must not come to that
 SMALL_RESERVE = 64 << 20  # enough to open, and to delete
-DEPTH = 100  # of the graph's lists: a list of 10 is rescored among 20 only, and misses more
+DEPTH = 100  # of the graph's lists
+RESCORED = 400  # candidates of a list that the graph gives at least, rescored with the vectors as they are
 BATCH = 64  # queries handed over at once
 MAX_INDEXES = 64  # of payload; numbers of further fields are found all the same, at 5 µs a document
 WRITE, WRITE_CHARACTERS = 256, 1 << 25  # points, and characters of text, handed over at once
 LOG = 20_000  # points written, after which a flush empties the log
 T = TypeVar("T")
 
-_GRAPH = qdrant.SearchParams(hnsw_ef=128, quantization=qdrant.QuantizationSearchParams(rescore=True, oversampling=2.0))
 _EXACT = qdrant.SearchParams(exact=True, quantization=qdrant.QuantizationSearchParams(ignore=True))
 
 
@@ -134,7 +134,8 @@ class EdgeBackend:
 
     def search_dense(self, vectors: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Ranking]:
         # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
-        params, limit = (_EXACT, k) if where is not None else (_GRAPH, max(k, DEPTH))
+        limit = k if where is not None else max(k, DEPTH)
+        params = _EXACT if where is not None else _graph(limit)
         queries = [qdrant.Query.Nearest(row, using=DENSE) for row in vectors.tolist()]
         return [_ranking(points, k) for points in self._search(queries, limit, where, params)]
 
@@ -238,6 +239,18 @@ class EdgeBackend:
 
     def _call(self, action: Callable[[], T]) -> T:
         return _call(self._path, action)
+
+
+def oversampling(limit: int) -> float:
+    """Candidates for each point of a list. Look-up queries lie off the documents' own: over 100,000 real passages 200
+    candidates found 0.970 of the best ten and 0.947 of the best 100, 400 found 0.993 and 0.981 in 1.4 times the time
+    (benchmarks/index_scale.py's data)."""
+    return max(2.0, RESCORED / limit)
+
+
+def _graph(limit: int) -> qdrant.SearchParams:
+    rescored = qdrant.QuantizationSearchParams(rescore=True, oversampling=oversampling(limit))
+    return qdrant.SearchParams(hnsw_ef=RESCORED, quantization=rescored)
 
 
 def sync_log(path: Path) -> None:

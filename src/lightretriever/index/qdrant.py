@@ -27,7 +27,7 @@ from qdrant_client import QdrantClient, models
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import number_paths
-from lightretriever.index.edge import DENSE, DEPTH, SPARSE
+from lightretriever.index.edge import DENSE, DEPTH, RESCORED, SPARSE, oversampling
 from lightretriever.index.filter import Filter
 from lightretriever.index.qdrant_calls import Gone, call, confirmed
 from lightretriever.index.qdrant_collection import Binding, check_binding, real_name, stored_binding, unused_names
@@ -44,7 +44,6 @@ PATIENCE = 6 * 3600.0  # seconds that `optimise` waits for the server
 _POLL = 0.2  # seconds between two looks at the server's state
 T = TypeVar("T")
 
-_GRAPH = models.SearchParams(hnsw_ef=128, quantization=models.QuantizationSearchParams(rescore=True, oversampling=2.0))
 _EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
 
 
@@ -83,7 +82,8 @@ class QdrantBackend:
         return {_key(record) for record in self._retrieve(keys, payload=False)}
 
     def search_dense(self, vectors: NDArray[np.float32], k: int, where: Filter | None = None) -> list[Ranking]:
-        params, limit = (_EXACT, k) if where is not None else (_GRAPH, max(k, DEPTH))
+        limit = k if where is not None else max(k, DEPTH)
+        params = _EXACT if where is not None else _graph(limit)
         found = self._search(vectors.tolist(), DENSE, limit, where, params)
         return [Ranking(ranking.keys[:k], ranking.scores[:k]) for ranking in found]
 
@@ -210,6 +210,11 @@ class QdrantBackend:
         check_binding(address.url, call(address.url, lambda: stored_binding(client, name)), self._binding)
         self.collection = name
         self._indexed = set()
+
+
+def _graph(limit: int) -> models.SearchParams:
+    rescored = models.QuantizationSearchParams(rescore=True, oversampling=oversampling(limit))
+    return models.SearchParams(hnsw_ef=RESCORED, quantization=rescored)
 
 
 def _batches(points: Points) -> Iterator[range]:

@@ -27,7 +27,8 @@ from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send
 from lightretriever.types import SparseVectors, take_sparse
 
-STEP = 64  # points or queries in one call: a search waits for one at most
+STEP = 64  # points to write, or queries, in one call: a search waits for one at most
+LOOK = 512  # points to look up in one call
 
 
 class RemoteBackend:
@@ -69,7 +70,7 @@ class RemoteBackend:
 
     def existing(self, keys: Sequence[int]) -> set[int]:
         found: set[int] = set()
-        for rows in _steps(len(keys)):
+        for rows in _steps(len(keys), LOOK):
             found |= self._call("existing", keys[rows.start : rows.stop])
         return found
 
@@ -87,7 +88,7 @@ class RemoteBackend:
 
     def payloads(self, keys: Sequence[int], fields: Sequence[str] = ()) -> list[Payload]:
         found: list[Payload] = []
-        for rows in _steps(len(keys)):
+        for rows in _steps(len(keys), LOOK):
             found += self._call("payloads", keys[rows.start : rows.stop], fields)
         return found
 
@@ -169,5 +170,5 @@ def _result(answer: list[Any]) -> Any:
     raise getattr(errors, answer[1])(answer[2])
 
 
-def _steps(count: int) -> list[range]:
-    return [range(start, min(start + STEP, count)) for start in range(0, count, STEP)]
+def _steps(count: int, step: int = STEP) -> list[range]:
+    return [range(start, min(start + step, count)) for start in range(0, count, step)]
