@@ -52,10 +52,18 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
         there = f"there are {', '.join(sorted(splits))}" if splits else "the folder has no qrels/*.tsv"
         raise InputError(f"{path} has no split {split!r}: {there}")
     qrels = read_qrels(splits[split])
-    texts = {query.id: query.text for query in read_queries(folder) if query.id in qrels}
+    texts, other = dict[str, str](), ""
+    for query in read_queries(folder):
+        if query.id in qrels:
+            texts[query.id] = query.text
+        else:
+            other = other or query.id
     queries = {query: texts[query] for query in qrels if query in texts}
     if not queries:
-        raise InputError(f"{path}: none of the queries that {splits[split].name} judges is in the folder's queries")
+        raise InputError(
+            f"{path}: none of the queries that {splits[split].name} judges is in the folder's queries "
+            f"(judged is {next(iter(qrels))!r}, the queries have {other!r}): are they of the same collection?"
+        )
     return Collection(folder, split, queries, qrels, len(qrels) - len(queries))
 
 

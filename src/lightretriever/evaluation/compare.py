@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, evaluate
-from lightretriever.evaluation.runs import Progress, search_queries
+from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
 from lightretriever.index.backend import point_key
 from lightretriever.types import Encoded, Run
 from lightretriever.vectors.parts import usable
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEPTH = 1000
 SYMMETRIC = "symmetric "
+BM25 = "bm25"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Comparison:
     Attributes:
         measures: names, in the order asked for.
         evaluations: system to its measures. Systems are the modes "dense", "sparse" and "hybrid", and with
-            "symmetric " before them the same with queries encoded by the full model.
+            "symmetric " before them the same with queries encoded by the full model; and "bm25".
         runs: system to what it retrieved.
     """
 
@@ -52,6 +53,9 @@ def compare(
     measures: Sequence[str] = MEASURES,
     depth: int = DEPTH,
     progress: Callable[[str], Progress] | None = None,
+    *,
+    bm25: bool = False,
+    ignore_own_ids: bool = False,
 ) -> Comparison:
     """Measure every mode of an index on a collection's queries.
 
@@ -63,25 +67,41 @@ def compare(
         measures: see `evaluate`.
         depth: hits a query.
         progress: gives, for a system's name, the function to report its queries to.
+        bm25: also measure BM25 over the index's own tokens; left out where that is the sparse side already.
+        ignore_own_ids: leave out hits whose id is the query's, in every system, where queries are documents too.
 
     Raises:
         UsageError: an unknown measure, or a tower that does not fit the index's vectors.
-        InputError: the qrels and the queries do not belong together.
+        InputError: the qrels and the queries, or the qrels and the index, do not belong together.
     """
+    judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
+    present = {judged[key] for key in index.backend.existing(list(judged))}
+    if not present:
+        raise InputError(
+            f"the index has none of the {len(judged)} documents judged ({', '.join(list(judged.values())[:3])} …): "
+            f"was it made of the corpus in {collection.path}?"
+        )
+    wanted = depth + ignore_own_ids  # one more, in the place of the query's own
     modes = ("dense",) if index.manifest.sparse == "none" else ("dense", "sparse", "hybrid")
     runs: dict[str, Run] = {}
     for mode in modes:
         report = progress(mode) if progress else None
-        runs[mode] = search_queries(index, collection.queries, depth, mode, progress=report)
+        runs[mode] = search_queries(index, collection.queries, wanted, mode, progress=report)
     if tower is not None:
         encode = symmetric_encoder(index, tower, list(collection.queries.values()))
         for mode in modes:
             if mode != "sparse":
                 system = SYMMETRIC + mode
                 report = progress(system) if progress else None
-                runs[system] = search_queries(index, collection.queries, depth, mode, encode=encode, progress=report)
-    judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
-    present = {judged[key] for key in index.backend.existing(list(judged))}
+                runs[system] = search_queries(index, collection.queries, wanted, mode, encode=encode, progress=report)
+    if bm25 and index.manifest.sparse != "bm25":
+        from lightretriever.evaluation.lexical import search_bm25
+
+        runs[BM25] = search_bm25(index, collection.queries, wanted, progress(BM25) if progress else None)
+    # The run's own name is what tells files of several systems apart in other tools.
+    runs = {system: replace(run, tag=system.replace(" ", "-")) for system, run in runs.items()}
+    if ignore_own_ids:
+        runs = {system: without_own_ids(run, depth) for system, run in runs.items()}
     evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
     return Comparison(tuple(measures), evaluations, runs)
 

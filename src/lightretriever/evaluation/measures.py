@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -12,7 +13,7 @@ from lightretriever.errors import InputError, MissingExtraError, UsageError
 from lightretriever.text.trec import rank, read_qrels, read_run
 from lightretriever.types import Run
 
-MEASURES = ("nDCG@10", "R@100", "RR@10")
+MEASURES = ("nDCG@10", "R@100", "R@1000", "RR@10")
 
 Qrels = Mapping[str, Mapping[str, int]]
 
@@ -69,8 +70,8 @@ def evaluate(
     scores = {query: dict(rank(found.scores[query])) for query in judged if found.scores.get(query)}
     if found.scores and not scores and any(found.scores.values()):
         raise InputError(
-            f"the run answers none of the qrels' {len(judged)} queries (the run has {next(iter(found.scores))!r}, "
-            f"the qrels have {next(iter(judged))!r}): are they of the same collection and split?"
+            f"the run answers none of the qrels' {len(judged)} queries (the run has {_some(found.scores)}, "
+            f"the qrels have {_some(judged)}): are they of the same collection and split?"
         )
     per_query = {name: dict.fromkeys(judged, 0.0) for name in measures}
     names = {measure: name for name, measure in parsed.items()}
@@ -99,6 +100,10 @@ def _parse(ir_measures: Any, name: str) -> Any:
     if not isinstance(cutoff, int) or cutoff < 1:  # trec_eval's own code crashes at these
         raise UsageError(f"the measure {name!r} is cut off at {cutoff}: a positive integer is needed")
     return measure
+
+
+def _some(ids: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in islice(ids, 3))
 
 
 def _warnings(run: Run, qrels: Qrels, documents: Container[str] | None) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""The picture of a comparison: every query's value under the full model against its value under the look-up."""
+"""Pictures of comparisons: each query's value under full model and look-up, and systems as bars."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from lightretriever.errors import MissingExtraError
 
 _BETTER, _WORSE, _EQUAL = "#1b7f5c", "#c2410c", "#6b7280"
+_BARS = ("#1b7f5c", "#c2410c", "#1d4ed8", "#8fc9b3", "#93b4f0", "#6b7280", "#b45309")
 
 
 def need_matplotlib() -> Any:
@@ -61,4 +63,31 @@ def plot_queries(full: NDArray[np.floating], look_up: NDArray[np.floating], meas
     right.set_title(f"look-up worse on {worse}, equal on {equal}, better on {better}", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def plot_bars(groups: Mapping[str, Mapping[str, float]], label: str, path: Path) -> None:
+    """Draw groups of bars into a PNG: group (a measure, a collection) to (system to its value in 0 … 1).
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    systems = list(dict.fromkeys(system for values in groups.values() for system in values))
+    width = 0.8 / max(len(systems), 1)
+    inches = min(max(6.0, 1.2 + 0.22 * len(groups) * (len(systems) + 1)), 60)
+    figure = need_matplotlib().Figure(figsize=(inches, 4.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for number, system in enumerate(systems):
+        places = [i for i, values in enumerate(groups.values()) if system in values]
+        heights = [values[system] for values in groups.values() if system in values]
+        shift = (number - (len(systems) - 1) / 2) * width
+        axes.bar(np.array(places) + shift, heights, width, label=system, color=_BARS[number % len(_BARS)])
+    slanted = max(len(name) for name in groups) > 9 and len(groups) > 3
+    axes.set_xticks(
+        range(len(groups)), list(groups), rotation=30 if slanted else 0, ha="right" if slanted else "center"
+    )
+    axes.set_ylim(0, 1)
+    axes.set_ylabel(label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, ncols=min(len(systems), 6), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     figure.savefig(path)

@@ -54,3 +54,12 @@ def search_queries(
         if progress:
             progress(start + len(batch), len(ids))
     return Run(scores, tag)
+
+
+def without_own_ids(run: Run, k: int) -> Run:
+    """The run without hits whose id is the query's own, k hits a query at most; scores stay as they are."""
+    scores = {
+        query: dict([(name, score) for name, score in found.items() if name != query][:k])
+        for query, found in run.scores.items()
+    }
+    return Run(scores, run.tag)

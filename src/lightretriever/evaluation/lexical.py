@@ -1,0 +1,97 @@
+"""BM25 over an index's own tokens as a system beside it, whatever the index's sparse side is; and those tokens counted.
+
+The impacts are those of `lightretriever.index.bm25`, the statistics being taken of the documents that are there now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.index.backend import pages
+from lightretriever.index.bm25 import BM25
+from lightretriever.index.index import Index
+from lightretriever.index.sparse import stored_documents
+from lightretriever.text.trec import run_from_hits
+from lightretriever.types import Hit, Run, SparseVectors, concatenate_sparse
+
+_PAGE = 256  # documents read back from the engine at once
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTotals:
+    """The tokens of n documents.
+
+    Attributes:
+        documents: n.
+        frequency: int64 [V], how many documents hold each token.
+        occurrences: int64 [V], how often it stands in all of them.
+    """
+
+    documents: int
+    frequency: NDArray[np.int64]
+    occurrences: NDArray[np.int64]
+
+
+def count_index(index: Index, progress: Progress | None = None) -> TokenTotals:
+    """Count the tokens of all documents' whole texts."""
+    width = index.sparse_side.width
+    documents, frequency, occurrences = 0, np.zeros(width, np.int64), np.zeros(width, np.int64)
+    for ids, counts in _counted(index, progress):
+        documents += len(ids)
+        frequency += np.bincount(counts.indices, minlength=width)
+        occurrences += np.bincount(counts.indices, counts.values, minlength=width).astype(np.int64)
+    return TokenTotals(documents, frequency, occurrences)
+
+
+def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Progress | None = None) -> Run:
+    """Answer queries by BM25 over all documents of an index, exactly; postings of all documents are held in memory.
+
+    Args:
+        index: an open index with the documents' texts.
+        queries: query id to text.
+        k: hits a query, at most.
+        progress: called with documents read and their number.
+
+    Returns:
+        The queries in their order, hits best first; documents of equal score in the engine's order. Documents that
+        share no token with a query are not listed.
+    """
+    read = list(_counted(index, progress))
+    if not read:
+        return Run({query: {} for query in queries}, "bm25")
+    ids = [name for names, _ in read for name in names]
+    impacts = BM25.of((counts for _, counts in read), index.sparse_side.width).impacts(
+        concatenate_sparse([counts for _, counts in read])
+    )
+    by_token = np.argsort(impacts.indices, kind="stable")
+    places = np.repeat(np.arange(len(ids)), np.diff(impacts.indptr))[by_token]
+    values = impacts.values[by_token]
+    starts = np.searchsorted(impacts.indices[by_token], np.arange(impacts.width + 1))
+    asked = index.encoder.encode_sparse(list(queries.values()))
+    hits = []
+    for row in range(len(asked)):
+        scores = np.zeros(len(ids))
+        for token, count in zip(*asked.row(row), strict=True):
+            listed = slice(starts[token], starts[token + 1])
+            scores[places[listed]] += float(count) * values[listed]
+        found = np.flatnonzero(scores)
+        if len(found) > k:  # whatever ties with the last one stays, so that the order alone decides who goes
+            found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
+        best = found[np.argsort(-scores[found], kind="stable")][:k]
+        hits.append([Hit(ids[place], float(scores[place])) for place in best])
+    return run_from_hits(list(queries), hits, "bm25")
+
+
+def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[str], SparseVectors]]:
+    done, total = 0, index.count
+    for page in pages(index.backend, _PAGE):
+        documents = stored_documents(page.payloads)
+        done += len(documents)
+        yield [document.id for document in documents], index.sparse_side.counts(documents)
+        if progress:
+            progress(done, total)

@@ -1,0 +1,131 @@
+"""``eval`` of an index: systems, pairs, the folder of results, and input that does not fit."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightretriever.evaluation.measures import evaluate
+from lightretriever.text.trec import read_run
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+Verb = Callable[..., Any]
+PNG = b"\x89PNG\r\n"
+MEASURES = ("nDCG@10", "R@100", "R@1000", "RR@10")
+
+
+def done(outcome: Any) -> Any:
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+@pytest.fixture
+def table(verb: Verb, tower: Path, tmp_path: Path) -> Path:
+    done(verb("cache", tower, "-o", tmp_path / "table"))
+    return tmp_path / "table"
+
+
+@pytest.fixture
+def index(verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path) -> Path:
+    """An index with the model's own sparse side, so that BM25 is another system."""
+    done(verb("index", folder, "--model", tower, "--table", table, "-o", tmp_path / "i", "--sparse", "lm"))
+    return tmp_path / "i"
+
+
+def test_results_are_written_and_the_runs_give_the_same_digits(
+    verb: Verb, index: Path, folder: Path, tmp_path: Path
+) -> None:
+    asked = ("eval", index, "--data", folder, "--against", "symmetric,bm25")
+    shown = done(verb(*asked, "-o", tmp_path / "r"))
+    found = json.loads((tmp_path / "r/results.json").read_text(encoding="utf-8"))
+    systems = ["dense", "sparse", "hybrid", "symmetric dense", "symmetric hybrid", "bm25"]
+    assert list(found["systems"]) == systems
+    assert found["measures"] == list(MEASURES)
+    assert found["systems"]["bm25"]["means"]["RR@10"] == 1.0
+    for system in systems:
+        path = tmp_path / "r/runs" / f"{system.replace(' ', '-')}.run"
+        again = evaluate(path, folder / "qrels" / "test.tsv", MEASURES)
+        assert again.per_query == found["systems"][system]["per_query"]
+        assert again.means == found["systems"][system]["means"]
+        assert read_run(path).tag == path.stem
+    pair = found["systems"]["dense"]["against"]["symmetric dense"]["nDCG@10"]
+    assert pair["better"] + pair["equal"] + pair["worse"] == 3
+    assert 0 < pair["randomisation"] <= 1
+    means = [found["systems"][name]["means"]["nDCG@10"] for name in ("dense", "symmetric dense")]
+    assert pair["kept"] == pytest.approx(means[0] / means[1])
+    assert pair["difference"] == pytest.approx(means[0] - means[1])
+    text = (tmp_path / "r/results.md").read_text(encoding="utf-8")
+    for line in ("| symmetric hybrid | ", "| dense – bm25 | R@1000 | ", "![dense: each query"):
+        assert line in text
+    for name in ("bars.png", "dense-queries.png", "hybrid-queries.png"):
+        assert (tmp_path / "r" / name).read_bytes().startswith(PNG)
+    assert "hybrid – bm25" in shown.out
+    refused = verb(*asked, "-o", tmp_path / "r")
+    assert refused.code == 1
+    assert "exists already" in refused.err
+
+
+def test_bm25_beside_an_index_is_bm25_in_an_index(
+    verb: Verb, index: Path, tower: Path, folder: Path, table: Path, tmp_path: Path
+) -> None:
+    done(verb("index", folder, "--model", tower, "--table", table, "-o", tmp_path / "b", "--sparse", "bm25"))
+    done(verb("eval", index, "--data", folder, "--against", "bm25", "-o", tmp_path / "r1"))
+    told = done(verb("eval", tmp_path / "b", "--data", folder, "--against", "bm25", "-o", tmp_path / "r2"))
+    assert "its sparse side is BM25 already" in told.err
+    assert not (tmp_path / "r2/runs/bm25.run").exists()
+    beside, inside = read_run(tmp_path / "r1/runs/bm25.run").scores, read_run(tmp_path / "r2/runs/sparse.run").scores
+    for query, scores in inside.items():
+        assert beside[query] == pytest.approx(scores, rel=1e-5)
+
+
+def test_own_ids_can_be_ignored(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    rows = [{"_id": "bulb", "text": "who invented the light bulb"}]
+    (data / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (data / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nbulb\tcsv\t1\n")
+    asked = ("eval", index, "--data", data, "--measures", "R@3", "-k", "3", "-o")
+    done(verb(*asked, tmp_path / "with"))
+    done(verb(*asked, tmp_path / "without", "--ignore-own-ids"))
+    assert "bulb" in read_run(tmp_path / "with/runs/hybrid.run").scores["bulb"]
+    for mode in ("dense", "hybrid"):
+        assert set(read_run(tmp_path / f"without/runs/{mode}.run").scores["bulb"]) == {"everest", "csv", "café"}
+
+
+def test_input_that_does_not_fit_is_named(
+    verb: Verb, index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    qrels, header = data / "qrels/test.tsv", "query-id\tcorpus-id\tscore\n"
+    qrels.write_text(header + "q1\teverest\t1\nq1\tmissing\t1\nq8\tcsv\t1\n")
+    outcome = done(verb("eval", index, "--data", data))
+    assert "1 of 3 judged documents are not in the collection" in outcome.err
+    assert "1 judged queries have no text" in outcome.err
+    qrels.write_text(header + "q1\tx\t1\nq1\ty\t1\n")
+    refused = verb("eval", index, "--data", data)
+    assert refused.code == 1
+    assert "the index has none of the 2 documents judged (x, y …)" in refused.err
+    qrels.write_text(header + "z\tcsv\t1\n")
+    assert "(judged is 'z', the queries have 'q1')" in verb("eval", index, "--data", data).err
+    assert "only symmetric and bm25 are known" in verb("eval", index, "--data", folder, "--against", "bm26").err
+    (tmp_path / "other.run").write_text("q7 Q0 csv 1 2.0 x\nq9 Q0 csv 1 2.0 x\n")
+    refused = verb("eval", tmp_path / "other.run", "--qrels", folder / "qrels/test.tsv")
+    assert "the run has 'q7', 'q9', the qrels have 'q1', 'q2', 'q3'" in refused.err
+    assert "--output is for an index" in verb("eval", tmp_path / "other.run", "--qrels", qrels, "-o", data).err
+    real = builtins.__import__
+
+    def absent(name: str, *rest: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    refused = verb("eval", index, "--data", folder, "-o", tmp_path / "r")
+    assert "pip install 'lightretriever[eval]'" in refused.err
