@@ -129,3 +129,33 @@ def test_input_that_does_not_fit_is_named(
     monkeypatch.setattr(builtins, "__import__", absent)
     refused = verb("eval", index, "--data", folder, "-o", tmp_path / "r")
     assert "pip install 'lightretriever[eval]'" in refused.err
+
+
+def test_a_diagnosis_says_which_arm_wins_where(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    texts = {f"q{i}": ["how tall is everest", "who did not invent the bulb", "привет мир"][i % 3] for i in range(12)}
+    rows = [{"_id": query, "text": text} for query, text in texts.items()]
+    (data / "queries.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    judged = "".join(f"{query}\t{['everest', 'bulb', 'café'][i % 3]}\t1\n" for i, query in enumerate(texts))
+    (data / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    asked = ("eval", index, "--data", data, "--diagnose")
+    shown = done(verb(*asked, "-o", tmp_path / "r", "--measures", "RR@10 nDCG@10"))
+    assert "query tokens that no document holds: " in shown.out
+    found = json.loads((tmp_path / "r/results.json").read_text(encoding="utf-8"))
+    told = found["diagnosis"]
+    assert told["measure"] == "RR@10"
+    groups = {group["name"]: group for group in told["groups"]}
+    assert groups["all queries"]["queries"] == 12
+    assert groups["Cyrillic"]["queries"] == groups["with negation"]["queries"] == 4
+    values = found["systems"]["dense"]["per_query"]["RR@10"]
+    assert groups["Cyrillic"]["means"]["dense"] == pytest.approx(values["q2"])
+    assert groups["all queries"]["means"]["sparse"] == pytest.approx(found["systems"]["sparse"]["means"]["RR@10"])
+    run = read_run(tmp_path / "r/runs/dense.run")
+    firsts = sorted(max(scores.values()) for scores in run.scores.values())
+    assert told["scores"]["dense"]["score at place 1"][2] == pytest.approx((firsts[5] + firsts[6]) / 2)
+    text = (tmp_path / "r/results.md").read_text(encoding="utf-8")
+    for line in ("## Diagnosis", "| script | Cyrillic | 4 |", "| sparse | score at place 1 |"):
+        assert line in text
+    by_json = json.loads(done(verb(*asked, "--json", "--measures", "RR@10 nDCG@10")).out)
+    assert by_json["diagnosis"] == told

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import format_table, phases, refuse_existing, say
+from lightretriever.cli.console import format_table, phases, progress, refuse_existing, say
 from lightretriever.cli.options import Base, Device, Split
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
     from lightretriever.evaluation.collection import Collection
     from lightretriever.evaluation.compare import Comparison
+    from lightretriever.evaluation.diagnosis import Diagnosis
     from lightretriever.evaluation.measures import Evaluation
     from lightretriever.index.index import Index
 
@@ -44,6 +45,10 @@ def command(
     k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits a query.")] = 1000,
     ignore_own_ids: Annotated[
         bool, typer.Option("--ignore-own-ids", help="Leave out hits whose id is the query's: queries are documents.")
+    ] = False,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose", help="Also which arm wins on which queries, both arms' scores, and the domain."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write results, TREC runs and plots there.")
@@ -91,7 +96,8 @@ def command(
     with Index.open(subject) as index:
         comparison = _compare(index, collection, baselines, model, base, device, names, k, ignore_own_ids)
         settings = _settings(index, collection, k, ignore_own_ids)
-    _show(comparison, settings, output, as_json)
+        diagnosis = _diagnose(index, collection, comparison) if diagnose else None
+    _show(comparison, settings, diagnosis, output, as_json)
 
 
 def _compare(
@@ -127,6 +133,13 @@ def _compare(
         )
 
 
+def _diagnose(index: Index, collection: Collection, comparison: Comparison) -> Diagnosis:
+    from lightretriever.evaluation.diagnosis import diagnose
+
+    with progress("counting tokens", "documents") as report:
+        return diagnose(index, collection, comparison, report)
+
+
 def _settings(index: Index, collection: Collection, k: int, ignore_own_ids: bool) -> dict[str, object]:
     from lightretriever import __version__
 
@@ -155,7 +168,14 @@ def _show_run(name: str, found: Evaluation, measures: list[str], as_json: bool) 
     _warn({name: found})
 
 
-def _show(comparison: Comparison, settings: Mapping[str, object], output: Path | None, as_json: bool) -> None:
+def _show(
+    comparison: Comparison,
+    settings: Mapping[str, object],
+    diagnosis: Diagnosis | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from lightretriever.evaluation.diagnosis_text import markdown_lines, short_lines
     from lightretriever.evaluation.results import PAIR_HEADER, compare_pairs, pair_rows, system_rows, systems_json
 
     pairs = compare_pairs(comparison)
@@ -163,15 +183,22 @@ def _show(comparison: Comparison, settings: Mapping[str, object], output: Path |
         from lightretriever.evaluation.results import write_results
 
         title = f"{settings['collection']}, {settings['split']}"
-        write_results(output, title, comparison, pairs, settings)
+        told = (diagnosis.to_json(), markdown_lines(diagnosis)) if diagnosis is not None else (None, ())
+        write_results(output, title, comparison, pairs, settings, *told)
         say(f"{output}: results.md, results.json, {len(comparison.runs)} runs, plots")
     if as_json:
-        print(json.dumps(systems_json(comparison, pairs), ensure_ascii=False))
+        found: dict[str, object] = {**systems_json(comparison, pairs)}
+        if diagnosis is not None:
+            found["diagnosis"] = diagnosis.to_json()
+        print(json.dumps(found, ensure_ascii=False))
     else:
         print(format_table(["", *comparison.measures], system_rows(comparison)))
         if pairs:
             print()
             print(format_table(PAIR_HEADER, pair_rows(pairs, comparison.measures[:1])))
+        if diagnosis is not None:
+            print()
+            print("\n".join(short_lines(diagnosis)))
     _warn(comparison.evaluations)
 
 

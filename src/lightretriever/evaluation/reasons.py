@@ -69,10 +69,15 @@ def find_marks(text: str, encoder: QueryEncoder, seen: NDArray[np.int64]) -> dic
     """
     ids = list(dict.fromkeys(int(i) for i in encoder.tokenize([text])[0]))
     names = {i: encoder.table.tokenizer.id_to_token(i) or str(i) for i in ids}
-    words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
-    negations = [word for word in dict.fromkeys(words) if word in NEGATIONS or word.endswith("n't")]
-    found = ([names[i] for i in ids if seen[i] == 0], [names[i] for i in ids if 0 < seen[i] <= _RARE], negations)
+    unseen, rare = [names[i] for i in ids if seen[i] == 0], [names[i] for i in ids if 0 < seen[i] <= _RARE]
+    found = (unseen, rare, find_negations(text))
     return {mark: tokens for mark, tokens in zip(MARKS, found, strict=True) if tokens}
+
+
+def find_negations(text: str) -> list[str]:
+    """Words of a text that negate, in lower case, each once: English, German, French, Spanish and Italian ones."""
+    words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    return [word for word in dict.fromkeys(words) if word in NEGATIONS or word.endswith("n't")]
 
 
 def find_reasons(
