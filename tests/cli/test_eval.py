@@ -118,7 +118,10 @@ def test_input_that_does_not_fit_is_named(
     (tmp_path / "other.run").write_text("q7 Q0 csv 1 2.0 x\nq9 Q0 csv 1 2.0 x\n")
     refused = verb("eval", tmp_path / "other.run", "--qrels", folder / "qrels/test.tsv")
     assert "the run has 'q7', 'q9', the qrels have 'q1', 'q2', 'q3'" in refused.err
-    assert "--output is for an index" in verb("eval", tmp_path / "other.run", "--qrels", qrels, "-o", data).err
+    assert (
+        "--output and --diagnose are for an index"
+        in verb("eval", tmp_path / "other.run", "--qrels", qrels, "-o", data).err
+    )
     real = builtins.__import__
 
     def absent(name: str, *rest: Any) -> Any:

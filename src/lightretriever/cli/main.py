@@ -182,7 +182,7 @@ def _usage(error: Exception) -> str:
 
 def _interrupted(arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
-    if verb in RESUMABLE or (verb == "fit" and "--cache" in arguments):
+    if verb in RESUMABLE or (verb, True) in (("fit", "--cache" in arguments), ("eval", "--suite" in arguments)):
         return "interrupted: what is done is kept, run the same command again to go on from there"
     return "interrupted: nothing was written"
 

@@ -1,0 +1,153 @@
+"""What ``eval`` does with one index and one collection, alone or as a part of a suite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightretriever.cli.console import format_table, phases, progress, say
+from lightretriever.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.evaluation.collection import Collection
+    from lightretriever.evaluation.compare import Comparison
+    from lightretriever.evaluation.diagnosis import Diagnosis
+    from lightretriever.evaluation.measures import Evaluation
+    from lightretriever.evaluation.results import Pair
+    from lightretriever.index.index import Index
+
+BASELINES = ("symmetric", "bm25")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to measure.
+
+    Attributes:
+        measures: names.
+        symmetric, bm25: the baselines.
+        k: hits a query.
+        ignore_own_ids: leave out hits of the query's id.
+        diagnose: take the arms apart.
+    """
+
+    measures: tuple[str, ...]
+    symmetric: bool
+    bm25: bool
+    k: int
+    ignore_own_ids: bool
+    diagnose: bool
+
+    @staticmethod
+    def of(measures: str, against: str | None, k: int, ignore_own_ids: bool, diagnose: bool) -> Asked:
+        """From the command line's words. Raises UsageError for none, or unknown ones."""
+        names = tuple(dict.fromkeys(measures.replace(",", " ").split()))
+        if not names:
+            raise UsageError("--measures is empty: name some, as in --measures 'nDCG@10 R@100'")
+        baselines = (against or "").replace(",", " ").split()
+        if unknown := [name for name in baselines if name not in BASELINES]:
+            raise UsageError(f"--against {unknown[0]}: only {' and '.join(BASELINES)} are known")
+        return Asked(names, "symmetric" in baselines, "bm25" in baselines, k, ignore_own_ids, diagnose)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found, and with which settings."""
+
+    title: str
+    comparison: Comparison
+    pairs: Sequence[Pair]
+    settings: Mapping[str, object]
+    diagnosis: Diagnosis | None
+
+
+def measure_index(index: Index, collection: Collection, asked: Asked, tower: DocumentEncoder | None) -> Measured:
+    """Compare the systems, test the pairs, and diagnose if asked to; ``tower`` is the full model, if that is asked."""
+    from lightretriever.evaluation.compare import compare
+    from lightretriever.evaluation.results import compare_pairs
+
+    if collection.textless:
+        say(f"warning: {collection.textless} judged queries have no text in {collection.path} and count zero")
+    if asked.bm25 and index.manifest.sparse == "bm25":
+        say(f"{index.path}: its sparse side is BM25 already, which the line sparse shows")
+    with phases("queries") as report:
+        comparison = compare(
+            index,
+            collection,
+            tower,
+            asked.measures,
+            asked.k,
+            report,
+            bm25=asked.bm25,
+            ignore_own_ids=asked.ignore_own_ids,
+        )
+    diagnosis = None
+    if asked.diagnose:
+        from lightretriever.evaluation.diagnosis import diagnose
+
+        with progress("counting tokens", "documents") as show:
+            diagnosis = diagnose(index, collection, comparison, show)
+    title = f"{collection.path.name}, {collection.split}"
+    return Measured(title, comparison, compare_pairs(comparison), _settings(index, collection, asked), diagnosis)
+
+
+def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, object]:
+    from lightretriever import __version__
+
+    fusion = index.fusion
+    return {
+        "collection": collection.path.name,
+        "split": collection.split,
+        "queries judged": len(collection.qrels),
+        "documents": index.count,
+        "document model": f"{index.manifest.model or 'unknown'} ({index.manifest.revision or 'revision unknown'})",
+        "table": index.encoder.table.hash,
+        "sparse side": index.manifest.sparse,
+        "fusion": f"{fusion.method}, {fusion.dense:g} dense, {fusion.sparse:g} sparse",
+        "hits a query": asked.k,
+        "own ids ignored": asked.ignore_own_ids,
+        "lightretriever": __version__,
+    }
+
+
+def write_measured(path: Path, found: Measured) -> None:
+    """Write the folder of results."""
+    from lightretriever.evaluation.diagnosis_text import markdown_lines
+    from lightretriever.evaluation.results import write_results
+
+    as_json = None if found.diagnosis is None else found.diagnosis.to_json()
+    lines = [] if found.diagnosis is None else markdown_lines(found.diagnosis)
+    write_results(path, found.title, found.comparison, found.pairs, found.settings, as_json, lines)
+    say(f"{path}: results.md, results.json, {len(found.comparison.runs)} runs, plots")
+
+
+def show_measured(found: Measured, as_json: bool) -> None:
+    """Print tables, or JSON."""
+    from lightretriever.evaluation.diagnosis_text import short_lines
+    from lightretriever.evaluation.results import PAIR_HEADER, pair_rows, system_rows, systems_json
+
+    if as_json:
+        values: dict[str, object] = {**systems_json(found.comparison, found.pairs)}
+        if found.diagnosis is not None:
+            values["diagnosis"] = found.diagnosis.to_json()
+        print(json.dumps(values, ensure_ascii=False))
+    else:
+        measures = found.comparison.measures
+        print(format_table(["", *measures], system_rows(found.comparison)))
+        if found.pairs:
+            print()
+            print(format_table(PAIR_HEADER, pair_rows(found.pairs, measures[:1])))
+        if found.diagnosis is not None:
+            print()
+            print("\n".join(short_lines(found.diagnosis)))
+    warn(found.comparison.evaluations)
+
+
+def warn(evaluations: Mapping[str, Evaluation]) -> None:
+    """Say what was counted on the way, each thing once."""
+    for line in dict.fromkeys(line for found in evaluations.values() for line in found.warnings):
+        say(f"warning: {line}")
