@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lightretriever.evaluation.measures import evaluate
-from lightretriever.text.trec import read_run
+from lightretriever.text.trec import read_qrels, read_run, write_qrels
 
+ir_measures = pytest.importorskip("ir_measures")
 pytestmark = pytest.mark.filterwarnings("ignore")
 Verb = Callable[..., Any]
 PNG = b"\x89PNG\r\n"
@@ -48,8 +49,17 @@ def test_results_are_written_and_the_runs_give_the_same_digits(
     assert list(found["systems"]) == systems
     assert found["measures"] == list(MEASURES)
     assert found["systems"]["bm25"]["means"]["RR@10"] == 1.0
+    write_qrels(tmp_path / "test.qrels", read_qrels(folder / "qrels/test.tsv"))
+    asked_for = [ir_measures.parse_measure(name) for name in MEASURES]
     for system in systems:
         path = tmp_path / "r/runs" / f"{system.replace(' ', '-')}.run"
+        judged, run = (
+            ir_measures.read_trec_qrels(str(tmp_path / "test.qrels")),
+            ir_measures.read_trec_run(str(path)),
+        )
+        other = ir_measures.calc_aggregate(asked_for, list(judged), list(run))
+        means = {str(measure): value for measure, value in other.items()}
+        assert means == pytest.approx(found["systems"][system]["means"], abs=1e-12)
         again = evaluate(path, folder / "qrels" / "test.tsv", MEASURES)
         assert again.per_query == found["systems"][system]["per_query"]
         assert again.means == found["systems"][system]["means"]

@@ -68,6 +68,19 @@ def test_wrong_usage_is_named(verb: Verb, folder: Path, tmp_path: Path) -> None:
     assert verb("eval").code == 2
 
 
+def test_an_interrupted_suite_says_that_it_goes_on(
+    verb: Verb, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightretriever.cli.suite.measure_suite", interrupt)
+    given = ("--model", "x", "--table", "y", "--work", tmp_path / "w")
+    stopped = verb("eval", "--suite", folder, *given)
+    assert stopped.code == 130
+    assert "run the same command again" in stopped.err
+
+
 def test_a_table_leaves_out_what_was_not_measured() -> None:
     results = [
         SetResult("a", 10, {"dense": {"AP": 0.5}, "symmetric dense": {"AP": 0.625}}, None),
