@@ -106,6 +106,9 @@ def test_own_ids_can_be_ignored(verb: Verb, index: Path, folder: Path, tmp_path:
     assert "bulb" in read_run(tmp_path / "with/runs/hybrid.run").scores["bulb"]
     for mode in ("dense", "hybrid"):
         assert set(read_run(tmp_path / f"without/runs/{mode}.run").scores["bulb"]) == {"everest", "csv", "café"}
+    (data / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nbulb\tbulb\t1\n")
+    told = done(verb("eval", index, "--data", data, "--ignore-own-ids"))
+    assert "1 queries have the document of their own id judged relevant" in told.err
 
 
 def test_input_that_does_not_fit_is_named(

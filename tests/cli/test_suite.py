@@ -62,6 +62,7 @@ def test_many_sets_are_measured_once_and_averaged(verb: Verb, tower: Path, folde
 def test_wrong_usage_is_named(verb: Verb, folder: Path, tmp_path: Path) -> None:
     given = ("--model", "x", "--table", "y", "--work", tmp_path / "w")
     assert "holds no folder with qrels/" in verb("eval", "--suite", folder, *given).err
+    assert "unknown measure 'nDGC'" in verb("eval", "--suite", folder, *given, "--measures", "nDGC").err
     assert "--suite needs --model MODEL" in verb("eval", "--suite", folder, "--model", "x").err
     assert "leave INDEX, --data and --qrels out" in verb("eval", folder, "--suite", folder, *given).err
     assert "are for a --suite" in verb("eval", folder, "--data", folder, "--work", folder).err

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
-from lightretriever.evaluation.measures import MEASURES, Evaluation, evaluate
+from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
 from lightretriever.index.backend import point_key
 from lightretriever.types import Encoded, Run
@@ -74,6 +74,7 @@ def compare(
         UsageError: an unknown measure, or a tower that does not fit the index's vectors.
         InputError: the qrels and the queries, or the qrels and the index, do not belong together.
     """
+    check_measures(measures)
     judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
     present = {judged[key] for key in index.backend.existing(list(judged))}
     if not present:
@@ -103,6 +104,12 @@ def compare(
     if ignore_own_ids:
         runs = {system: without_own_ids(run, depth) for system, run in runs.items()}
     evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
+    own = sum(judged.get(query, 0) > 0 for query, judged in collection.qrels.items()) if ignore_own_ids else 0
+    if own:
+        line = f"{own} queries have the document of their own id judged relevant: it is left out, and counts as missed"
+        evaluations = {
+            system: replace(found, warnings=(*found.warnings, line)) for system, found in evaluations.items()
+        }
     return Comparison(tuple(measures), evaluations, runs)
 
 

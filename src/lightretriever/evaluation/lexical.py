@@ -55,13 +55,13 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
         index: an open index with the documents' texts.
         queries: query id to text.
         k: hits a query, at most.
-        progress: called with documents read and their number.
+        progress: called with queries answered and their number.
 
     Returns:
         The queries in their order, hits best first; documents of equal score in the engine's order. Documents that
         share no token with a query are not listed.
     """
-    read = list(_counted(index, progress))
+    read = list(_counted(index, None))
     if not read:
         return Run({query: {} for query in queries}, "bm25")
     ids = [name for names, _ in read for name in names]
@@ -84,6 +84,8 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
             found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
         best = found[np.argsort(-scores[found], kind="stable")][:k]
         hits.append([Hit(ids[place], float(scores[place])) for place in best])
+        if progress:
+            progress(row + 1, len(asked))
     return run_from_hits(list(queries), hits, "bm25")
 
 

@@ -58,11 +58,7 @@ def evaluate(
         UsageError: an unknown measure, or one that needs a tool that is not installed.
         MissingExtraError: ``ir-measures`` is not installed.
     """
-    try:
-        import ir_measures
-    except ImportError:
-        raise MissingExtraError("evaluation", "eval") from None
-    parsed = {name: _parse(ir_measures, name) for name in measures}
+    parsed = check_measures(measures)
     found = run if isinstance(run, Run) else read_run(run)
     judged = qrels if isinstance(qrels, Mapping) else read_qrels(qrels)
     if not judged:
@@ -74,6 +70,8 @@ def evaluate(
             f"the qrels have {_some(judged)}): are they of the same collection and split?"
         )
     per_query = {name: dict.fromkeys(judged, 0.0) for name in measures}
+    import ir_measures
+
     names = {measure: name for name, measure in parsed.items()}
     plain = {query: dict(relevances) for query, relevances in judged.items()}
     try:
@@ -88,6 +86,20 @@ def evaluate(
         queries=len(judged),
         warnings=_warnings(found, judged, documents),
     )
+
+
+def check_measures(measures: Sequence[str]) -> dict[str, Any]:
+    """What ``ir-measures`` makes of each name; to find out what is wrong with them before any work.
+
+    Raises:
+        UsageError: an unknown measure.
+        MissingExtraError: ``ir-measures`` is not installed.
+    """
+    try:
+        import ir_measures
+    except ImportError:
+        raise MissingExtraError("evaluation", "eval") from None
+    return {name: _parse(ir_measures, name) for name in measures}
 
 
 def _parse(ir_measures: Any, name: str) -> Any:
