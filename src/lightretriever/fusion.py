@@ -5,6 +5,8 @@ dense and 0.3 sparse by default; a document that a list lacks counts 0 there. Un
 are all equal (one hit, or all tied) normalises to 0, as if the list had found nothing. Here such a list normalises
 to 1 instead: each of its documents is the best that the list found. ``tied="paper"`` gives the formula as it stands.
 
+A `Weigher` gives every query weights of its own for the linear method, instead of the same two for all.
+
 Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights.
 """
 
@@ -13,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import UsageError
 from lightretriever.types import Hit
+from lightretriever.weigher import Weigher
 
 EPSILON = 1e-8
 METHODS = ("linear", "rrf")
@@ -36,6 +39,7 @@ class Fusion:
         dense, sparse: weights of the linear method; not both 0, none negative.
         rrf_k: the constant of reciprocal rank fusion.
         tied: what a list of one hit, or of equal scores, normalises to: "best" 1, "paper" 0.
+        weigher: gives each query's dense weight, the sparse one being 1 less that; None: ``dense`` and ``sparse``.
 
     Raises:
         UsageError: a value outside these.
@@ -46,6 +50,7 @@ class Fusion:
     sparse: float = 0.3
     rrf_k: float = 60.0
     tied: str = "best"
+    weigher: Weigher | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -57,6 +62,19 @@ class Fusion:
             raise UsageError(f"the fusion weights are {weights}: neither may be negative, one must be positive")
         if not self.rrf_k > -1:
             raise UsageError(f"rrf_k is {self.rrf_k}: it must be greater than -1")
+        if self.weigher is not None and self.method != "linear":
+            raise UsageError(f"a weigher gives weights, which the fusion method {self.method!r} does not take")
+
+    @staticmethod
+    def of(stored: Mapping[str, Any]) -> Fusion:
+        """Of what JSON makes of one; one stored before there were weighers has none."""
+        weigher = stored.get("weigher")
+        return Fusion(**{**stored, "weigher": None if weigher is None else Weigher.of(weigher)})
+
+    def describe(self) -> dict[str, object]:
+        """JSON-able, without a weigher's many numbers."""
+        described = {name: getattr(self, name) for name in ("method", "dense", "sparse", "rrf_k", "tied")}
+        return {**described, "weights": "fixed" if self.weigher is None else "by query"}
 
 
 DEFAULT_FUSION = Fusion()
@@ -84,8 +102,12 @@ def fuse_scores(
     dense: Mapping[Key, float] | Iterable[tuple[Key, float]],
     sparse: Mapping[Key, float] | Iterable[tuple[Key, float]],
     fusion: Fusion = DEFAULT_FUSION,
+    weight: float | None = None,
 ) -> list[tuple[Key, float]]:
     """Fuse two lists of (id, score), each in any order, ids distinct within a list.
+
+    ``weight``: this query's dense weight, the sparse one being 1 less that; None for the fusion's two. A weigher is
+    not asked here.
 
     Returns:
         (id, fused score) of every document of either list, best first. Equal fused scores are ordered by dense
@@ -93,8 +115,9 @@ def fuse_scores(
     """
     dense_list, sparse_list = _ranked(dense), _ranked(sparse)
     own, others = dict(dense_list), dict(sparse_list)
-    fused: dict[Key, float] = dict(zip(own, contributions(list(own.values()), fusion.dense, fusion), strict=True))
-    added = contributions(list(others.values()), fusion.sparse, fusion)
+    first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
+    fused: dict[Key, float] = dict(zip(own, contributions(list(own.values()), first, fusion), strict=True))
+    added = contributions(list(others.values()), second, fusion)
     for key, value in zip(others, added, strict=True):
         fused[key] = fused.get(key, 0.0) + value
     # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.

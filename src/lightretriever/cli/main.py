@@ -34,6 +34,7 @@ from lightretriever.cli import (
     search,
     set_table,
     snapshot,
+    tune,
 )
 from lightretriever.cli import eval as evaluation
 from lightretriever.errors import LightRetrieverError, UsageError
@@ -54,6 +55,7 @@ VERBS = {
     "search": search,
     "run": run,
     "eval": evaluation,
+    "tune": tune,
     "info": info,
     "demo": demo,
 }

@@ -11,7 +11,7 @@ INDEX/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -200,7 +200,7 @@ class Index:
             "sparse": manifest.sparse,
             "tenant": manifest.tenant,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
-            "fusion": asdict(manifest.fusion),
+            "fusion": manifest.fusion.describe(),
             "unoptimised": manifest.unoptimised,
             **current.backend.info(),
         }

@@ -96,8 +96,8 @@ class IndexManifest:
         stored: dict[str, Any] = read_manifest(path, KIND, FORMAT_VERSION)
         del stored["kind"], stored["format_version"]
         try:
-            return IndexManifest(**{**stored, "fusion": Fusion(**stored["fusion"])})
-        except (KeyError, TypeError, ValueError) as error:
+            return IndexManifest(**{**stored, "fusion": Fusion.of(stored["fusion"])})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path / 'manifest.json'} is damaged ({error}): make the index again") from None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from lightretriever.index.backend import Backend, Payload, Ranking, stored_metad
 from lightretriever.index.filter import Filter, parse_filter
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse
+from lightretriever.weigher import features, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
 MANY = 100_000
@@ -54,8 +55,9 @@ def search(
     dense_lists = _dense_lists(backend, encoded, depth, where, dim) if mode != "sparse" else []
     sparse_lists = _sparse_lists(backend, encoded, depth, where) if mode != "dense" else []
     if mode == "hybrid":
-        pairs = zip(dense_lists, sparse_lists, strict=True)
-        ranked = [_fused(dense, lexical, k, fusion) for dense, lexical in pairs]
+        weights = _weights(dense_lists, sparse_lists, encoded, fusion)
+        triples = zip(dense_lists, sparse_lists, weights, strict=True)
+        ranked = [fuse_scores(_pairs(dense), _pairs(lexical), fusion, weight)[:k] for dense, lexical, weight in triples]
     else:
         ranked = [_pairs(ranking)[:k] for ranking in dense_lists or sparse_lists]
     wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
@@ -90,8 +92,17 @@ def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter 
     return lists
 
 
-def _fused(dense: Ranking, sparse: Ranking, k: int, fusion: Fusion) -> list[tuple[int, float]]:
-    return fuse_scores(_pairs(dense), _pairs(sparse), fusion)[:k]
+def _weights(
+    dense: list[Ranking], sparse: list[Ranking], encoded: Encoded, fusion: Fusion
+) -> Sequence[float] | Sequence[None]:
+    """Each query's dense weight, where a weigher gives one."""
+    if fusion.weigher is None or not dense:
+        return [None] * len(dense)
+    assert encoded.sparse is not None  # or there would be no sparse lists
+    tokens = token_numbers(encoded.sparse)
+    lists = zip(dense, sparse, tokens, strict=True)
+    found = [features(one.keys, one.scores, two.keys, two.scores, number) for one, two, number in lists]
+    return list(map(float, fusion.weigher.weights(found)))
 
 
 def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
