@@ -90,6 +90,8 @@ def test_wrong_numbers_are_refused() -> None:
         Weigher((good.hidden[0][:-1],), (0.0, 0.0))
     with pytest.raises(UsageError, match="tune again"):
         replace(good, output=(float("nan"), *good.output[1:]))
+    with pytest.raises(UsageError, match="bounds"):
+        replace(good, low=0.5, high=0.5)
     with pytest.raises(UsageError, match="rrf"):
         Fusion(method="rrf", weigher=good)
 

@@ -8,8 +8,11 @@ in (0, 1) for the dense list, the sparse one having the rest.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
 from math import isfinite, log, log1p
 from typing import Any
 
@@ -32,36 +35,53 @@ FEATURES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for the arrays that are made once
 class Weigher:
-    """A network with one hidden layer: ``1 / (1 + exp(−(v·tanh(W·[x, 1]), 1)))``.
+    """A network with one hidden layer: ``low + (high − low) / (1 + exp(−v·[tanh(W·[x, 1]), 1]))``.
 
     Attributes:
         hidden: W, a row for every hidden unit: a factor for each of `FEATURES`, then the constant.
         output: v, a factor for each hidden unit, then the constant.
+        low, high: no weight lies outside these.
 
     Raises:
-        UsageError: numbers that are not finite, or not as many as `FEATURES` need.
+        UsageError: numbers that are not finite, or not as many as `FEATURES` need, or bounds that are none.
     """
 
     hidden: tuple[tuple[float, ...], ...]
     output: tuple[float, ...]
+    low: float = 0.0
+    high: float = 1.0
 
     def __post_init__(self) -> None:
         shapes = {len(row) for row in self.hidden} == {len(FEATURES) + 1} and len(self.output) == len(self.hidden) + 1
         if not shapes or not all(isfinite(value) for row in (*self.hidden, self.output) for value in row):
             raise UsageError(f"the weigher's numbers are not {len(FEATURES)} features' finite factors: tune again")
+        if not 0 <= self.low < self.high <= 1:
+            raise UsageError(f"the weigher's bounds are {self.low} and {self.high}: tune again")
 
     @staticmethod
     def of(stored: Any) -> Weigher:
         """Of what JSON makes of one."""
-        return Weigher(tuple(tuple(map(float, row)) for row in stored["hidden"]), tuple(map(float, stored["output"])))
+        hidden = tuple(tuple(map(float, row)) for row in stored["hidden"])
+        return Weigher(hidden, tuple(map(float, stored["output"])), float(stored["low"]), float(stored["high"]))
+
+    @staticmethod
+    def general() -> Weigher:
+        """The one that comes with the package, for indexes without judged queries; docs/fusion.md says of what."""
+        return Weigher.of(json.loads(files("lightretriever").joinpath("weigher.json").read_text(encoding="utf-8")))
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        hidden = np.array(self.hidden)
+        return np.ascontiguousarray(hidden[:, :-1].T), hidden[:, -1], np.array(self.output)
 
     def weights(self, found: Sequence[Sequence[float]] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Dense weights, float64 [n] in (0, 1), of queries' `features` [n, F]."""
-        hidden, output = np.array(self.hidden), np.array(self.output)
-        inside = np.tanh(np.asarray(found, dtype=np.float64) @ hidden[:, :-1].T + hidden[:, -1])
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(inside @ output[:-1] + output[-1], -30.0, 30.0))))
+        factors, constants, output = self._arrays
+        inside = np.tanh(np.asarray(found, dtype=np.float64) @ factors + constants) @ output[:-1] + output[-1]
+        share = 1.0 / (1.0 + np.exp(-np.minimum(np.maximum(inside, -30.0), 30.0)))
+        return np.asarray(self.low + (self.high - self.low) * share)
 
 
 def features(
@@ -78,17 +98,19 @@ def features(
         tokens: how many the query has.
     """
     dense, sparse = list(dense_scores[:DEPTH]), list(sparse_scores[:DEPTH])
-    in_dense = dict(zip(dense_keys, _scaled(dense), strict=False))
-    in_sparse = dict(zip(sparse_keys, _scaled(sparse), strict=False))
-    top_dense, top_sparse = list(in_dense)[:_TOP], list(in_sparse)[:_TOP]
+    in_dense = dict(zip(dense_keys, dense, strict=False))
+    in_sparse = dict(zip(sparse_keys, sparse, strict=False))
+    top_dense, top_sparse = dense_keys[:_TOP], sparse_keys[:_TOP]
+    seconded = _scaled([in_sparse[key] for key in top_dense if key in in_sparse], sparse)
+    firsts = _scaled([in_dense[key] for key in top_sparse if key in in_dense], dense)
     return [
-        *_shape(dense, list(in_dense.values())),
-        sum(in_sparse.get(key, 0.0) for key in top_dense) / _TOP,
-        *_shape(sparse, list(in_sparse.values())),
-        sum(in_dense.get(key, 0.0) for key in top_sparse) / _TOP,
-        in_sparse.get(top_dense[0], 0.0) if top_dense else 0.0,
-        in_dense.get(top_sparse[0], 0.0) if top_sparse else 0.0,
-        len(set(top_dense) & set(top_sparse)) / _TOP,
+        *_shape(dense),
+        sum(seconded) / _TOP,
+        *_shape(sparse),
+        sum(firsts) / _TOP,
+        seconded[0] if seconded and top_dense[0] in in_sparse else 0.0,
+        firsts[0] if firsts and top_sparse[0] in in_dense else 0.0,
+        len(set(top_dense).intersection(top_sparse)) / _TOP,
         len(in_dense.keys() & in_sparse.keys()) / DEPTH,
         len(in_sparse) / DEPTH,
         log1p(tokens),
@@ -102,22 +124,23 @@ def token_numbers(counts: SparseVectors) -> list[float]:
     return list((total[counts.indptr[1:]] - total[counts.indptr[:-1]]).tolist())
 
 
-def _scaled(scores: list[float]) -> list[float]:
-    """From 0 for the worst to 1 for the best; all 1 where none is worse, as the fusion has it."""
-    if not scores:
+def _scaled(some: list[float], scores: list[float]) -> list[float]:
+    """Some of a list's scores from 0, its worst, to 1, its best; all 1 where none is worse, as the fusion has it."""
+    if not some:
         return []
     low = scores[-1]
     spread = scores[0] - low
-    return [(score - low) / spread for score in scores] if spread > 0 else [1.0] * len(scores)
+    return [(score - low) / spread for score in some] if spread > 0 else [1.0] * len(some)
 
 
-def _shape(scores: list[float], scaled: list[float]) -> list[float]:
+def _shape(scores: list[float]) -> list[float]:
     """Range in proportion to the best score, gap after it, fall to the tenth, mean, and entropy of the first ten."""
     if not scores:
         return [0.0] * 5
-    top = scaled[:_TOP]
+    top = _scaled(scores[:_TOP], scores)
     total = sum(top)
-    entropy = log(total) - sum(value * log(value) for value in top if value > 0) / total
+    entropy = log(total) - sum([value * log(value) for value in top if value > 0]) / total
     reach = min((scores[0] - scores[-1]) / scores[0], 2.0) if scores[0] > 0 else 2.0
-    gap = 1.0 - scaled[1] if len(scaled) > 1 else 1.0
-    return [reach, gap, 1.0 - top[-1], sum(scaled) / len(scaled), entropy / log(_TOP)]
+    gap = 1.0 - top[1] if len(top) > 1 else 1.0
+    [mean] = _scaled([sum(scores) / len(scores)], scores)
+    return [reach, gap, 1.0 - top[-1], mean, entropy / log(_TOP)]

@@ -475,3 +475,11 @@ def test_tune(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
     assert "stored in the index" in tuned.err
     with Index.open(index) as opened:
         assert opened.fusion.describe() == found["fusion"]
+    assert verb("tune", index, "--weight", "0.4", "--data", data).code == 2
+    assert verb("tune", index, "--weight", "1.5").code == 2
+    done(verb("tune", index, "--weight", "0.4"))
+    with Index.open(index) as opened:
+        assert (opened.fusion.dense, opened.fusion.sparse) == (0.4, 0.6)
+    assert "weights by query" in done(verb("tune", index)).err
+    with Index.open(index) as opened:
+        assert opened.fusion.describe()["weights"] == "by query"

@@ -16,10 +16,10 @@ from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.compare import compare
 from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import GRID, Judged, judge_lists, ndcg
-from lightretriever.evaluation.tune import choose, tune
+from lightretriever.evaluation.tune import choose, tune, unlearned
 from lightretriever.fusion import Fusion
 from lightretriever.index.manifest import IndexManifest
-from lightretriever.weigher import FEATURES
+from lightretriever.weigher import FEATURES, Weigher
 
 
 def made(n: int, by_query: bool, seed: int = 0) -> Judged:
@@ -160,7 +160,9 @@ def test_a_stored_weigher_is_what_searches_use(index: Index, data: Path) -> None
     assert IndexManifest.load(index.path).fusion.weigher == weigher
     asked = list(collection.queries.values())
     together = index.search_many(asked)
-    assert together[:3] == [index.search(query) for query in asked[:3]]
+    for hits, query in zip(together[:3], asked, strict=False):
+        alone = {hit.id: hit.score for hit in index.search(query)}
+        assert {hit.id: hit.score for hit in hits} == pytest.approx(alone, abs=1e-5)
     seen = 0
     for hits, weight in zip(together, weights, strict=True):
         first = hits[0]
@@ -179,8 +181,28 @@ def test_nothing_to_tune(index: Index, data: Path, tmp_path: Path) -> None:
         tune(index, read_collection(data, "none"))
     with pytest.raises(UsageError, match="1 folds"):
         tune(index, read_collection(data, "dev"), folds=1)
-    with make_index(tmp_path / "dense", data, "none") as dense, pytest.raises(UsageError, match="no sparse side"):
-        tune(dense, read_collection(data, "dev"))
+    with make_index(tmp_path / "dense", data, "none") as dense:
+        with pytest.raises(UsageError, match="no sparse side"):
+            tune(dense, read_collection(data, "dev"))
+        with pytest.raises(UsageError, match="no sparse side"):
+            unlearned(dense)
+
+
+def test_without_judged_queries(index: Index) -> None:
+    general = unlearned(index).weigher
+    assert general == Weigher.general()
+    weights = general.weights(made(100, by_query=False).features)
+    assert (weights > 0.28).all()
+    assert (weights < 0.88).all()
+    assert (unlearned(index, 0.6).dense, unlearned(index, 0.6).sparse) == (0.6, 0.4)
+    assert unlearned(index, 0.6).weigher is None
+
+
+def test_what_is_not_to_be_used_is_not() -> None:
+    judged = made(100, by_query=True)
+    weigher = fit_weigher(judged, blind=[FEATURES[0]])
+    assert all(row[0] == 0 for row in weigher.hidden)
+    assert any(row[1] != 0 for row in weigher.hidden)
 
 
 def test_ndcg_by_hand() -> None:

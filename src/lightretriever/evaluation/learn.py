@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.evaluation.lists import GRID, Judged
-from lightretriever.weigher import Weigher
+from lightretriever.weigher import FEATURES, Weigher
 
 HIDDEN = 8
 STEPS = 300
 RATE = 0.01
 DECAY = 2.0
+_NARROW = 0.05  # a feature that hardly varies is not blown up: another query's may lie far outside
 _WIDTH = 2  # steps of the grid over which gains are smoothed: nDCG has steps, its slope says nothing
 
 
@@ -28,16 +31,22 @@ def best_weight(judged: Judged) -> float:
 
 
 def fit_weigher(
-    judged: Judged, seed: int = 0, hidden: int = HIDDEN, steps: int = STEPS, decay: float = DECAY
+    judged: Judged,
+    seed: int = 0,
+    hidden: int = HIDDEN,
+    steps: int = STEPS,
+    decay: float = DECAY,
+    blind: Collection[str] = (),
 ) -> Weigher:
     """Fit the network by Adam (Kingma and Ba, arXiv 1412.6980), on all queries at once, weights decaying as in AdamW.
 
     It begins as `best_weight` for every query. What is made greatest is each query's gain at its own weight, gains
-    being smoothed over the grid and taken less the query's mean, so that only queries that the weight matters to count.
+    being smoothed over the grid. ``blind`` names `FEATURES` that are not to be used.
     """
     rng = np.random.default_rng(seed)
     mean, deviation = judged.features.mean(axis=0), judged.features.std(axis=0)
-    scale = np.where(deviation > 1e-9, 1.0 / np.maximum(deviation, 1e-9), 0.0)
+    used = np.array([name not in blind for name in FEATURES])
+    scale = np.where(used & (deviation > 1e-9), 1.0 / np.maximum(deviation, _NARROW), 0.0)
     inputs = np.hstack([np.clip((judged.features - mean) * scale, -5.0, 5.0), np.ones((len(judged), 1))])
     gains = _smooth(judged.gains)
     start = float(np.clip(best_weight(judged), 0.05, 0.95))

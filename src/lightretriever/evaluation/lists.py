@@ -54,6 +54,12 @@ class Judged:
         return self.gains[rows, low] * (1 - share) + self.gains[rows, low + 1] * share
 
 
+def check_sides(index: Index) -> None:
+    """Raises UsageError for an index that has no sparse side, and so no weight to choose."""
+    if index.manifest.sparse == "none":
+        raise UsageError(f"{index.path} has no sparse side: its searches are dense, there is no weight to tune")
+
+
 def judge_lists(
     index: Index,
     queries: Mapping[str, str],
@@ -71,8 +77,7 @@ def judge_lists(
     Raises:
         UsageError: the index has no sparse side, so that there is no weight to choose.
     """
-    if index.manifest.sparse == "none":
-        raise UsageError(f"{index.path} has no sparse side: its searches are dense, there is no weight to tune")
+    check_sides(index)
     ids = list(queries)
     rows: list[list[float]] = []
     gains: list[list[float]] = []

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
-from lightretriever.evaluation.lists import Judged, judge_lists
+from lightretriever.evaluation.lists import Judged, check_sides, judge_lists
 from lightretriever.evaluation.runs import Progress
 from lightretriever.fusion import Fusion
 from lightretriever.index.index import Index
+from lightretriever.weigher import Weigher
 
 FIXED = (0.7, 0.5)
 FOLDS = 5
@@ -84,6 +85,18 @@ def tune(
     judged = judge_lists(index, queries, collection.qrels, progress)
     useful = judged.informative()
     return choose(judged.take(useful), int((~useful).sum()), folds, seed, index.fusion.tied, collection.path)
+
+
+def unlearned(index: Index, weight: float | None = None) -> Fusion:
+    """A fusion for an index without judged queries: one dense weight for all, or, for None, the general weigher.
+
+    Raises:
+        UsageError: the index has no sparse side.
+    """
+    check_sides(index)
+    if weight is None:
+        return Fusion(tied=index.fusion.tied, weigher=Weigher.general())
+    return Fusion(dense=weight, sparse=round(1 - weight, 9), tied=index.fusion.tied)
 
 
 def choose(judged: Judged, unanswered: int, folds: int, seed: int, tied: str, source: Path) -> Tuning:
