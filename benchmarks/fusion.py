@@ -177,14 +177,15 @@ def main() -> None:
         file = ROOT / "src" / "lightretriever" / "weigher.json"
         file.write_text(json.dumps(stored) + "\n", encoding="utf-8")
     gains = [float(values["gain"]) for values in found.values()]
+    alone, many = (cost(fit_general(train), batch) for batch in (1, 64))
     rows = [row(name, values) for name, values in found.items()]
     notes = (
         "100 × nDCG@10 on the test split (dense/sparse 0.7/0.3, 0.6/0.4, 0.5/0.5); learned on the train split: one "
         "weight, a weight by query, and what `tune` keeps of these and the fixed ones out of fold; without labels: one "
         "weight chosen by queries made of the documents, and the general weigher, fitted on the other collections, "
         f"with its gain over 0.7/0.3 and that gain's standard error. The general weigher gains {np.mean(gains):+.2f} "
-        f"on average, {min(gains):+.2f} at worst. A weight by query takes {cost(fit_general(train), 1):.0f} µs a query, "
-        f"{cost(fit_general(train), 64):.0f} in batches of 64. Tower all-MiniLM-L6-v2, tables fitted to the documents' vectors."
+        f"on average, {min(gains):+.2f} at worst. A weight by query takes {alone:.0f} µs a query, {many:.0f} in "
+        f"batches of 64. Tower all-MiniLM-L6-v2, tables fitted to the documents' vectors."
     )
     header = ["collection", "queries", *COLUMNS, "general − 0.7"]
     report(Result("fusion", header, rows, notes, found))
