@@ -134,7 +134,7 @@ def fuse(
     Args:
         dense, sparse: hits of one arm, scored in ``score``, in any order.
         k: how many to return; None for all.
-        fusion: method, weights and treatment of tied lists.
+        fusion: method, weights and treatment of tied lists; a weigher is not asked, for it needs the query.
 
     Returns:
         Hits, best fused score first, each with both arms' scores and ranks. Ties as in `fuse_scores`.
