@@ -340,7 +340,9 @@ def _join(samples: list[Samples], dim: int | None, rotate: bool) -> tuple[list[s
 
 
 def _token_limit(tower: DocumentEncoder | None, vectors: Vectors | None, tokenizer: Tokenizer) -> int:
-    """Tokens of a text that its vector has seen: the tower's limit less the special tokens."""
+    """Tokens of a text that its vector has seen: the limit of the tower, or of the vectors where theirs was shorter,
+    less the special tokens."""
     settings: Mapping[str, object] = {} if vectors is None or isinstance(vectors, tuple) else vectors.settings
-    limit = tower.max_length if tower is not None else settings.get("max_length")
-    return max(1, (limit if isinstance(limit, int) else 512) - tokenizer.num_special_tokens_to_add(False))
+    limits = [settings.get("max_length"), tower.max_length if tower is not None else None]
+    limit = min((limit for limit in limits if isinstance(limit, int)), default=512)
+    return max(1, limit - tokenizer.num_special_tokens_to_add(False))
