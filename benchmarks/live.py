@@ -25,6 +25,7 @@ from lightretriever.text.corpus import Document
 from lightretriever.vectors.folder import VectorsFolder
 
 BATCH = 32  # documents in one call of add
+BEFORE_BUILDING = 4_000  # documents written, after which a live index would soon build its graph by itself
 
 
 def main() -> None:
@@ -98,6 +99,8 @@ def phase(
             index.delete([document.id for document in documents[: BATCH // 4]])
             writes.append(time.perf_counter() - start)
             number += 1
+            if "building" not in name and index.manifest.unoptimised > BEFORE_BUILDING:
+                stop.set()
 
     threads = [threading.Thread(target=search)]
     if "writing" in name:
@@ -109,7 +112,7 @@ def phase(
         index.optimise(wait=False)
         index.wait()
     else:
-        time.sleep(seconds)
+        stop.wait(seconds)
     took = time.perf_counter() - start
     stop.set()
     for thread in threads:

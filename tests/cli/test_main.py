@@ -122,7 +122,8 @@ def test_texts_takes_several_values_after_one_flag() -> None:
 
 def test_interrupting_says_that_running_again_resumes(tmp_path: Path) -> None:
     program = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which what started the tests may have switched off
 from lightretriever.cli.main import execute
 import lightretriever.text.corpus as corpus
 def endless(path):

@@ -10,11 +10,12 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from lightretriever.artifact import new_folder
+from lightretriever.artifact import fsync_path, new_folder
 from lightretriever.errors import ArtifactError, LockedError, MissingExtraError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
@@ -192,6 +193,14 @@ def remove_part(part: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
     else:
         part.unlink(missing_ok=True)
+
+
+def sync_shard(path: Path, manifest: IndexManifest) -> None:
+    """Bring all of an embedded engine's files to the disk now, so that no later, small sync has to wait for them."""
+    if manifest.engine == "edge":
+        for file in (path / manifest.shard).rglob("*"):
+            with suppress(FileNotFoundError):
+                fsync_path(file)
 
 
 def generation(manifest: IndexManifest) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index.backend import Backend, pages, point_key
+from lightretriever.index.backend import Backend, Points, point_key
 from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
@@ -180,7 +180,7 @@ class Index:
     @property
     def count(self) -> int:
         """How many documents there are."""
-        return self.backend.count()
+        return self._state.read(lambda current: current.backend.count())
 
     def __len__(self) -> int:
         return self.count
@@ -189,9 +189,10 @@ class Index:
         """What the index is and how big, JSON-able; ``bm25`` says whether its statistics are stale, ``unoptimised`` how
         many documents were written since the graph was built, ``reindexing`` to which model, ``background`` what runs
         there or how the last such work failed."""
-        current = self._state.current
+        current, count, engine = self._state.read(
+            lambda current: (current, current.backend.count(), current.backend.info())
+        )
         manifest, table = current.manifest, current.encoder.table
-        count = current.backend.count()
         found: dict[str, object] = {
             "documents": count,
             "model": manifest.model,
@@ -202,7 +203,7 @@ class Index:
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
             "fusion": manifest.fusion.describe(),
             "unoptimised": manifest.unoptimised,
-            **current.backend.info(),
+            **engine,
         }
         if manifest.sparse == "bm25":
             found["bm25"] = current.side.info(manifest.bm25_changes, count)
@@ -374,31 +375,33 @@ class Index:
         filter: Mapping[str, object] | None,
         texts: bool,
     ) -> list[list[Hit]]:
-        while True:
-            current = self._state.current
+        def ask(current: Current) -> list[list[Hit]]:
             manifest = current.manifest
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            try:
-                return search(
-                    current.backend,
-                    encoded,
-                    k,
-                    mode,
-                    filter,
-                    manifest.fusion,
-                    manifest.dim,
-                    manifest.sparse,
-                    texts,
-                    manifest.tenant,
-                )
-            except ArtifactError:
-                if self._state.closed or self._state.current.backend is current.backend:
-                    raise  # else another engine has taken its place meanwhile: ask that one
+            return search(
+                current.backend,
+                encoded,
+                k,
+                mode,
+                filter,
+                manifest.fusion,
+                manifest.dim,
+                manifest.sparse,
+                texts,
+                manifest.tenant,
+            )
+
+        return self._state.read(ask)
 
     def documents(self) -> Iterator[Document]:
         """Every document stored, in no order that means anything."""
-        for page in pages(self.backend, _PAGE):
+        start = 0
+        while True:
+            page = self._state.read(partial(_page_from, start))
+            if not page.keys:
+                return
             yield from stored_documents(page.payloads)
+            start = page.keys[-1] + 1
 
     def optimise(self, wait: bool = True) -> None:
         """Build the graph anew, over all documents; see `Upkeep.optimise`. Searches are right without it, and slower
@@ -444,6 +447,10 @@ class Index:
     def restore(file: str | Path, path: str | Path) -> None:
         """Make an index, in a new folder, of what `snapshot` wrote; see `restore_snapshot` for what it raises."""
         restore_snapshot(Path(file), Path(path))
+
+
+def _page_from(start: int, current: Current) -> Points:
+    return current.backend.page(start, _PAGE)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Backend, Points, pages
-from lightretriever.index.folder import create_engine, open_engine, remove_named, shard_exists
+from lightretriever.index.folder import create_engine, open_engine, remove_named, shard_exists, sync_shard
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.plans import Plan
 from lightretriever.index.remote import RemoteBackend
@@ -76,6 +76,7 @@ class Rebuild:
     def _switch(self, plan: Plan, backend: Backend, watched: set[int]) -> None:
         """Copy what was written meanwhile, and go over when that is all."""
         state = self._state
+        sync_shard(state.path, replace(state.current.manifest, **plan.changes))
         for _ in range(ROUNDS):
             with state.writing:
                 if len(watched) <= LAST:
@@ -127,7 +128,9 @@ class Rebuild:
             return target
         self._builder = None
         target.close()  # its process was made to give way to others; the one that answers is not
-        return open_engine(state.path, planned, live=True)
+        backend = open_engine(state.path, planned, live=True)
+        _warm(backend)
+        return backend
 
     def _copy(self, plan: Plan, target: Backend, resumed: bool) -> None:
         source = self._state.current.backend
@@ -164,6 +167,15 @@ class Rebuild:
     def _check(self) -> None:
         if self._stopped.is_set():
             raise ArtifactError(f"{self._state.path} was closed before the work in the background was done")
+
+
+def _warm(backend: Backend) -> None:
+    """Ask a new engine for something before anybody waits for its answers: its first ones take half a second."""
+    page = backend.page(0, PAGE, vectors=True)
+    if page.keys:
+        backend.search_dense(page.dense, 10)
+    if page.keys and page.sparse is not None:
+        backend.search_sparse(page.sparse, 10)
 
 
 def _transformed(plan: Plan, points: Points) -> Points:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from lightretriever import errors
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
-from lightretriever.index.edge import LOG, sync_log
+from lightretriever.index.edge import sync_log
 from lightretriever.index.filter import Filter
 from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send
@@ -29,6 +29,8 @@ from lightretriever.types import SparseVectors, take_sparse
 
 STEP = 64  # points to write, or queries, in one call: a search waits for one at most
 LOOK = 512  # points to look up in one call
+LOG = 100_000  # points written, after which a flush empties the engine's log, half a second in which all wait; mostly
+# the engine was replaced by then, with an empty log
 
 
 class RemoteBackend:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import IO
+from typing import IO, TypeVar
 
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.backend import Backend
@@ -24,8 +24,11 @@ from lightretriever.index.folder import (
     settle,
 )
 from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,16 @@ class State:
         if self._current is None:
             raise UsageError(f"{self.path} is closed: open it again")
         return self._current
+
+    def read(self, action: Callable[[Current], T]) -> T:
+        """What an action makes of the index; tried again where another engine took the place of its own meanwhile."""
+        while True:
+            current = self.current
+            try:
+                return action(current)
+            except ArtifactError:
+                if self.closed or self.current.backend is current.backend:
+                    raise
 
     @contextmanager
     def changing(self, keys: Sequence[int]) -> Iterator[Current]:
@@ -131,7 +144,9 @@ class State:
         """Close and remove what is the index's no more."""
         now = self.current
         if old.backend is not now.backend:
-            with suppress(ArtifactError):  # it failed, and nothing of it is needed any more
+            if isinstance(old.backend, RemoteBackend):
+                old.backend.kill()  # closing would flush first, half a second in which its last searches wait
+            with suppress(ArtifactError):
                 old.backend.close()
         for part in ("table", "shard", "statistics"):
             if getattr(old.manifest, part) != getattr(now.manifest, part):

@@ -62,7 +62,7 @@ class Upkeep:
         self._tried = self._tried if self._tried <= written else 0  # it went well since
         if not state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
             return
-        count = state.current.backend.count()
+        count = state.read(lambda current: current.backend.count())
         if written >= self._tried + OPTIMISE_SHARE * count:
             self._tried = written
             side = state.current.side
