@@ -84,6 +84,7 @@ class Rebuild:
                 keys = list(watched)
                 watched.clear()
             self._copy_again(plan, backend, keys)
+            backend.flush()  # so that the last, in which writers wait, has little to bring to the disk
         with state.writing:
             self._copy_again(plan, backend, list(watched))
             backend.flush()
