@@ -107,7 +107,7 @@ class Index:
             path: its folder.
             model: the document tower, or its name or folder; only `add_documents` needs it.
             live: hold the engine in a process of its own: whatever is written or rebuilt, searches go on, and the graph
-                is built anew in the background whenever enough was written. A search takes some 0.1 ms longer. A
+                is built anew in the background whenever enough was written. A search takes a millisecond longer. A
                 server does all that anyway.
             flush: when writes are made to survive a power cut; at every call if not given.
 

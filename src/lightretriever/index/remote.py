@@ -29,8 +29,7 @@ from lightretriever.types import SparseVectors, take_sparse
 
 STEP = 64  # points to write, or queries, in one call: a search waits for one at most
 LOOK = 512  # points to look up in one call
-LOG = 100_000  # points written, after which a flush empties the engine's log, half a second in which all wait; mostly
-# the engine was replaced by then, with an empty log
+LOG = 100_000  # points written, after which a flush empties the log: half a second in which all wait
 
 
 class RemoteBackend:
