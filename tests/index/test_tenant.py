@@ -67,6 +67,14 @@ def test_a_document_of_no_tenant_is_refused(shared: Index, value: dict) -> None:
     assert shared.count == 30
 
 
+def test_adding_refuses_it_before_anything_is_encoded(tmp_path: Path) -> None:
+    tower = RandomTower()
+    with Index.create(tmp_path / "i", make_encoder(), model=tower, tenant="group") as index:  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="document stray has no single value in 'group'"):
+            index.add_documents([*DOCUMENTS, Document("stray", "w01")])
+        assert (index.count, tower.calls) == (0, 0)
+
+
 def test_building_refuses_it_before_anything_is_stored(tmp_path: Path) -> None:
     stray = [*DOCUMENTS, Document("stray", "w01", metadata={"even": True})]
     with pytest.raises(InputError, match="document stray has no single value"):

@@ -269,7 +269,7 @@ class Index:
         stream, total, rotation = iter(documents), Added(), self.encoder.table.rotation
         first = self._lacks_statistics(self._state.current)
         try:
-            while chunk := [as_document(document) for document in islice(stream, _CHUNK)]:
+            while chunk := list(of_tenants(map(as_document, islice(stream, _CHUNK)), self.manifest.tenant)):
                 for document in chunk:
                     if not document.id:
                         raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
