@@ -24,8 +24,10 @@ from dataclasses import dataclass
 
 from results import SAVED, Result, report
 
+from lightretriever.index.edge import LINKS
+
 SIZES = (100_000_000, 10_000_000_000)
-LINKS = 16 * 2 * 4 * 1.1  # bytes of graph a document: 2 m links of 4 bytes on the lowest level, a tenth above it
+GRAPH = LINKS * 2 * 4 * 1.1  # bytes of graph a document: 2 m links of 4 bytes on the lowest level, a tenth above it
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def need(measured: Measured, documents: int, machine: Machine) -> Need:
         shards=shards,
         shard_documents=each,
         memory=memory,
-        codes=documents * (measured.dim / 2 + LINKS) * machine.replicas,
+        codes=documents * (measured.dim / 2 + GRAPH) * machine.replicas,
         disk=disk,
         core_ms=core_ms,
         latency_ms=dense + sparse,
@@ -208,9 +210,9 @@ def table(found: Sequence[Measured], machine: Machine) -> Result:
         f"filled to {machine.fill:.0%}; {machine.replicas} replicas, in memory and disk alike; shards as large as both "
         f"arms' searches, one after the other, within {machine.latency_ms:g} ms allow. A query takes as long as one "
         "shard, and the core time of all shards together, which is what it costs. In brackets what decides the number "
-        "of machines. Codes and graph: d/2 bytes at 4 bits and 2 × 16 links of 4 bytes and a tenth, computed, not "
-        "measured: what has to be in memory for the dense arm, if the rest is left to the disk and its cache. Ingest: "
-        "every machine at the measured rate, each replica written."
+        f"of machines. Codes and graph: d/2 bytes at 4 bits and 2 × {LINKS} links of 4 bytes and a tenth, computed, "
+        "not measured: what has to be in memory for the dense arm, if the rest is left to the disk and its cache. "
+        "Ingest: every machine at the measured rate, each replica written."
     )
     return Result("sizing", header, rows, notes, data)
 

@@ -27,7 +27,7 @@ from qdrant_client import QdrantClient, models
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import number_paths
-from lightretriever.index.edge import DENSE, DEPTH, RESCORED, SPARSE, oversampling
+from lightretriever.index.edge import DENSE, DEPTH, SPARSE, graph_depth
 from lightretriever.index.filter import Filter
 from lightretriever.index.qdrant_calls import Gone, call, confirmed
 from lightretriever.index.qdrant_collection import Binding, check_binding, real_name, stored_binding, unused_names
@@ -42,6 +42,7 @@ INDEXES = 100  # payload indexes at most: each costs memory, and metadata may ha
 PARALLEL = 4  # writes under way at once
 PATIENCE = 6 * 3600.0  # seconds that `optimise` waits for the server
 _POLL = 0.2  # seconds between two looks at the server's state
+_SHARD = 1_000_000  # points that a server's shard is taken to hold, for how far its graph is walked
 T = TypeVar("T")
 
 _EXACT = models.SearchParams(exact=True, quantization=models.QuantizationSearchParams(ignore=True))
@@ -213,8 +214,9 @@ class QdrantBackend:
 
 
 def _graph(limit: int) -> models.SearchParams:
-    rescored = models.QuantizationSearchParams(rescore=True, oversampling=oversampling(limit))
-    return models.SearchParams(hnsw_ef=RESCORED, quantization=rescored)
+    candidates, oversampling = graph_depth(_SHARD, limit)
+    rescored = models.QuantizationSearchParams(rescore=True, oversampling=oversampling)
+    return models.SearchParams(hnsw_ef=candidates, quantization=rescored)
 
 
 def _batches(points: Points) -> Iterator[range]:

@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.index.conditions import TAGS
-from lightretriever.index.edge import DENSE, EXACT_BELOW, SPARSE
+from lightretriever.index.edge import DENSE, EXACT_BELOW, LINK_EFFORT, LINKS, SPARSE
 from lightretriever.index.qdrant_filter import KEYWORD
 from lightretriever.index.qdrant_url import QdrantAddress
 
@@ -60,7 +60,7 @@ def make_collection(
         shard_number=address.shards or None,
         replication_factor=address.replicas,
         write_consistency_factor=address.replicas // 2 + 1,  # what is acknowledged outlives the loss of a node
-        hnsw_config=models.HnswConfigDiff(m=16, ef_construct=100, full_scan_threshold=10_000),
+        hnsw_config=models.HnswConfigDiff(m=LINKS, ef_construct=LINK_EFFORT, full_scan_threshold=10_000),
         quantization_config=_quantisation(address.quantisation),
         optimizers_config=models.OptimizersConfigDiff(indexing_threshold=max(1, EXACT_BELOW * dim * 4 // 1024)),
         metadata={METADATA: dict(binding)},
