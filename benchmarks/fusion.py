@@ -32,7 +32,7 @@ from lightretriever.evaluation.tune import FOLDS, choose
 from lightretriever.text.corpus import read_corpus
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
-from lightretriever.weigher import Weigher, features
+from lightretriever.weigher import Weigher, features, places_in
 
 MOST = 1500
 SHARE = 700  # queries of one collection that the general weigher is fitted to, so that none outweighs the others
@@ -146,7 +146,9 @@ def cost(weigher: Weigher, batch: int, rounds: int = 300) -> float:
     times = []
     for _ in range(max(1, rounds // batch)):
         start = perf_counter()
-        weigher.weights([features(*one, *two, 8) for one, two in zip(lists, lists[::-1], strict=True)])
+        pairs = zip(lists, lists[::-1], strict=True)
+        found = [features(own, others, places_in(keys, names), 8) for (names, own), (keys, others) in pairs]
+        _ = weigher.weight(found[0]) if batch == 1 else weigher.weights(found)
         times.append((perf_counter() - start) / batch)
     return 1e6 * float(np.median(times))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightretriever import Hit, fuse
 from lightretriever.errors import UsageError
-from lightretriever.fusion import Fusion, fuse_scores, min_max
+from lightretriever.fusion import Fusion, contributions, fuse_scores
 
 
 def hits(**scores: float) -> list[Hit]:
@@ -52,8 +52,8 @@ def test_a_list_of_one_hit_counts() -> None:
     only = hits(b=7.0)
     assert [hit.id for hit in fuse(dense, only)] == ["b", "a", "c"]
     assert [hit.id for hit in fuse(dense, only, fusion=Fusion(tied="paper"))] == ["a", "b", "c"]
-    assert min_max([3.0, 3.0]).tolist() == [1.0, 1.0]
-    assert min_max([3.0, 3.0], tied="paper").tolist() == [0.0, 0.0]
+    assert contributions([3.0, 3.0], 0.7, Fusion()) == [0.7, 0.7]
+    assert contributions([3.0, 3.0], 0.7, Fusion(tied="paper")) == [0.0, 0.0]
     assert fuse([], only)[0].score == pytest.approx(0.3)
 
 
@@ -92,3 +92,17 @@ def test_invariants(dense: dict, sparse: dict, method: str, tied: str) -> None:
     shuffled = fuse_scores(dict(reversed(dense.items())), dict(reversed(sparse.items())), fusion)
     if method == "linear":  # ranks of equal scores follow the order given
         assert shuffled == fused
+
+
+@given(scores, scores, st.sampled_from([None, 0.0, 0.4, 1.0]))
+def test_linear_as_its_formula_says(dense: dict, sparse: dict, weight: float | None) -> None:
+    def part(among: dict, name: str) -> float:
+        low, high = min(among.values(), default=0.0), max(among.values(), default=0.0)
+        return 0.0 if name not in among else (among[name] - low) / (high - low + 1e-8) if high > low else 1.0
+
+    one, two = (0.7, 0.3) if weight is None else (weight, 1 - weight)
+    expected = {name: one * part(dense, name) + two * part(sparse, name) for name in {*dense, *sparse}}
+    fused = fuse_scores(dense, sparse, weight=weight)
+    assert dict(fused) == pytest.approx(expected, abs=1e-12)
+    order = [(-score, -dense.get(name, -np.inf), name) for name, score in fused]
+    assert order == sorted(order)

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf, isfinite
 from operator import itemgetter
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lightretriever.errors import UsageError
 from lightretriever.types import Hit
-from lightretriever.weigher import Weigher
+from lightretriever.weigher import Weigher, places_in
 
 EPSILON = 1e-8
 METHODS = ("linear", "rrf")
@@ -58,7 +56,7 @@ class Fusion:
         if self.tied not in TIED:
             raise UsageError(f"tied is {self.tied!r}: choose one of {', '.join(TIED)}")
         weights = (self.dense, self.sparse)
-        if not all(np.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise UsageError(f"the fusion weights are {weights}: neither may be negative, one must be positive")
         if not self.rrf_k > -1:
             raise UsageError(f"rrf_k is {self.rrf_k}: it must be greater than -1")
@@ -80,22 +78,20 @@ class Fusion:
 DEFAULT_FUSION = Fusion()
 
 
-def min_max(scores: NDArray[np.floating] | Sequence[float], tied: str = "best") -> NDArray[np.float64]:
-    """``(s − min)/(max − min + 1e-8)`` over one list, float64 [n]; all 1 for a tied list unless ``tied="paper"``."""
-    values = np.asarray(scores, dtype=np.float64)
-    if not len(values):
-        return values
-    low, high = values.min(), values.max()
-    if low == high and tied == "best":
-        return np.ones(len(values))
-    return np.asarray((values - low) / (high - low + EPSILON))
-
-
 def contributions(scores: Sequence[float], weight: float, fusion: Fusion) -> list[float]:
-    """What each place of one list adds to a document's fused score; ``scores`` fall from place to place."""
+    """What each place of one list adds to a document's fused score; ``scores`` fall from place to place.
+
+    Plain Python: for a list of a hundred it is twice as fast as numpy, for a thousand as fast.
+    """
     if fusion.method == "rrf":
         return [1.0 / (fusion.rrf_k + rank) for rank in range(1, len(scores) + 1)]
-    return [weight * value for value in min_max(scores, fusion.tied).tolist()]
+    if not scores:
+        return []
+    low, high = scores[-1], scores[0]
+    if low == high and fusion.tied == "best":
+        return [weight] * len(scores)
+    spread = high - low + EPSILON
+    return [weight * ((score - low) / spread) for score in scores]
 
 
 def fuse_scores(
@@ -113,15 +109,35 @@ def fuse_scores(
         (id, fused score) of every document of either list, best first. Equal fused scores are ordered by dense
         score, a document without one last, then by id.
     """
-    dense_list, sparse_list = _ranked(dense), _ranked(sparse)
-    own, others = dict(dense_list), dict(sparse_list)
+    one, two = _ranked(dense), _ranked(sparse)
+    dense_keys, sparse_keys = [key for key, _ in one], [key for key, _ in two]
+    places = places_in(sparse_keys, dense_keys)
+    scores = [score for _, score in one], [score for _, score in two]
+    return fuse_ranked(dense_keys, scores[0], sparse_keys, scores[1], places, fusion, weight)
+
+
+def fuse_ranked(
+    dense_keys: Sequence[Key],
+    dense_scores: Sequence[float],
+    sparse_keys: Sequence[Key],
+    sparse_scores: Sequence[float],
+    places: Sequence[int | None],
+    fusion: Fusion = DEFAULT_FUSION,
+    weight: float | None = None,
+) -> list[tuple[Key, float]]:
+    """`fuse_scores` of lists that are best first already, and of which is known what they have in common.
+
+    ``places``: of the dense list's documents in the sparse one, see `lightretriever.weigher.places_in`.
+    """
     first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
-    fused: dict[Key, float] = dict(zip(own, contributions(list(own.values()), first, fusion), strict=True))
-    added = contributions(list(others.values()), second, fusion)
-    for key, value in zip(others, added, strict=True):
-        fused[key] = fused.get(key, 0.0) + value
+    own, added = contributions(dense_scores, first, fusion), contributions(sparse_scores, second, fusion)
     # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.
-    order = [(-score, -own.get(key, -np.inf), key) for key, score in fused.items()]
+    order = [
+        (-(value if place is None else value + added[place]), -score, key)
+        for key, score, value, place in zip(dense_keys, dense_scores, own, places, strict=True)
+    ]
+    both = set(places)
+    order += [(-added[place], inf, sparse_keys[place]) for place in range(len(added)) if place not in both]
     order.sort()
     return [(key, -score) for score, _, key in order]
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from math import isfinite, log, log1p
+from math import exp, isfinite, log, log1p, tanh
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from lightretriever.types import SparseVectors
 
 DEPTH = 100  # places of a list that are looked at
 _TOP = 10
+_LOG_TOP = log(_TOP)
 FEATURES = (
     *(
         f"{arm} {name}"
@@ -83,48 +85,64 @@ class Weigher:
         share = 1.0 / (1.0 + np.exp(-np.minimum(np.maximum(inside, -30.0), 30.0)))
         return np.asarray(self.low + (self.high - self.low) * share)
 
+    def weight(self, found: Sequence[float]) -> float:
+        """The dense weight of one query's `features` [F], as `weights` has it; without numpy, for it is so little."""
+        inside = self.output[-1]
+        for row, factor in zip(self.hidden, self.output, strict=False):  # a row's last is its constant
+            inside += factor * tanh(sum(map(mul, row, found), row[-1]))
+        return self.low + (self.high - self.low) / (1.0 + exp(-min(max(inside, -30.0), 30.0)))
+
+
+def places_in(sparse_keys: Sequence[Any], dense_keys: Sequence[Any]) -> list[int | None]:
+    """Where each document of the dense list stands in the sparse one, from 0; None where it does not.
+
+    The engine's keys are long integers, whose hashes are most of what comparing two lists costs: here each is hashed
+    once, and whoever needs to know what the lists have in common is told by their places.
+    """
+    return list(map(dict(zip(sparse_keys, range(len(sparse_keys)), strict=True)).get, dense_keys))
+
 
 def features(
-    dense_keys: Sequence[Any],
-    dense_scores: Sequence[float],
-    sparse_keys: Sequence[Any],
-    sparse_scores: Sequence[float],
-    tokens: float,
+    dense_scores: Sequence[float], sparse_scores: Sequence[float], places: Sequence[int | None], tokens: float
 ) -> list[float]:
     """One query's numbers, in the order of `FEATURES`; plain Python, because numpy is slower on so few.
 
     Args:
-        dense_keys, dense_scores, sparse_keys, sparse_scores: the two lists, best first; the first `DEPTH` count.
+        dense_scores, sparse_scores: of the two lists, best first; the first `DEPTH` count.
+        places: of the dense list's documents in the sparse one, see `places_in`.
         tokens: how many the query has.
     """
-    dense, sparse = list(dense_scores[:DEPTH]), list(sparse_scores[:DEPTH])
-    in_dense = dict(zip(dense_keys, dense, strict=False))
-    in_sparse = dict(zip(sparse_keys, sparse, strict=False))
-    top_dense, top_sparse = dense_keys[:_TOP], sparse_keys[:_TOP]
-    seconded = _scaled([in_sparse[key] for key in top_dense if key in in_sparse], sparse)
-    firsts = _scaled([in_dense[key] for key in top_sparse if key in in_dense], dense)
+    if max(len(dense_scores), len(sparse_scores)) > DEPTH:
+        dense_scores, sparse_scores = dense_scores[:DEPTH], sparse_scores[:DEPTH]
+        places = [None if place is None or place >= DEPTH else place for place in places[:DEPTH]]
+    by_place = dict(zip(places, dense_scores, strict=True))  # of what both lists have; under None what they do not
+    top = places[:_TOP]
+    seconded = _scaled([sparse_scores[place] for place in top if place is not None], sparse_scores)
+    firsts = _scaled([by_place[place] for place in range(_TOP) if place in by_place], dense_scores)
     return [
-        *_shape(dense),
+        *_shape(dense_scores),
         sum(seconded) / _TOP,
-        *_shape(sparse),
+        *_shape(sparse_scores),
         sum(firsts) / _TOP,
-        seconded[0] if seconded and top_dense[0] in in_sparse else 0.0,
-        firsts[0] if firsts and top_sparse[0] in in_dense else 0.0,
-        len(set(top_dense).intersection(top_sparse)) / _TOP,
-        len(in_dense.keys() & in_sparse.keys()) / DEPTH,
-        len(in_sparse) / DEPTH,
+        seconded[0] if top and top[0] is not None else 0.0,
+        firsts[0] if 0 in by_place else 0.0,
+        sum([place is not None and place < _TOP for place in top]) / _TOP,
+        (len(by_place) - (None in by_place)) / DEPTH,
+        len(sparse_scores) / DEPTH,
         log1p(tokens),
-        log1p(max(sparse[0], 0.0) / max(tokens, 1.0)) if sparse else 0.0,
+        log1p(max(sparse_scores[0], 0.0) / max(tokens, 1.0)) if sparse_scores else 0.0,
     ]
 
 
 def token_numbers(counts: SparseVectors) -> list[float]:
     """How many tokens each query has, of its counts."""
+    if len(counts) == 1:
+        return [sum(counts.row(0)[1].tolist())]
     total = np.concatenate([[0.0], np.cumsum(counts.values, dtype=np.float64)])
     return list((total[counts.indptr[1:]] - total[counts.indptr[:-1]]).tolist())
 
 
-def _scaled(some: list[float], scores: list[float]) -> list[float]:
+def _scaled(some: Sequence[float], scores: Sequence[float]) -> list[float]:
     """Some of a list's scores from 0, its worst, to 1, its best; all 1 where none is worse, as the fusion has it."""
     if not some:
         return []
@@ -133,14 +151,16 @@ def _scaled(some: list[float], scores: list[float]) -> list[float]:
     return [(score - low) / spread for score in some] if spread > 0 else [1.0] * len(some)
 
 
-def _shape(scores: list[float]) -> list[float]:
+def _shape(scores: Sequence[float]) -> list[float]:
     """Range in proportion to the best score, gap after it, fall to the tenth, mean, and entropy of the first ten."""
     if not scores:
         return [0.0] * 5
+    best, low = scores[0], scores[-1]
     top = _scaled(scores[:_TOP], scores)
     total = sum(top)
     entropy = log(total) - sum([value * log(value) for value in top if value > 0]) / total
-    reach = min((scores[0] - scores[-1]) / scores[0], 2.0) if scores[0] > 0 else 2.0
+    spread = best - low
+    reach = min(spread / best, 2.0) if best > 0 else 2.0
     gap = 1.0 - top[1] if len(top) > 1 else 1.0
-    [mean] = _scaled([sum(scores) / len(scores)], scores)
-    return [reach, gap, 1.0 - top[-1], mean, entropy / log(_TOP)]
+    mean = (sum(scores) / len(scores) - low) / spread if spread > 0 else 1.0
+    return [reach, gap, 1.0 - top[-1], mean, entropy / _LOG_TOP]

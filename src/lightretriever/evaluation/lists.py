@@ -14,7 +14,7 @@ from lightretriever.errors import UsageError
 from lightretriever.evaluation.runs import BATCH, Progress
 from lightretriever.fusion import Fusion, fuse_scores
 from lightretriever.types import Hit
-from lightretriever.weigher import DEPTH, features, token_numbers
+from lightretriever.weigher import DEPTH, features, places_in, token_numbers
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index
@@ -88,7 +88,8 @@ def judge_lists(
         dense = index.search_encoded(encoded, DEPTH, "dense", texts=False)
         sparse = index.search_encoded(encoded, DEPTH, "sparse", texts=False)
         for query, one, two, tokens in zip(batch, dense, sparse, token_numbers(encoded.sparse), strict=True):
-            rows.append(features(*_columns(one), *_columns(two), tokens))
+            (names, scores), (others, added) = _columns(one), _columns(two)
+            rows.append(features(scores, added, places_in(others, names), tokens))
             gains.append(_gains(one, two, qrels.get(query, {}), index.fusion))
         if progress:
             progress(start + len(batch), len(ids))

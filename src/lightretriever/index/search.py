@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.fusion import Fusion, fuse_scores
+from lightretriever.fusion import Fusion, fuse_ranked
 from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
 from lightretriever.index.filter import Filter, parse_filter
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse
-from lightretriever.weigher import features, token_numbers
+from lightretriever.weigher import features, places_in, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
 MANY = 100_000
@@ -55,9 +55,7 @@ def search(
     dense_lists = _dense_lists(backend, encoded, depth, where, dim) if mode != "sparse" else []
     sparse_lists = _sparse_lists(backend, encoded, depth, where) if mode != "dense" else []
     if mode == "hybrid":
-        weights = _weights(dense_lists, sparse_lists, encoded, fusion)
-        triples = zip(dense_lists, sparse_lists, weights, strict=True)
-        ranked = [fuse_scores(_pairs(dense), _pairs(lexical), fusion, weight)[:k] for dense, lexical, weight in triples]
+        ranked = [fused[:k] for fused in _fused(dense_lists, sparse_lists, encoded, fusion)]
     else:
         ranked = [_pairs(ranking)[:k] for ranking in dense_lists or sparse_lists]
     wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
@@ -92,17 +90,19 @@ def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter 
     return lists
 
 
-def _weights(
+def _fused(
     dense: list[Ranking], sparse: list[Ranking], encoded: Encoded, fusion: Fusion
-) -> Sequence[float] | Sequence[None]:
-    """Each query's dense weight, where a weigher gives one."""
-    if fusion.weigher is None or not dense:
-        return [None] * len(dense)
-    assert encoded.sparse is not None  # or there would be no sparse lists
-    tokens = token_numbers(encoded.sparse)
-    lists = zip(dense, sparse, tokens, strict=True)
-    found = [features(one.keys, one.scores, two.keys, two.scores, number) for one, two, number in lists]
-    return list(map(float, fusion.weigher.weights(found)))
+) -> Iterator[list[tuple[int, float]]]:
+    """Each query's two lists as one, under a weight of its own where a weigher gives one."""
+    places = [places_in(two.keys, one.keys) for one, two in zip(dense, sparse, strict=True)]
+    weights: Sequence[float | None] = [None] * len(dense)
+    if fusion.weigher is not None:
+        assert encoded.sparse is not None  # or there would be no sparse lists
+        lists = zip(dense, sparse, places, token_numbers(encoded.sparse), strict=True)
+        found = [features(one.scores, two.scores, common, tokens) for one, two, common, tokens in lists]
+        weights = [fusion.weigher.weight(found[0])] if len(found) == 1 else fusion.weigher.weights(found).tolist()
+    for one, two, common, weight in zip(dense, sparse, places, weights, strict=True):
+        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight)
 
 
 def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
