@@ -132,7 +132,7 @@ def test_input_that_does_not_fit_is_named(
     refused = verb("eval", tmp_path / "other.run", "--qrels", folder / "qrels/test.tsv")
     assert "the run has 'q7', 'q9', the qrels have 'q1', 'q2', 'q3'" in refused.err
     assert (
-        "--output and --diagnose are for an index"
+        "--output, --diagnose and --filter are for an index"
         in verb("eval", tmp_path / "other.run", "--qrels", qrels, "-o", data).err
     )
     real = builtins.__import__
@@ -145,6 +145,55 @@ def test_input_that_does_not_fit_is_named(
     monkeypatch.setattr(builtins, "__import__", absent)
     refused = verb("eval", index, "--data", folder, "-o", tmp_path / "r")
     assert "pip install 'lightretriever[eval]'" in refused.err
+
+
+def test_what_cannot_be_more_than_zero_is_said(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    data, header = tmp_path / "data", "query-id\tcorpus-id\tscore\n"
+    shutil.copytree(folder, data)
+    (data / "qrels/test.tsv").write_text(header + "q1\teverest\t1\nq2\tbulb\t0\n")
+    told = done(verb("eval", index, "--data", data))
+    assert "1 of 2 queries have no document judged relevant and count zero" in told.err
+    (tmp_path / "others.run").write_text("q1 Q0 x1 1 2.0 x\nq2 Q0 x2 1 2.0 x\n")
+    told = done(verb("eval", tmp_path / "others.run", "--qrels", data / "qrels/test.tsv"))
+    assert "none of the 2 documents found is judged for any query" in told.err
+    (data / "qrels/dev.tsv").write_text(header + "q1\teverest\t0\n")
+    refused = verb("tune", index, "--data", data)
+    assert refused.code == 1
+    assert "the split dev judges no document relevant" in refused.err
+
+
+def test_a_filter_is_kept_by_every_system(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
+    where = '{"lang": "en"}'
+    asked = ("eval", index, "--data", folder, "--against", "symmetric,bm25", "--filter", where)
+    told = done(verb(*asked, "-o", tmp_path / "r"))
+    assert "the filter leaves out 2 of 3 judged documents: they count as missed" in told.err
+    for run in (tmp_path / "r/runs").iterdir():
+        assert {name for found in read_run(run).scores.values() for name in found} == {"csv"}
+    found = json.loads((tmp_path / "r/results.json").read_text(encoding="utf-8"))
+    assert found["settings"]["filter"] == where
+    assert found["systems"]["bm25"]["means"]["R@100"] == found["systems"]["dense"]["means"]["R@100"]
+    for wrong in ("{", '{"lang": {"$like": "e"}}'):
+        assert verb("eval", index, "--data", folder, "--filter", wrong).code == 2
+    assert verb("tune", index, "--filter", where).code == 2
+    refused = verb("tune", index, "--data", folder, "--filter", '{"lang": "de"}')
+    assert "no query has a judged document among its hits" in refused.err
+
+
+def test_an_index_of_tenants_is_measured_for_one(
+    verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    rows = [json.loads(line) for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({**row, "owner": "us" if row["_id"] in ("csv", "bulb") else "them"}) for row in rows]
+    (data / "corpus.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    made = ("--model", tower, "--table", table, "-o", tmp_path / "t", "--sparse", "bm25", "--tenant", "owner")
+    done(verb("index", data, *made))
+    refused = verb("eval", tmp_path / "t", "--data", data)
+    assert refused.code == 2
+    assert "keeps tenants apart by 'owner'" in refused.err
+    done(verb("eval", tmp_path / "t", "--data", data, "--filter", '{"owner": "us"}', "-o", tmp_path / "r"))
+    assert set(read_run(tmp_path / "r/runs/hybrid.run").scores["q1"]) <= {"csv", "bulb"}
 
 
 def test_a_diagnosis_says_which_arm_wins_where(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from lightretriever.cli.console import format_table, refuse_existing
 from lightretriever.cli.measure import Asked, measure_index, show_measured, warn, write_measured
-from lightretriever.cli.options import Base, Device, Split
+from lightretriever.cli.options import Base, Device, Filter, Split
 from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever eval scifact.index --data scifact --split test --against symmetric,bm25"
@@ -44,6 +44,7 @@ def command(
     ignore_own_ids: Annotated[
         bool, typer.Option("--ignore-own-ids", help="Leave out hits whose id is the query's: queries are documents.")
     ] = False,
+    filter: Filter = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write results, TREC runs and plots there.")
     ] = None,
@@ -65,7 +66,11 @@ def command(
     A query without hits counts zero. With --against symmetric each look-up mode also shows the share that it keeps
     of the full model's value. Pairs of systems are tested, by randomisation and by Student's t.
     """
-    asked = Asked.of(measures, against, k, ignore_own_ids, diagnose)
+    from lightretriever.index.filter import parse_filter, read_filter
+
+    conditions = None if filter is None else read_filter(filter)
+    parse_filter(conditions)
+    asked = Asked.of(measures, against, k, ignore_own_ids, diagnose, conditions)
     if suite is not None:
         if subject is not None or qrels is not None or data is not None:
             raise UsageError("--suite makes its own indexes: leave INDEX, --data and --qrels out")
@@ -84,8 +89,10 @@ def command(
             else f"{subject} is a run: measure it with --qrels"
         )
     if qrels is not None:
-        if output is not None or diagnose:
-            raise UsageError("--output and --diagnose are for an index measured with --data: a run has one arm's hits")
+        if output is not None or diagnose or filter is not None:
+            raise UsageError(
+                "--output, --diagnose and --filter are for an index measured with --data: a run has one arm's hits"
+            )
         assert subject is not None
         _measure_run(subject, qrels, asked.measures, as_json)
         return

@@ -33,6 +33,7 @@ class Asked:
         k: hits a query.
         ignore_own_ids: leave out hits of the query's id.
         diagnose: take the arms apart.
+        filter: which documents may be found; None: all.
     """
 
     measures: tuple[str, ...]
@@ -41,9 +42,17 @@ class Asked:
     k: int
     ignore_own_ids: bool
     diagnose: bool
+    filter: Mapping[str, object] | None = None
 
     @staticmethod
-    def of(measures: str, against: str | None, k: int, ignore_own_ids: bool, diagnose: bool) -> Asked:
+    def of(
+        measures: str,
+        against: str | None,
+        k: int,
+        ignore_own_ids: bool,
+        diagnose: bool,
+        filter: Mapping[str, object] | None = None,
+    ) -> Asked:
         """From the command line's words. Raises UsageError for none, or unknown ones."""
         names = tuple(dict.fromkeys(measures.replace(",", " ").split()))
         if not names:
@@ -51,7 +60,7 @@ class Asked:
         baselines = (against or "").replace(",", " ").split()
         if unknown := [name for name in baselines if name not in BASELINES]:
             raise UsageError(f"--against {unknown[0]}: only {' and '.join(BASELINES)} are known")
-        return Asked(names, "symmetric" in baselines, "bm25" in baselines, k, ignore_own_ids, diagnose)
+        return Asked(names, "symmetric" in baselines, "bm25" in baselines, k, ignore_own_ids, diagnose, filter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
             report,
             bm25=asked.bm25,
             ignore_own_ids=asked.ignore_own_ids,
+            filter=asked.filter,
         )
     diagnosis = None
     if asked.diagnose:
@@ -99,6 +109,7 @@ def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, o
     from lightretriever import __version__
 
     fusion = index.fusion
+    weights = "weights by query" if fusion.weigher else f"{fusion.dense:g} dense, {fusion.sparse:g} sparse"
     return {
         "collection": collection.path.name,
         "split": collection.split,
@@ -107,9 +118,10 @@ def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, o
         "document model": f"{index.manifest.model or 'unknown'} ({index.manifest.revision or 'revision unknown'})",
         "table": index.encoder.table.hash,
         "sparse side": index.manifest.sparse,
-        "fusion": f"{fusion.method}, {fusion.dense:g} dense, {fusion.sparse:g} sparse",
+        "fusion": f"{fusion.method}, {weights}",
         "hits a query": asked.k,
         "own ids ignored": asked.ignore_own_ids,
+        "filter": "none" if asked.filter is None else json.dumps(asked.filter, ensure_ascii=False),
         "lightretriever": __version__,
     }
 

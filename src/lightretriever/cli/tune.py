@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import format_table, phases, say
-from lightretriever.cli.options import IndexArgument, Split
+from lightretriever.cli.options import Filter, IndexArgument, Split
 from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever tune scifact.index --data scifact --split train"
@@ -24,6 +24,7 @@ def command(
     split: Split = "dev",
     folds: Annotated[int, typer.Option(metavar="K", help="Parts of the queries, each measured unseen.")] = 5,
     queries: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most so many queries.")] = 2000,
+    filter: Filter = None,
     weight: Annotated[
         float | None, typer.Option(metavar="W", help="Learn nothing: W dense and 1 - W sparse for every query.")
     ] = None,
@@ -40,8 +41,12 @@ def command(
     """
     from lightretriever.evaluation.collection import read_collection
     from lightretriever.evaluation.tune import tune, unlearned
+    from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
 
+    conditions = None if filter is None else read_filter(filter)
+    if data is None and filter is not None:
+        raise UsageError("--filter says which documents the judged queries may find: it needs --data")
     if data is not None and weight is not None:
         raise UsageError("--weight takes the place of learning from --data: give one of them")
     if data is not None and split == "test":
@@ -54,7 +59,7 @@ def command(
     with Index.open(index) as opened, phases("queries") as report:
         found = None
         if collection is not None:
-            found = tune(opened, collection, folds, queries, progress=report("queries"))
+            found = tune(opened, collection, folds, queries, progress=report("queries"), filter=conditions)
             fusion = found.fusion
         else:
             fusion = unlearned(opened, weight)

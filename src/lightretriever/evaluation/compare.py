@@ -10,7 +10,9 @@ from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
-from lightretriever.index.backend import point_key
+from lightretriever.index.backend import point_key, stored_metadata
+from lightretriever.index.filter import Filter, matches, parse_filter
+from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Run
 from lightretriever.vectors.parts import usable
 
@@ -56,6 +58,7 @@ def compare(
     *,
     bm25: bool = False,
     ignore_own_ids: bool = False,
+    filter: Mapping[str, object] | None = None,
 ) -> Comparison:
     """Measure every mode of an index on a collection's queries.
 
@@ -69,12 +72,17 @@ def compare(
         progress: gives, for a system's name, the function to report its queries to.
         bm25: also measure BM25 over the index's own tokens; left out where that is the sparse side already.
         ignore_own_ids: leave out hits whose id is the query's, in every system, where queries are documents too.
+        filter: which documents every system may find, see `Index.search_encoded`; judged ones that it leaves out count
+            as missed.
 
     Raises:
-        UsageError: an unknown measure, or a tower that does not fit the index's vectors.
+        UsageError: an unknown measure, a tower that does not fit the index's vectors, a filter that is none, or none
+            that fixes the tenant of an index that keeps tenants apart.
         InputError: the qrels and the queries, or the qrels and the index, do not belong together.
     """
     check_measures(measures)
+    where = parse_filter(filter)
+    check_tenant(where, index.manifest.tenant)
     judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
     present = {judged[key] for key in index.backend.existing(list(judged))}
     if not present:
@@ -87,30 +95,43 @@ def compare(
     runs: dict[str, Run] = {}
     for mode in modes:
         report = progress(mode) if progress else None
-        runs[mode] = search_queries(index, collection.queries, wanted, mode, progress=report)
+        runs[mode] = search_queries(index, collection.queries, wanted, mode, filter=filter, progress=report)
     if tower is not None:
         encode = symmetric_encoder(index, tower, list(collection.queries.values()))
         for mode in modes:
             if mode != "sparse":
                 system = SYMMETRIC + mode
                 report = progress(system) if progress else None
-                runs[system] = search_queries(index, collection.queries, wanted, mode, encode=encode, progress=report)
+                runs[system] = search_queries(
+                    index, collection.queries, wanted, mode, filter=filter, encode=encode, progress=report
+                )
     if bm25 and index.manifest.sparse != "bm25":
         from lightretriever.evaluation.lexical import search_bm25
 
-        runs[BM25] = search_bm25(index, collection.queries, wanted, progress(BM25) if progress else None)
+        runs[BM25] = search_bm25(index, collection.queries, wanted, progress(BM25) if progress else None, where)
     # The run's own name is what tells files of several systems apart in other tools.
     runs = {system: replace(run, tag=system.replace(" ", "-")) for system, run in runs.items()}
     if ignore_own_ids:
         runs = {system: without_own_ids(run, depth) for system, run in runs.items()}
     evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
     own = sum(judged.get(query, 0) > 0 for query, judged in collection.qrels.items()) if ignore_own_ids else 0
+    lines = []
     if own:
-        line = f"{own} queries have the document of their own id judged relevant: it is left out, and counts as missed"
-        evaluations = {
-            system: replace(found, warnings=(*found.warnings, line)) for system, found in evaluations.items()
-        }
+        lines.append(
+            f"{own} queries have the document of their own id judged relevant: it is left out, and counts as missed"
+        )
+    if where is not None and (kept := _passing(index, where, judged)) < len(present):
+        lines.append(
+            f"the filter leaves out {len(present) - kept} of {len(judged)} judged documents: they count as missed"
+        )
+    evaluations = {system: replace(found, warnings=(*found.warnings, *lines)) for system, found in evaluations.items()}
     return Comparison(tuple(measures), evaluations, runs)
+
+
+def _passing(index: Index, where: Filter, keys: Mapping[int, str]) -> int:
+    """How many of some documents pass a filter; those that the index lacks do not."""
+    payloads = index.backend.payloads(list(keys), ("metadata",))
+    return sum(bool(payload) and matches(where, stored_metadata(payload)) for payload in payloads)
 
 
 def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from lightretriever.index.backend import pages
 from lightretriever.index.bm25 import BM25
+from lightretriever.index.filter import Filter, matches
 from lightretriever.index.index import Index
 from lightretriever.index.sparse import stored_documents
+from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
 from lightretriever.types import Hit, Run, SparseVectors, concatenate_sparse
 
@@ -41,14 +43,16 @@ def count_index(index: Index, progress: Progress | None = None) -> TokenTotals:
     """Count the tokens of all documents' whole texts."""
     width = index.sparse_side.width
     documents, frequency, occurrences = 0, np.zeros(width, np.int64), np.zeros(width, np.int64)
-    for ids, counts in _counted(index, progress):
-        documents += len(ids)
+    for page, counts in _counted(index, progress):
+        documents += len(page)
         frequency += np.bincount(counts.indices, minlength=width)
         occurrences += np.bincount(counts.indices, counts.values, minlength=width).astype(np.int64)
     return TokenTotals(documents, frequency, occurrences)
 
 
-def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Progress | None = None) -> Run:
+def search_bm25(
+    index: Index, queries: Mapping[str, str], k: int, progress: Progress | None = None, where: Filter | None = None
+) -> Run:
     """Answer queries by BM25 over all documents of an index, exactly; postings of all documents are held in memory.
 
     Args:
@@ -56,6 +60,7 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
         queries: query id to text.
         k: hits a query, at most.
         progress: called with queries answered and their number.
+        where: which documents may be found; the statistics are those of all, as they are in an index.
 
     Returns:
         The queries in their order, hits best first; documents of equal score in the engine's order. Documents that
@@ -64,7 +69,8 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
     read = list(_counted(index, None))
     if not read:
         return Run({query: {} for query in queries}, "bm25")
-    ids = [name for names, _ in read for name in names]
+    ids = [document.id for documents, _ in read for document in documents]
+    hidden = np.array([not matches(where, document.metadata) for documents, _ in read for document in documents])
     impacts = BM25.of((counts for _, counts in read), index.sparse_side.width).impacts(
         concatenate_sparse([counts for _, counts in read])
     )
@@ -79,6 +85,7 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
         for token, count in zip(*asked.row(row), strict=True):
             listed = slice(starts[token], starts[token + 1])
             scores[places[listed]] += float(count) * values[listed]
+        scores[hidden] = 0
         found = np.flatnonzero(scores)
         if len(found) > k:  # whatever ties with the last one stays, so that the order alone decides who goes
             found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
@@ -89,11 +96,11 @@ def search_bm25(index: Index, queries: Mapping[str, str], k: int, progress: Prog
     return run_from_hits(list(queries), hits, "bm25")
 
 
-def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[str], SparseVectors]]:
+def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[Document], SparseVectors]]:
     done, total = 0, index.count
     for page in pages(index.backend, _PAGE):
         documents = stored_documents(page.payloads)
         done += len(documents)
-        yield [document.id for document in documents], index.sparse_side.counts(documents)
+        yield documents, index.sparse_side.counts(documents)
         if progress:
             progress(done, total)

@@ -65,6 +65,7 @@ def judge_lists(
     queries: Mapping[str, str],
     qrels: Mapping[str, Mapping[str, int]],
     progress: Progress | None = None,
+    filter: Mapping[str, object] | None = None,
 ) -> Judged:
     """Search both arms for queries and judge what each dense weight makes of the lists.
 
@@ -73,6 +74,7 @@ def judge_lists(
         queries: query id to text.
         qrels: query id to (document id to relevance); a document that is not named counts 0.
         progress: called with queries done and their number.
+        filter: one for all queries.
 
     Raises:
         UsageError: the index has no sparse side, so that there is no weight to choose.
@@ -85,8 +87,8 @@ def judge_lists(
         batch = ids[start : start + BATCH]
         encoded = index.encoder.encode([queries[query] for query in batch])
         assert encoded.sparse is not None
-        dense = index.search_encoded(encoded, DEPTH, "dense", texts=False)
-        sparse = index.search_encoded(encoded, DEPTH, "sparse", texts=False)
+        dense = index.search_encoded(encoded, DEPTH, "dense", filter, texts=False)
+        sparse = index.search_encoded(encoded, DEPTH, "sparse", filter, texts=False)
         for query, one, two, tokens in zip(batch, dense, sparse, token_numbers(encoded.sparse), strict=True):
             (names, scores), (others, added) = _columns(one), _columns(two)
             rows.append(features(scores, added, places_in(others, names), tokens))

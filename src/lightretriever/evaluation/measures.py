@@ -27,7 +27,7 @@ class Evaluation:
         per_query: measure name to (query id to value), every query of the qrels being there.
         queries: number of queries in the qrels.
         warnings: what was counted on the way: queries without hits, queries that nobody judged, judged documents
-            that the collection lacks. One line each.
+            that the collection lacks, queries with nothing relevant, a run of other documents. One line each.
     """
 
     means: Mapping[str, float]
@@ -123,11 +123,20 @@ def _warnings(run: Run, qrels: Qrels, documents: Container[str] | None) -> tuple
     unanswered = sum(not run.scores.get(query) for query in qrels)
     if unanswered:
         warnings.append(f"{unanswered} of {len(qrels)} queries have no hits and count zero")
+    irrelevant = sum(not any(value > 0 for value in relevances.values()) for relevances in qrels.values())
+    if irrelevant:
+        warnings.append(f"{irrelevant} of {len(qrels)} queries have no document judged relevant and count zero")
     unjudged = sum(query not in qrels for query in run.scores)
     if unjudged:
         warnings.append(f"{unjudged} queries of the run are not in the qrels and are left out")
+    judged = {document for relevances in qrels.values() for document in relevances}
+    listed = {document for query, scores in run.scores.items() if query in qrels for document in scores}
+    if listed and listed.isdisjoint(judged):
+        warnings.append(
+            f"none of the {len(listed)} documents found is judged for any query ({_some(listed)}; judged are "
+            f"{_some(judged)}): are they of the same collection?"
+        )
     if documents is not None:
-        judged = {document for relevances in qrels.values() for document in relevances}
         unknown = sum(document not in documents for document in judged)
         if unknown:
             warnings.append(f"{unknown} of {len(judged)} judged documents are not in the collection")

@@ -61,6 +61,7 @@ def tune(
     most: int = MOST,
     seed: int = 0,
     progress: Progress | None = None,
+    filter: Mapping[str, object] | None = None,
 ) -> Tuning:
     """Learn an index's fusion on a collection's queries; nothing is stored, see `Index.set_fusion`.
 
@@ -71,18 +72,22 @@ def tune(
         most: at most so many queries, drawn at random.
         seed: of the drawing, the folds and the network.
         progress: called with queries searched and their number.
+        filter: which documents may be found, see `Index.search_encoded`.
 
     Raises:
-        UsageError: the index has no sparse side, or fewer than 2 folds.
-        InputError: no query has a judged hit, or too few for so many folds.
+        UsageError: the index has no sparse side, fewer than 2 folds, or a filter that is none, or that does not fix the
+            tenant of an index that keeps tenants apart.
+        InputError: nothing is judged relevant, no query has a judged hit, or too few for so many folds.
     """
     if folds < 2:
         raise UsageError(f"{folds} folds: at least 2 are needed to learn on some and measure on the others")
+    if not any(value > 0 for relevances in collection.qrels.values() for value in relevances.values()):
+        raise InputError(f"{collection.path}: the split {collection.split} judges no document relevant")
     rng = np.random.default_rng(seed)
     ids = list(collection.queries)
     drawn = sorted(rng.permutation(len(ids))[:most].tolist())
     queries = {ids[place]: collection.queries[ids[place]] for place in drawn}
-    judged = judge_lists(index, queries, collection.qrels, progress)
+    judged = judge_lists(index, queries, collection.qrels, progress, filter)
     useful = judged.informative()
     return choose(judged.take(useful), int((~useful).sum()), folds, seed, index.fusion.tied, collection.path)
 
