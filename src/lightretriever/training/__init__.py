@@ -1,0 +1,1 @@
+"""Training a document tower that expects look-up queries (METHOD "Training losses")."""

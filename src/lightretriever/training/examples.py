@@ -1,0 +1,297 @@
+"""Training files: a query, passages that answer it, passages that do not, one object a line (METHOD "Data format").
+
+A file stays on disk. Opening it reads it once, checks every line and keeps where each usable one begins: eight bytes
+an example, whatever the size of the texts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.errors import InputError
+from lightretriever.text.corpus import safe_text
+from lightretriever.text.rows import split_suffix
+
+if TYPE_CHECKING:
+    from lightretriever.training.exclusion import Exclusion
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One passage of an example.
+
+    Attributes:
+        text, title: safe to encode as UTF-8; "" for no title.
+        docid: "" where the file gives none.
+        ce_score: a cross-encoder's score of query and passage, if the file has it.
+    """
+
+    text: str
+    title: str = ""
+    docid: str = ""
+    ce_score: float | None = None
+
+    @property
+    def input(self) -> str:
+        """What the document tower reads: title, a space and text, or text alone (METHOD "Documents")."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+    def row(self) -> dict[str, object]:
+        """As a training file holds it, without the fields it has not."""
+        row: dict[str, object] = {"docid": self.docid} if self.docid else {}
+        if self.title:
+            row["title"] = self.title
+        row["text"] = self.text
+        return row if self.ce_score is None else row | {"ce_score": self.ce_score}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One line of a training file.
+
+    Attributes:
+        query: its text, without prompt.
+        positives: at least one in an `ExampleFile`.
+        negatives: hard negatives, perhaps none.
+        instruction: the prompt before this query, for the symmetric query and the token rows; None for the usual one.
+    """
+
+    query: str
+    positives: tuple[Passage, ...]
+    negatives: tuple[Passage, ...] = ()
+    instruction: str | None = None
+
+    def line(self) -> str:
+        """As a training file holds it, with the line end."""
+        row: dict[str, object] = {"query": self.query}
+        if self.instruction is not None:
+            row["instruction"] = self.instruction
+        row["positive_passages"] = [passage.row() for passage in self.positives]
+        row["negative_passages"] = [passage.row() for passage in self.negatives]
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleCounts:
+    """What opening a training file found. Skipped lines are those with an empty query or without a positive.
+
+    Attributes:
+        lines: with an example on them, usable or not; blank lines do not count.
+        no_query: skipped, the query is empty.
+        no_positive: skipped, no positive passage.
+        no_negative: usable, no negative passage.
+        few_negatives: usable, some negatives but fewer than asked: some are drawn twice.
+        unscored: usable, a passage lacks ``ce_score``.
+        excluded: skipped, an evaluation set has the query, or every positive.
+        excluded_passages: left out of examples that are used, since an evaluation set judges them.
+    """
+
+    lines: int = 0
+    no_query: int = 0
+    no_positive: int = 0
+    no_negative: int = 0
+    few_negatives: int = 0
+    unscored: int = 0
+    excluded: int = 0
+    excluded_passages: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExampleFile:
+    """The usable examples of a training file, read from disk one at a time, in any order; `open` makes one.
+
+    It holds no open file: processes and threads may share it.
+
+    Attributes:
+        path: the file.
+        offsets: int64 [n], the byte where each usable line begins.
+        counts: what there was.
+        exclusion: what an evaluation set holds, left out of examples.
+    """
+
+    path: Path
+    offsets: NDArray[np.int64]
+    counts: ExampleCounts
+    exclusion: Exclusion | None = None
+
+    @staticmethod
+    def open(
+        path: str | Path, passages: int = 8, exclusion: Exclusion | None = None, limit: int | None = None
+    ) -> ExampleFile:
+        """Read a training file once: check its lines, and remember where the usable ones begin.
+
+        Args:
+            path: JSON lines, not compressed, since lines are read out of their order.
+            passages: P, the positive and the negatives that a query is to have; for the counts alone.
+            exclusion: leave out what these evaluation sets have.
+            limit: only the first so many usable examples.
+
+        Raises:
+            InputError: no such file, compressed, a line that is no example (named with its number), or none usable.
+        """
+        source = Path(path)
+        if split_suffix(source)[1]:
+            raise InputError(f"{path}: training files are read out of order, compressed ones cannot be: decompress it")
+        offsets, count = array("q"), dict.fromkeys(ExampleCounts.__slots__, 0)
+        number = position = 0
+        try:
+            with source.open("rb") as file:
+                for number, raw in enumerate(file, 1):
+                    start, position = position, position + len(raw)
+                    if not raw.strip() or (number == 1 and raw.strip() == b"\xef\xbb\xbf"):
+                        continue
+                    example = parse_example(raw, f"{path}:{number}")
+                    count["lines"] += 1
+                    if _usable(example, exclusion, passages, count):
+                        offsets.append(start)
+                        if limit is not None and len(offsets) >= limit:
+                            break
+        except FileNotFoundError:
+            raise InputError(f"{path} does not exist") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read beyond line {number} ({error.strerror})") from None
+        counts = ExampleCounts(**count)
+        if not offsets:
+            raise InputError(f"{path} holds no usable example: {describe_counts(counts)}")
+        return ExampleFile(source, np.frombuffer(offsets, dtype=np.int64), counts, exclusion)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, i: int) -> Example:
+        """Example i, read from disk.
+
+        Raises:
+            InputError: the file is gone, or is no longer the one that was opened.
+        """
+        start = int(self.offsets[i])
+        where = f"{self.path}: the line at byte {start:,}"
+        try:
+            with self.path.open("rb") as file:
+                file.seek(start)
+                example = parse_example(file.readline(), where)
+        except (InputError, OSError) as error:
+            raise InputError(f"{self.path} has changed since it was opened ({error}): start again") from None
+        return example if self.exclusion is None else self.exclusion.without_passages(example)
+
+
+def _usable(example: Example, exclusion: Exclusion | None, passages: int, count: dict[str, int]) -> bool:
+    """Whether an example can be trained on; what it lacks is counted."""
+    if not example.query.strip():
+        count["no_query"] += 1
+        return False
+    if not example.positives:
+        count["no_positive"] += 1
+        return False
+    if exclusion is not None:
+        left = exclusion.without_passages(example)
+        if exclusion.has_query(example.query) or not left.positives:
+            count["excluded"] += 1
+            return False
+        before = len(example.positives) + len(example.negatives)
+        count["excluded_passages"] += before - len(left.positives) - len(left.negatives)
+        example = left
+    count["no_negative"] += not example.negatives
+    count["few_negatives"] += 0 < len(example.negatives) < passages - 1
+    count["unscored"] += any(passage.ce_score is None for passage in (*example.positives, *example.negatives))
+    return True
+
+
+def describe_counts(counts: ExampleCounts) -> str:
+    """One line for people, without what is zero."""
+    said = {
+        "lines": "{:,} lines",
+        "no_query": "{:,} skipped with an empty query",
+        "no_positive": "{:,} skipped without a positive passage",
+        "excluded": "{:,} skipped for being in an evaluation set",
+        "excluded_passages": "{:,} passages left out for being judged in an evaluation set",
+        "no_negative": "{:,} without negatives",
+        "few_negatives": "{:,} with fewer negatives than asked",
+    }
+    found = [text.format(getattr(counts, name)) for name, text in said.items() if getattr(counts, name)]
+    return ", ".join(found) or "0 lines"
+
+
+def parse_example(line: bytes, where: str) -> Example:
+    """Read one line of a training file.
+
+    Args:
+        line: UTF-8; a byte order mark at its start is passed over.
+        where: the place, for messages.
+
+    Raises:
+        InputError: not UTF-8, not JSON, or no example; the message says what is wrong with which field.
+    """
+    try:
+        row = json.loads(line.decode("utf-8-sig"), parse_constant=lambda _: None)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: not UTF-8 text (byte 0x{error.object[error.start]:02x} at column {error.start + 1}): "
+            "save the file as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
+        raise InputError(f"{where}: not JSON that can be read ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a JSON object is needed, this is {type(row).__name__}")
+    if row.get("query") is None:
+        raise InputError(f"{where}: the example has no query: a field query is needed")
+    instruction = row.get("instruction")
+    return Example(
+        _string(row["query"], "query", where),
+        _passages(row.get("positive_passages"), "positive_passages", where),
+        _passages(row.get("negative_passages"), "negative_passages", where),
+        None if instruction is None else _string(instruction, "instruction", where),
+    )
+
+
+def _passages(value: object, field: str, where: str) -> tuple[Passage, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InputError(f"{where}: {field} is {type(value).__name__}, not a list of passages")
+    return tuple(_passage(item, f"{field}[{place}]", where) for place, item in enumerate(value))
+
+
+def _passage(value: object, field: str, where: str) -> Passage:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: {field} is {type(value).__name__}, not an object with text")
+    text, title, docid, score = (value.get(name) for name in ("text", "title", "docid", "ce_score"))
+    if text is None:
+        raise InputError(f"{where}: {field} has no text")
+    if docid is not None and (isinstance(docid, bool) or not isinstance(docid, str | int)):
+        raise InputError(f"{where}: {field}.docid is {type(docid).__name__}: a string or an integer is needed")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise InputError(f"{where}: {field}.ce_score is {type(score).__name__}, not a number")
+    return Passage(
+        _string(text, f"{field}.text", where),
+        "" if title is None else _string(title, f"{field}.title", where),
+        "" if docid is None else safe_text(str(docid)),
+        None if score is None or not math.isfinite(score) else float(score),
+    )
+
+
+def _string(value: object, field: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: {field} is {type(value).__name__}, not a string")
+    return safe_text(value)
+
+
+def write_lines(path: Path, examples: Iterable[Example]) -> int:
+    """Write examples to a file that is there (a temporary one), and say how many."""
+    written = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for example in examples:
+            file.write(example.line())
+            written += 1
+    return written
