@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightretriever.evaluation.collection import read_collection
+from lightretriever.text.corpus import Document
 from lightretriever.training.examples import Example, Passage
 
 _SEPARATORS = re.compile(r"[\W_]+")
@@ -30,6 +31,17 @@ def normalise(text: str) -> str:
 def text_key(text: str) -> int:
     """64-bit hash of the normalised text."""
     return int.from_bytes(hashlib.blake2b(normalise(text).encode(), digest_size=8).digest(), "little", signed=True)
+
+
+NOTHING = text_key("")
+
+
+def passage_keys(passage: Passage | Document) -> set[int]:
+    """What equal passages share a member of: hashes of the whole text and of the text below the title.
+
+    Texts of punctuation alone have none.
+    """
+    return {text_key(passage.input), text_key(passage.text)} - {NOTHING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +73,8 @@ class Exclusion:
                 judged = {document for documents in collection.qrels.values() for document in documents}
                 for document in collection.documents():
                     if document.id in judged:
-                        found |= {text_key(document.input), text_key(document.text)}
-        nothing = text_key("")  # texts of punctuation alone are not equal
-        return Exclusion(frozenset(queries - {nothing}), frozenset(found - {nothing}))
+                        found |= passage_keys(document)
+        return Exclusion(frozenset(queries - {NOTHING}), frozenset(found))
 
     def has_query(self, text: str) -> bool:
         """Whether an evaluation set asks this."""
@@ -71,8 +82,7 @@ class Exclusion:
 
     def has_passage(self, passage: Passage) -> bool:
         """Whether an evaluation set judges this passage."""
-        keys = {text_key(passage.input), text_key(passage.text)} if passage.title else {text_key(passage.text)}
-        return not keys.isdisjoint(self.passages)
+        return not passage_keys(passage).isdisjoint(self.passages)
 
     def without_passages(self, example: Example) -> Example:
         """The example less the passages that an evaluation set judges; itself where there are none."""

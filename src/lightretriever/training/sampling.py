@@ -29,7 +29,7 @@ class DataFile:
         weight: how often it is drawn, relative to the others.
         only_hard_negatives: its queries are compared with their own passages alone.
         instruction: the prompt before its queries, where an example has none of its own; None for the model's.
-        name: in logs; the file's name without suffix if "".
+        name: in logs; "" for the file's, without suffix.
     """
 
     path: str
@@ -37,6 +37,11 @@ class DataFile:
     only_hard_negatives: bool = False
     instruction: str | None = None
     name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the data set is called in logs."""
+        return self.name or Path(self.path).stem
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +264,7 @@ class TrainingData:
                 example = _with_others(example, file, i, wanted - 1, random)
             instruction = options.instruction if example.instruction is None else example.instruction
             rows.append(Drawn(example.query, draw_passages(example, wanted, random), instruction))
-        return DrawnBatch(options.name or file.path.stem, tuple(rows), options.only_hard_negatives)
+        return DrawnBatch(options.label, tuple(rows), options.only_hard_negatives)
 
 
 def _with_others(example: Example, file: ExampleFile, i: int, wanted: int, random: np.random.Generator) -> Example:
@@ -271,8 +276,3 @@ def _with_others(example: Example, file: ExampleFile, i: int, wanted: int, rando
         if j != i and other.input not in own and len(found) < wanted:
             found.append(Passage(other.text, other.title, other.docid))  # its score was for another query
     return Example(example.query, example.positives, tuple(found), example.instruction)
-
-
-def name_of(file: DataFile) -> str:
-    """What a data set is called in logs."""
-    return file.name or Path(file.path).stem

@@ -1,0 +1,230 @@
+"""Hard negatives: passages that a search ranks high for a query and that do not answer it.
+
+Some of what ranks high answers the query and nobody judged it. So a candidate must score below the positive by a
+margin: absolute, ``positive − margin``, or relative, ``ratio × positive``. These are TopK-MarginPos and TopK-PercPos of
+Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining" (arXiv 2407.15831),
+who trained their model with the relative one at 95%.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.artifact import new_file
+from lightretriever.errors import UsageError
+from lightretriever.index.index import Index
+from lightretriever.text.corpus import Document
+from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
+from lightretriever.training.exclusion import Exclusion, passage_keys
+from lightretriever.types import Hit
+
+Search = Callable[[list[str], int], list[list[Hit]]]
+"""The k best documents for each of some queries, best first, with their texts."""
+Progress = Callable[[int, int | None], None]
+BATCH = 64  # queries whose hits, with texts, are in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class MiningConfig:
+    """What to take of a search.
+
+    Attributes:
+        depth: hits looked at for a query.
+        negatives: kept, at most, the best first.
+        margin: keep what scores at least so much less than the positive; None for no such limit.
+        ratio: keep what scores at most so much of the positive's score, 0.95 say; None for no such limit.
+        keep: own negatives of an example stay, the mined ones come after them.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+
+    depth: int = 100
+    negatives: int = 15
+    margin: float | None = None
+    ratio: float | None = None
+    keep: bool = False
+
+    def __post_init__(self) -> None:
+        if self.depth < 1 or self.negatives < 1:
+            raise UsageError(f"depth {self.depth}, negatives {self.negatives}: both must be at least 1")
+        if self.margin is not None and not 0 <= self.margin < float("inf"):
+            raise UsageError(f"margin is {self.margin}: a number from 0 on is needed, or none")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise UsageError(f"ratio is {self.ratio}: a number above 0, at most 1, is needed, or none")
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the positive's score limits the negatives'."""
+        return self.margin is not None or self.ratio is not None
+
+    def limit(self, positive: float) -> float:
+        """The highest score that a negative may have beside a positive's."""
+        absolute = float("inf") if self.margin is None else positive - self.margin
+        return absolute if self.ratio is None else min(absolute, self.ratio * positive)
+
+
+@dataclass(frozen=True, slots=True)
+class MiningCounts:
+    """What became of the hits.
+
+    Attributes:
+        examples: written; every usable one of the file.
+        negatives: mined, in all of them.
+        positives: hits dropped as the query's own positives, by id.
+        same_text: hits dropped for reading as a positive or another negative does, whatever their id.
+        excluded: hits dropped since an evaluation set judges them.
+        too_close: hits dropped for scoring above the limit that the positive sets.
+        unranked: queries whose positives were not among the hits: all hits score above them, so that none is kept
+            where there is a limit.
+        no_negative: examples left without any.
+        few_negatives: examples with some, but fewer than asked.
+    """
+
+    examples: int = 0
+    negatives: int = 0
+    positives: int = 0
+    same_text: int = 0
+    excluded: int = 0
+    too_close: int = 0
+    unranked: int = 0
+    no_negative: int = 0
+    few_negatives: int = 0
+
+
+def describe_mining(counts: MiningCounts) -> str:
+    """One line for people, without what is zero."""
+    said = {
+        "negatives": "{:,} negatives",
+        "positives": "dropped {:,} hits as positives",
+        "same_text": "{:,} as copies",
+        "excluded": "{:,} as judged in an evaluation set",
+        "too_close": "{:,} as too close to the positive",
+        "unranked": "{:,} queries did not find their positive",
+        "few_negatives": "{:,} have fewer negatives than asked",
+        "no_negative": "{:,} have none",
+    }
+    found = [text.format(getattr(counts, name)) for name, text in said.items() if getattr(counts, name)]
+    return ", ".join([f"{counts.examples:,} examples", *found])
+
+
+def index_search(index: Index, mode: str = "hybrid") -> Search:
+    """A search of an open index: "hybrid", "dense" or "sparse"."""
+    return lambda queries, k: index.search_many(queries, k, mode)
+
+
+def vector_search(
+    documents: Sequence[Document],
+    vectors: NDArray[np.float32],
+    encode: Callable[[list[str]], NDArray[np.float32]],
+) -> Search:
+    """An exact search of vectors in memory, by inner product.
+
+    Args:
+        documents: n documents, with ids.
+        vectors: float32 [n, d], theirs.
+        encode: queries to float32 [m, d]: `DocumentEncoder.encode_queries` or `QueryEncoder.encode_dense`.
+
+    Raises:
+        UsageError: another number of vectors than of documents.
+    """
+    if len(documents) != len(vectors):
+        raise UsageError(f"{len(documents)} documents and {len(vectors)} vectors: one each is needed")
+
+    def search(queries: list[str], k: int) -> list[list[Hit]]:
+        scores = encode(queries) @ vectors.T
+        count = min(k, len(documents))
+        best = np.argpartition(-scores, count - 1, axis=1)[:, :count] if count else np.zeros((len(queries), 0), int)
+        found = []
+        for row, places in zip(scores, best, strict=True):
+            ordered = places[np.lexsort((places, -row[places]))].tolist()
+            found.append([_hit(documents[place], float(row[place])) for place in ordered])
+        return found
+
+    return search
+
+
+def _hit(document: Document, score: float) -> Hit:
+    return Hit(document.id, score, document.title, document.text)
+
+
+def mine_negatives(
+    source: str | Path,
+    output: str | Path,
+    search: Search,
+    config: MiningConfig | None = None,
+    exclusion: Exclusion | None = None,
+    progress: Progress | None = None,
+) -> MiningCounts:
+    """Write a training file again with hard negatives out of a search; complete or not at all.
+
+    Args:
+        source: a training file; its examples that cannot be used are not written, see `ExampleFile.open`.
+        output: the new one, which may be the same.
+        search: see `index_search` and `vector_search`.
+        config: how many, and how far below the positive.
+        exclusion: also leave out what these evaluation sets hold.
+        progress: called with examples done and their number.
+
+    Raises:
+        InputError: the file cannot be read.
+        UsageError: a mode that the index has no side for.
+    """
+    options = config or MiningConfig()
+    file = ExampleFile.open(source, options.negatives + 1, exclusion)
+    count = dict.fromkeys((field.name for field in fields(MiningCounts)), 0)
+
+    def mined() -> Iterator[Example]:
+        for start in range(0, len(file), BATCH):
+            examples = [file[i] for i in range(start, min(start + BATCH, len(file)))]
+            hits = search([example.query for example in examples], options.depth)
+            for example, found in zip(examples, hits, strict=True):
+                yield _with_negatives(example, found, options, exclusion, count)
+            if progress is not None:
+                progress(start + len(examples), len(file))
+
+    with new_file(output) as temporary:
+        count["examples"] = write_lines(temporary, mined())
+    return MiningCounts(**count)
+
+
+def _with_negatives(
+    example: Example, hits: Sequence[Hit], config: MiningConfig, exclusion: Exclusion | None, count: dict[str, int]
+) -> Example:
+    own = example.negatives if config.keep else ()
+    ids = {passage.docid for passage in example.positives if passage.docid}
+    texts = {key for passage in (*example.positives, *own) for key in passage_keys(passage)}
+    positives = {key for passage in example.positives for key in passage_keys(passage)}
+    scores: list[float] = []
+    candidates: list[tuple[Passage, float]] = []
+    for hit in hits:
+        passage = Passage(hit.text, hit.title, hit.id)
+        keys = passage_keys(passage)
+        if hit.id in ids or not keys.isdisjoint(positives):
+            scores.append(hit.score)
+        if hit.id in ids:
+            count["positives"] += 1
+        elif not keys.isdisjoint(texts):
+            count["same_text"] += 1
+        elif exclusion is not None and exclusion.has_passage(passage):
+            count["excluded"] += 1
+        else:
+            candidates.append((passage, hit.score))
+            texts |= keys
+    count["unranked"] += not scores
+    if config.is_limited:
+        limit = config.limit(max(scores)) if scores else float("-inf")  # not found: all that was scores above it
+        below = [(passage, score) for passage, score in candidates if score <= limit]
+        count["too_close"] += len(candidates) - len(below)
+        candidates = below
+    mined = tuple(passage for passage, _ in candidates[: config.negatives])
+    negatives = (*own, *mined)
+    count["negatives"] += len(mined)
+    count["no_negative"] += not negatives
+    count["few_negatives"] += 0 < len(mined) < config.negatives
+    return replace(example, negatives=negatives)
