@@ -5,13 +5,13 @@ Every step takes one data set, the same on every device, so that no query is set
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import InputError, UsageError
 from lightretriever.training.examples import Example, ExampleFile, Passage
 from lightretriever.training.exclusion import Exclusion
 
@@ -247,11 +247,11 @@ class TrainingData:
     def draw(self, step: int, rank: int = 0) -> DrawnBatch:
         """What one device sees in a step, counted from 0.
 
-        An example without negatives, in a data set whose others have some, gets positives of other examples in
+        An example without negatives, in a data set whose others have some, gets passages of other examples in
         their place: what it would be compared with in any batch.
 
         Raises:
-            InputError: a file is gone or has changed.
+            InputError: a file is gone or has changed, or nothing can stand for an example's negatives.
         """
         place = self.schedule.place(step, rank)
         file, options = self.files[place.dataset], self.config.files[place.dataset]
@@ -268,11 +268,21 @@ class TrainingData:
 
 
 def _with_others(example: Example, file: ExampleFile, i: int, wanted: int, random: np.random.Generator) -> Example:
-    """The example with positives of other examples for negatives; its own text is never among them."""
-    own = {passage.input for passage in example.positives}
+    """The example with passages of other examples for negatives, none of them with the text of its own positives."""
+    seen = {passage.input for passage in example.positives}
     found: list[Passage] = []
-    for j in random.choice(len(file), size=min(len(file), 2 * wanted + 2), replace=False).tolist():
-        other = file[j].positives[0]
-        if j != i and other.input not in own and len(found) < wanted:
-            found.append(Passage(other.text, other.title, other.docid))  # its score was for another query
-    return Example(example.query, example.positives, tuple(found), example.instruction)
+    for _ in range(20 * wanted):
+        other = file[int(random.integers(len(file)))]
+        own = (*other.positives, *other.negatives)
+        passage = own[int(random.integers(len(own)))]
+        if passage.input not in seen:
+            seen.add(passage.input)
+            found.append(Passage(passage.text, passage.title, passage.docid))  # its score was for another query
+            if len(found) == wanted:
+                break
+    if not found:
+        raise InputError(
+            f"{file.path}: example {i} ({example.query[:40]!r}) has no negatives, and no other passage was found to "
+            "stand for them: give it some, or set passages to 1"
+        )
+    return replace(example, negatives=tuple(found))
