@@ -12,19 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
-from lightretriever.index.index import Index
-from lightretriever.text.corpus import Document
 from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
 from lightretriever.training.exclusion import Exclusion, passage_keys
+from lightretriever.training.searches import Search
 from lightretriever.types import Hit
 
-Search = Callable[[list[str], int], list[list[Hit]]]
-"""The k best documents for each of some queries, best first, with their texts."""
 Progress = Callable[[int, int | None], None]
 BATCH = 64  # queries whose hits, with texts, are in memory at once
 
@@ -113,46 +107,6 @@ def describe_mining(counts: MiningCounts) -> str:
     return ", ".join([f"{counts.examples:,} examples", *found])
 
 
-def index_search(index: Index, mode: str = "hybrid") -> Search:
-    """A search of an open index: "hybrid", "dense" or "sparse"."""
-    return lambda queries, k: index.search_many(queries, k, mode)
-
-
-def vector_search(
-    documents: Sequence[Document],
-    vectors: NDArray[np.float32],
-    encode: Callable[[list[str]], NDArray[np.float32]],
-) -> Search:
-    """An exact search of vectors in memory, by inner product.
-
-    Args:
-        documents: n documents, with ids.
-        vectors: float32 [n, d], theirs.
-        encode: queries to float32 [m, d]: `DocumentEncoder.encode_queries` or `QueryEncoder.encode_dense`.
-
-    Raises:
-        UsageError: another number of vectors than of documents.
-    """
-    if len(documents) != len(vectors):
-        raise UsageError(f"{len(documents)} documents and {len(vectors)} vectors: one each is needed")
-
-    def search(queries: list[str], k: int) -> list[list[Hit]]:
-        scores = encode(queries) @ vectors.T
-        count = min(k, len(documents))
-        best = np.argpartition(-scores, count - 1, axis=1)[:, :count] if count else np.zeros((len(queries), 0), int)
-        found = []
-        for row, places in zip(scores, best, strict=True):
-            ordered = places[np.lexsort((places, -row[places]))].tolist()
-            found.append([_hit(documents[place], float(row[place])) for place in ordered])
-        return found
-
-    return search
-
-
-def _hit(document: Document, score: float) -> Hit:
-    return Hit(document.id, score, document.title, document.text)
-
-
 def mine_negatives(
     source: str | Path,
     output: str | Path,
@@ -166,7 +120,7 @@ def mine_negatives(
     Args:
         source: a training file; its examples that cannot be used are not written, see `ExampleFile.open`.
         output: the new one, which may be the same.
-        search: see `index_search` and `vector_search`.
+        search: of an index, of vectors, or BM25; see `lightretriever.training.searches`.
         config: how many, and how far below the positive.
         exclusion: also leave out what these evaluation sets hold.
         progress: called with examples done and their number.
