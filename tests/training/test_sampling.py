@@ -170,8 +170,8 @@ def test_what_a_step_sees_is_the_same_at_resume_and_on_other_devices(tmp_path: P
         DataFile(make_file(tmp_path / f"{name}.jsonl", size), weight, name == "b", f"{name}: ", name * 2)
         for name, size, weight in (("a", 30, 0.7), ("b", 9, 0.3))
     )
-    config = DataConfig(files, passages=3, seed=5)
-    data, resumed = TrainingData.open(config, 3, 2), TrainingData.open(config, 3, 2)
+    config = DataConfig(files, passages=3)
+    data, resumed = TrainingData.open(config, 3, 2, seed=5), TrainingData.open(config, 3, 2, seed=5)
     through = [[data.draw(step, rank) for rank in range(2)] for step in range(12)]
     assert [resumed.draw(11, 1), resumed.draw(6, 0)] == [through[11][1], through[6][0]]
     for ranks in through:
@@ -182,7 +182,8 @@ def test_what_a_step_sees_is_the_same_at_resume_and_on_other_devices(tmp_path: P
             assert batch.only_hard_negatives == (dataset == "bb")
             assert {row.instruction for row in batch.rows} == {f"{dataset[0]}: "}
             assert all(row.query.startswith(dataset[0]) for row in batch.rows)
-    one = TrainingData.open(config, 6, 1)
+    one = TrainingData.open(config, 6, 1, seed=5)
+    assert TrainingData.open(config, 6, 1, seed=6).draw(0) != one.draw(0)
     assert [row for batch in through[0] for row in batch.rows] == list(one.draw(0).rows)
 
 

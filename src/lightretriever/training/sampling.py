@@ -51,14 +51,12 @@ class DataConfig:
     Attributes:
         files: the data sets.
         passages: P, of a query: one positive and P - 1 hard negatives.
-        seed: of all that is drawn.
         exclude: BEIR folders whose test queries and judged documents are left out.
         max_examples: of each file, the first so many; None for all.
     """
 
     files: tuple[DataFile, ...] = ()
     passages: int = 8
-    seed: int = 42
     exclude: tuple[str, ...] = ()
     max_examples: int | None = None
 
@@ -204,7 +202,7 @@ class TrainingData:
     Attributes:
         config: what was asked for.
         files: the data sets, in its order.
-        schedule: which examples, when.
+        schedule: which examples, when; its seed is that of the passages too.
     """
 
     config: DataConfig
@@ -212,13 +210,14 @@ class TrainingData:
     schedule: Schedule
 
     @staticmethod
-    def open(config: DataConfig, batch: int, world: int = 1) -> TrainingData:
+    def open(config: DataConfig, batch: int, world: int = 1, seed: int = 42) -> TrainingData:
         """Open the files of a run.
 
         Args:
             config: files and draws.
             batch: queries of a step on one device.
             world: devices.
+            seed: of all that is drawn.
 
         Raises:
             InputError: a file or an evaluation set cannot be read.
@@ -236,13 +235,13 @@ class TrainingData:
             if len(file) < world:
                 raise UsageError(f"{file.path} has {len(file)} examples for {world} devices: leave it out")
         weights = tuple(float(file.weight) for file in config.files)
-        schedule = Schedule(tuple(len(file) for file in files), weights, batch, world, config.seed)
+        schedule = Schedule(tuple(len(file) for file in files), weights, batch, world, seed)
         return TrainingData(config, files, schedule)
 
     def passages(self, dataset: int) -> int:
         """P in a data set's batches: what was asked for, or 1 where no example has a negative."""
-        file = self.files[dataset]
-        return 1 if file.counts.no_negative == len(file) else self.config.passages
+        counts = self.files[dataset].counts
+        return 1 if counts.no_negative == counts.usable else self.config.passages
 
     def draw(self, step: int, rank: int = 0) -> DrawnBatch:
         """What one device sees in a step, counted from 0.
@@ -258,7 +257,7 @@ class TrainingData:
         wanted = self.passages(place.dataset)
         rows = []
         for i in place.examples.tolist():
-            random = np.random.default_rng([self.config.seed, _PASSAGES, place.dataset, place.epoch, i])
+            random = np.random.default_rng([self.schedule.seed, _PASSAGES, place.dataset, place.epoch, i])
             example = file[i]
             if wanted > 1 and not example.negatives:
                 example = _with_others(example, file, i, wanted - 1, random)
