@@ -1,3 +1,7 @@
+"""Training files: what is read, counted, refused, written, and left out."""
+
+from __future__ import annotations
+
 import json
 import pickle
 from pathlib import Path

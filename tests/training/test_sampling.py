@@ -1,4 +1,9 @@
+"""What a step sees: a function of its number, without repeats in an epoch or between devices."""
+
+from __future__ import annotations
+
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -249,3 +254,11 @@ def test_only_the_first_examples_are_used(tmp_path: Path) -> None:
     config = DataConfig((DataFile(make_file(tmp_path / "a.jsonl", 9)),), max_examples=2)
     data = TrainingData.open(config, batch=4)
     assert {row.query for row in data.draw(0).rows} == {"a 0", "a 1"}
+
+
+def test_workers_may_have_copies(tmp_path: Path) -> None:
+    config = DataConfig((DataFile(make_file(tmp_path / "a.jsonl", 20)), DataFile(make_file(tmp_path / "b.jsonl", 9))))
+    data = TrainingData.open(config, batch=2)
+    drawn = [data.draw(step) for step in range(4)]
+    copy = pickle.loads(pickle.dumps(data))
+    assert [pickle.loads(pickle.dumps(copy.draw(step))) for step in range(4)] == drawn
