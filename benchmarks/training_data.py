@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +68,19 @@ def write_dev(path: Path, examples: list[Example]) -> None:
         (folder / "qrels" / "dev.tsv").write_text("\n".join(judged) + "\n", encoding="utf-8")
 
 
+def shortened(example: Example, characters: int, prefix: str = "") -> Example:
+    """The example with passages cut at a space, and ``prefix`` before their ids."""
+
+    def cut(text: str) -> str:
+        end = text.rfind(" ", 1, characters + 1)
+        return text if len(text) <= characters else text[: end if end > 0 else characters]
+
+    def short(passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
+        return tuple(Passage(cut(p.text), p.title, prefix + p.docid, p.ce_score) for p in passages)
+
+    return replace(example, positives=short(example.positives), negatives=short(example.negatives))
+
+
 def make_file(
     folder: Path,
     output: Path,
@@ -77,6 +90,7 @@ def make_file(
     config: MiningConfig,
     limit: int,
     aside: int,
+    characters: int,
 ) -> tuple[list[str], dict[str, object], list[Example]]:
     """One training file: its row of the table, its counts, and what was set aside."""
     started = time.perf_counter()
@@ -88,12 +102,13 @@ def make_file(
         search, kind = make_search(folder, vectors, tower)
         counts = mine_negatives(chosen, mined, search, config, exclusion)
         found = ExampleFile.open(mined)
-        order = list(range(len(found)))
         # Ids are unique within a collection only; a dev query without hard negatives would be too easy.
-        dev = [renamed(found[i], folder.name) for i in order if found[i].negatives][:aside]
+        hard = [i for i in range(len(found)) if found[i].negatives][:aside]
+        dev = [shortened(found[i], characters, f"{folder.name}-") for i in hard]
         kept = {example.query for example in dev}
         with new_file(output / f"{folder.name}.jsonl") as temporary:
-            count = write_lines(temporary, (found[i] for i in order if found[i].query not in kept))
+            examples = [found[i] for i in range(len(found)) if found[i].query not in kept]
+            count = write_lines(temporary, (shortened(example, characters) for example in examples))
     row = [
         folder.name,
         f"{count:,}",
@@ -111,15 +126,6 @@ def make_file(
     return row, data | {"seconds": time.perf_counter() - started}, dev
 
 
-def renamed(example: Example, name: str) -> Example:
-    """The example with ids that no other collection has."""
-
-    def rename(passages: tuple[Passage, ...]) -> tuple[Passage, ...]:
-        return tuple(Passage(p.text, p.title, f"{name}-{p.docid}") for p in passages)
-
-    return Example(example.query, rename(example.positives), rename(example.negatives))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="BEIR folders with a train split")
@@ -128,6 +134,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--limit", type=int, default=5000, help="examples of a collection, at random")
     parser.add_argument("--dev", type=int, default=60, help="train queries of a collection set aside")
+    parser.add_argument("--characters", type=int, default=1000, help="of a passage; training reads 128 tokens or so")
     parser.add_argument("--depth", type=int, default=60)
     parser.add_argument("--negatives", type=int, default=15)
     parser.add_argument("--ratio", type=float, default=0.95)
@@ -138,7 +145,7 @@ def main() -> None:
     rows, data, aside = [], {}, []
     for folder in options.collections:
         arguments = (folder, options.output, tower, options.vectors, exclusion, config, options.limit, options.dev)
-        row, data[folder.name], dev = make_file(*arguments)
+        row, data[folder.name], dev = make_file(*arguments, options.characters)
         rows.append(row)
         aside += dev
     write_dev(options.output / "dev", aside)
@@ -148,7 +155,8 @@ def main() -> None:
         f"{', '.join(path.name for path in options.evaluated)} ({len(exclusion.queries):,} queries, judged documents "
         f"likewise left out as negatives). Negatives: of the first {options.depth} hits of the full model ('dense') or "
         f"of BM25 the best {options.negatives} scoring at most {options.ratio} of the positive ('too close' are the "
-        "others); 'without': the positive was not found, or every hit was too close."
+        f"others); 'without': the positive was not found, or every hit was too close. Passages are cut to "
+        f"{options.characters:,} characters."
     )
     result = Result("training_data", HEADER, rows, notes, data)
     report(result)
