@@ -2,8 +2,7 @@
 
 Some of what ranks high answers the query and nobody judged it. So a candidate must score below the positive by a
 margin: absolute, ``positive − margin``, or relative, ``ratio × positive``. These are TopK-MarginPos and TopK-PercPos of
-Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining" (arXiv 2407.15831),
-who trained their model with the relative one at 95%.
+Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining" (arXiv 2407.15831).
 """
 
 from __future__ import annotations
