@@ -118,7 +118,7 @@ def masked_folder(folder: Path, kind: str, *, head: bool = True, **settings: obj
     fast.save_pretrained(folder)
     torch.manual_seed(7)
     config = transformers.AutoConfig.for_model(
-        kind, vocab_size=len(tokenizer.get_vocab()), initializer_range=0.3, **{**MASKED[kind], **settings}
+        kind, vocab_size=len(tokenizer.get_vocab()), **{"initializer_range": 0.3, **MASKED[kind], **settings}
     )
     model = AutoModelForMaskedLM.from_config(config)
     (model if head else model.base_model).save_pretrained(folder)

@@ -242,7 +242,8 @@ class DocumentEncoder:
             nothing = (pooled * (lengths > 0)[:, None]).cpu().numpy()
         if not sparse or self.backbone.head is None:
             return nothing, None
-        return nothing, sparse_vectors(hidden, lengths, self.backbone.head, self.vocab_size, self.top_k)
+        states = self.backbone.head_states(ids, hidden)
+        return nothing, sparse_vectors(states, lengths, self.backbone.head, self.vocab_size, self.top_k)
 
 
 def pad_ids(

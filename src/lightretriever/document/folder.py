@@ -25,6 +25,7 @@ _SETTINGS = (
     "config_sentence_transformers.json",
     "adapter_config.json",
     "model_args.yaml",
+    "sparse_head.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

@@ -168,7 +168,9 @@ def merge_adapter(model: nn.Module, folder: Path) -> None:
             continue  # taken with its A
         is_pair = place.endswith(".lora_A.weight")
         target = place.replace(".lora_A.weight", ".weight")
-        owner = next((key for key in (target, prefix + target) if key in parameters), None)
+        # With or without the LM class's name for its backbone, whichever of the two was loaded.
+        names = (target, prefix + target, target.removeprefix(prefix))
+        owner = next((key for key in names if key in parameters), None)
         if owner is None:
             raise ModelError(f"{path}: {name} has no place in {type(model).__name__}: is the base model right?")
         parameter = parameters[owner]

@@ -10,6 +10,7 @@ from lightretriever.document.pooling import POOLINGS, Pooling
 from lightretriever.errors import ModelError
 
 MODULES = "modules.json"
+PROMPTS = "config_sentence_transformers.json"
 # The names of its transformer's settings that sentence-transformers looks for, in its order.
 _SETTINGS = [
     f"sentence_{kind}_config.json"
@@ -71,7 +72,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     if settings.get("transformer_task") not in (None, "feature-extraction"):
         raise ModelError(f"{folder}: a model for {settings['transformer_task']} gives no dense vectors")
     length = settings.get("max_seq_length")
-    prompts = _object(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = _object(folder / PROMPTS).get("prompts")
     prompts = prompts if isinstance(prompts, dict) else {}
     return SentenceFolder(
         transformer=transformer,
@@ -84,6 +85,13 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         # The names, and their order, that sentence-transformers' encode_document looks for.
         document_prompt=str(next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")),
     )
+
+
+def read_query_prompt(folder: Path) -> str | None:
+    """What `config_sentence_transformers.json` puts before a query; None where it names no such prompt."""
+    prompts = _object(folder / PROMPTS).get("prompts")
+    prompt = prompts.get("query") if isinstance(prompts, dict) else None
+    return prompt if isinstance(prompt, str) else None
 
 
 def _pooling(file: Path) -> Pooling:

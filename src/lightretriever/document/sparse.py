@@ -7,6 +7,7 @@ maximum of a few documents is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,15 +24,60 @@ MIN_TOP_K = 8
 CHUNK_BYTES = 64 << 20
 """Of float32 logits at a time, and again of running maxima."""
 
-# The modules an MLM head consists of, in order, in the families that have one.
-_MLM_HEADS = (
-    ("cls",),  # BERT and its kin
-    ("lm_head",),  # RoBERTa, MPNet
-    ("predictions",),  # ALBERT
-    ("vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"),  # DistilBERT
-    ("head", "decoder"),  # ModernBERT
-    ("generator_predictions", "generator_lm_head"),  # ELECTRA
+# What an MLM head does, in the families that have one: modules before its last layer, and that layer.
+_MLM_HEADS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("cls.predictions.transform",), "cls.predictions.decoder"),  # BERT and its kin
+    (("lm_head.dense", "gelu", "lm_head.layer_norm"), "lm_head.decoder"),  # RoBERTa, MPNet
+    (("predictions.dense", "predictions.activation", "predictions.LayerNorm"), "predictions.decoder"),  # ALBERT
+    (("vocab_transform", "activation", "vocab_layer_norm"), "vocab_projector"),  # DistilBERT
+    (("head",), "decoder"),  # ModernBERT
+    (("generator_predictions",), "generator_lm_head"),  # ELECTRA
 )
+# The same as whole modules: for those that do more than that (MobileBERT's last layer).
+_MLM_CHAINS = (("cls",), ("lm_head",), ("predictions",))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearHead:
+    """A head whose last step is one matrix; that, and what comes before it, apart.
+
+    Attributes:
+        output: the last layer; its weight [≥ V, H'] and bias are looked up at every call.
+        width: V, rows of it that count.
+        steps: hidden states to what the last layer takes.
+        scale, cap: logits are multiplied by the one and squashed to ± the other (Cohere, Granite, Gemma 2); neither
+            changes their order.
+    """
+
+    output: nn.Module
+    width: int
+    steps: tuple[Callable[[Tensor], Tensor], ...] = ()
+    scale: float = 1.0
+    cap: float | None = None
+
+    def states(self, hidden: Tensor) -> Tensor:
+        """What the last layer takes, of hidden states [..., H]."""
+        for step in self.steps:
+            hidden = step(hidden)
+        return hidden
+
+    def logits(self, states: Tensor) -> Tensor:
+        """[..., V] of what `states` gave."""
+        return self.finish(nn.functional.linear(states, *self.matrix()))
+
+    def matrix(self) -> tuple[Tensor, Tensor | None]:
+        """Weight [V, H'] and bias [V] of the last layer."""
+        bias: Tensor | None = self.output.bias  # type: ignore[assignment]
+        return self.output.weight[: self.width], None if bias is None else bias[: self.width]  # type: ignore[index]
+
+    def finish(self, products: Tensor) -> Tensor:
+        """Scale and cap; increasing, and 0 stays 0."""
+        if self.scale != 1.0:
+            products = products * self.scale
+        return self.cap * torch.tanh(products / self.cap) if self.cap else products
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return self.logits(self.states(hidden[None]))[0]  # some steps were written for [batch, positions, H]
 
 
 def find_head(model: nn.Module, width: int) -> Head:
@@ -41,70 +87,66 @@ def find_head(model: nn.Module, width: int) -> Head:
         model: a transformers model with such a head.
         width: token ids of the tokenizer; rows of the head beyond them are dropped.
 
+    Returns:
+        A `LinearHead`, where its last step is one.
+
     Raises:
         ModelError: a head of a kind that is not known here.
     """
-    head = _causal_head(model, width) if _is_linear_head(model) else _mlm_head(model, width)
-    if head is None or not _agrees(model, head, width):
-        raise ModelError(
-            f"the LM head of {type(model).__name__} is of an unknown kind: encode with sparse='none' "
-            "(--sparse none or bm25)"
-        )
-    return head
+    for head in _candidates(model, width):
+        if _agrees(model, head, width):
+            return head
+    raise ModelError(
+        f"the LM head of {type(model).__name__} is of an unknown kind: encode with sparse='none' "
+        "(--sparse none or bm25)"
+    )
 
 
-def _is_linear_head(model: nn.Module) -> bool:
-    return not any(_chain(model, names) for names in _MLM_HEADS)
-
-
-def _causal_head(model: nn.Module, width: int) -> Head | None:
+def _candidates(model: nn.Module, width: int) -> Iterator[Head]:
+    for names, last in _MLM_HEADS:
+        steps, output = [_part(model, name) for name in names], _part(model, last)
+        if isinstance(output, nn.Linear) and all(callable(step) for step in steps):
+            yield LinearHead(output, width, tuple(steps))  # type: ignore[arg-type]
+    for names in _MLM_CHAINS:
+        parts = [part for name in names if (part := _part(model, name)) and not isinstance(part, nn.Linear)]
+        if len(parts) == len(names):
+            yield partial(_apply, steps=parts, width=width)
     output = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(output, nn.Linear):
-        return None
-    config = model.config
-    bias = None if output.bias is None else output.bias[:width]
-    # Cohere multiplies the logits, Granite divides them, Gemma 2 squashes them.
-    scale = float(getattr(config, "logit_scale", None) or 1.0)
-    scale /= float(getattr(config, "logits_scaling", None) or 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
-    return partial(_linear, weight=output.weight[:width], bias=bias, scale=scale, cap=cap)
+    if isinstance(output, nn.Linear):
+        config = model.config
+        # Cohere multiplies the logits, Granite divides them, Gemma 2 squashes them.
+        scale = float(getattr(config, "logit_scale", None) or 1.0)
+        scale /= float(getattr(config, "logits_scaling", None) or 1.0)
+        yield LinearHead(output, width, scale=scale, cap=getattr(config, "final_logit_softcapping", None))
 
 
-def _linear(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None) -> Tensor:
-    logits = nn.functional.linear(hidden, weight, bias)
-    if scale != 1.0:
-        logits = logits * scale
-    return cap * torch.tanh(logits / cap) if cap else logits
-
-
-def _chain(model: nn.Module, names: tuple[str, ...]) -> list[Callable[[Tensor], Tensor]] | None:
-    steps = [getattr(model, name, None) for name in names]
-    if any(not callable(step) for step in steps):
-        return None
-    # A causal model's lm_head is one linear layer, which can be cut to the width before it is applied.
-    return None if len(steps) == 1 and isinstance(steps[0], nn.Linear) else steps  # type: ignore[return-value]
-
-
-def _mlm_head(model: nn.Module, width: int) -> Head | None:
-    steps = next((steps for names in _MLM_HEADS if (steps := _chain(model, names))), None)
-    return partial(_apply, steps=steps, width=width) if steps else None
+def _part(model: nn.Module, name: str) -> Callable[[Tensor], Tensor] | None:
+    if name == "gelu":
+        return nn.functional.gelu
+    part: object = model
+    for step in name.split("."):
+        part = getattr(part, step, None)
+    return part if callable(part) else None
 
 
 def _apply(hidden: Tensor, steps: list[Callable[[Tensor], Tensor]], width: int) -> Tensor:
-    states = hidden[None]  # these modules were written for [batch, positions, H]
+    states = hidden[None]
     for step in steps:
         states = step(states)
     return states[0, :, :width]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _agrees(model: nn.Module, head: Head, width: int) -> bool:
     """Whether the head gives what the whole model gives, on three tokens."""
     device = next(model.parameters()).device
     ids = torch.arange(min(3, width), device=device)[None]
     logits = model(input_ids=ids).logits[0, :, :width].float()
     hidden = model.base_model(input_ids=ids).last_hidden_state[0]  # type: ignore[operator]
-    ours = head(hidden).float()
+    try:
+        ours = head(hidden).float()
+    except RuntimeError:  # shapes that do not fit: another kind
+        return False
     tolerance = 1e-3 if hidden.dtype == torch.float32 else 5e-2
     return ours.shape == logits.shape and bool(
         (ours - logits).abs().max() <= tolerance * logits.abs().max().clamp(min=1.0)

@@ -1,0 +1,147 @@
+"""A folder's transformer as transformers loads it, and what its configuration says. Only safetensors are read, and
+no code from a folder runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
+
+from lightretriever.errors import ModelError
+
+# Classes with an MLM head beside another one. (ELECTRA's class of that name has none: it tells tokens apart.)
+_PRETRAINING = ("BertForPreTraining", "AlbertForPreTraining", "BigBirdForPreTraining", "MobileBertForPreTraining")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' progress bars and load reports held back: what matters in them is checked here."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def read_config(folder: Path) -> transformers.PretrainedConfig:
+    """Its config.json; ModelError for what is no text model that transformers knows."""
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} holds no config.json: it is no model folder, or not complete")
+    try:
+        with _quiet():
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"{folder} is of an architecture that transformers does not know ({reason})") from None
+    if config.is_encoder_decoder:
+        raise ModelError(f"{folder} is an encoder-decoder ({config.model_type}): not supported")
+    if not isinstance(getattr(config, "hidden_size", None), int):
+        raise ModelError(f"{folder} is no text model that is supported ({config.model_type})")
+    return config
+
+
+def kind_of(config: transformers.PretrainedConfig) -> tuple[bool, bool]:
+    """Whether the folder holds an LM or MLM head, and whether attention is causal."""
+    names = config.architectures or []
+    is_causal_lm = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names)
+    is_masked_lm = any(name.endswith("ForMaskedLM") or name in _PRETRAINING for name in names)
+    # BERT's family is listed under both; a family listed only as causal is causal whatever class was saved.
+    family_is_causal = (
+        config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+    causal = family_is_causal or (is_causal_lm and not is_masked_lm)
+    if getattr(config, "use_bidirectional_attention", False) or getattr(config, "is_causal", True) is False:
+        causal = False
+    return is_causal_lm or is_masked_lm, causal
+
+
+def load_model(
+    folder: Path, config: transformers.PretrainedConfig, is_lm: bool, causal: bool, dtype: torch.dtype
+) -> nn.Module:
+    """The model, with its LM or MLM head where there is one; ModelError where weights are damaged or lacking."""
+    loader = transformers.AutoModel
+    if is_lm:
+        family_is_masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        masked = family_is_masked and not causal
+        loader = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
+    problem: Exception | None = None
+    for attention in ("sdpa", "eager"):  # a few old architectures have no sdpa
+        try:
+            with _quiet():
+                model, report = loader.from_pretrained(
+                    folder,
+                    config=config,
+                    dtype=dtype,
+                    attn_implementation=attention,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
+            break
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+            problem = problem or error
+    else:
+        reason = " ".join(str(problem).split())[:200]
+        raise ModelError(f"{folder} cannot be loaded ({reason})") from None
+    # A pooler is not used here. Any other absent weight would be random.
+    missing = sorted(str(name) for name in report["missing_keys"] if "pooler" not in str(name))
+    if missing or report["mismatched_keys"]:
+        what = (missing or [str(report["mismatched_keys"])])[0]
+        raise ModelError(f"{folder} lacks weights of its own architecture ({what}): it is damaged")
+    return model
+
+
+@torch.no_grad()  # not inference mode, whose tensors cannot be trained
+def grow(model: nn.Module, rows: int) -> None:
+    """Give the embedding matrix rows for every token id, if it has fewer: new ones are the mean of the old.
+
+    The mean, not a draw: loading the same folder twice gives the same vectors.
+    """
+    old = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    if rows <= old:
+        return
+    with _quiet():
+        model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):  # type: ignore[operator]
+        if module is not None:
+            module.weight[old:] = module.weight[:old].float().mean(0).to(module.weight.dtype)
+            if getattr(module, "bias", None) is not None:
+                module.bias[old:] = 0.0
+
+
+@torch.no_grad()
+def width_of(model: nn.Module) -> int:
+    """Dimensions of the hidden states, seen on one token: OPT's last layer may project to others."""
+    ids = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
+    hidden = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "last_hidden_state", None)
+    if hidden is None:
+        raise ModelError(f"{type(model).__name__} gives no hidden states: it is no text model that is supported")
+    return int(hidden.shape[-1])
+
+
+def position_limit(model: nn.Module) -> int | None:
+    """Positions the model knows; RoBERTa's family spends the first few on its padding id."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return limit - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return limit
