@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from lightretriever.document.pooling import Pooling
+from lightretriever.document.backbone import Backbone, load_backbone
+from lightretriever.document.pooling import Pooling, pool
+from lightretriever.document.sparse import LinearHead
+from lightretriever.document.specials import Specials
+from lightretriever.document.tied import TiedHead, unit_rows
+from lightretriever.errors import ModelError, UsageError
+from lightretriever.text.tokenizer import id_count
+from lightretriever.training.adapters import add_adapters
+from lightretriever.training.batch import Batch
+from lightretriever.training.large_batch import in_chunks
+from lightretriever.training.lookup import (
+    bag_counts,
+    bag_means,
+    distinct_tokens,
+    own_rows,
+    prefix_rows,
+    shares_prefix,
+)
+from lightretriever.training.losses import Representations
+from lightretriever.training.sparse_head import passage_weights
+from lightretriever.training.tower_folder import merge_tower, read_weights, write_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,8 @@ class ModelConfig:
         passage_max_length, query_max_length: in tokens, specials included for passages and symmetric queries.
         dtype: of the base's weights; "auto" is float32 (bf16 training keeps them so and computes in bfloat16).
         gradient_checkpointing: each layer's activations are computed again for the gradients.
-        chunk: passages (or look-up tokens / 8) at a time whose activations are held, see `large_batch`; 0 for all.
+        chunk: passages at a time whose activations are held, see `large_batch` (look-up tokens: eight times as
+            many, full queries as many); 0 for all.
     """
 
     base: str = ""
@@ -66,11 +90,19 @@ class Lookup(NamedTuple):
 
 
 class TowerInput(NamedTuple):
-    """What goes through the model in one step; None or () for what is not wanted."""
+    """What goes through the model in one step; None or () for what is not wanted.
+
+    Attributes:
+        passages, lookups, full_queries: the texts.
+        sparse: whether passages get sparse vectors too, where the tower has a head.
+        sparse_queries: whether full queries do.
+    """
 
     passages: Texts | None = None
     lookups: tuple[Lookup, ...] = ()
     full_queries: Texts | None = None
+    sparse: bool = True
+    sparse_queries: bool = False
 
 
 class TowerOutput(NamedTuple):
@@ -81,7 +113,7 @@ class TowerOutput(NamedTuple):
         passages_sparse: [N, V], None without a sparse head.
         rows: [ΣU, d] token-table rows of the look-ups, one after another; None without any.
         full_queries: [B, d].
-        full_queries_sparse: [B, V], where ``symmetric_sparse`` is asked for.
+        full_queries_sparse: [B, V], where it was asked for.
     """
 
     passages: Tensor | None = None
@@ -95,17 +127,234 @@ class TrainableTower(nn.Module):
     """A document tower with gradients; `load` makes one.
 
     Attributes:
-        config: what it was made from.
-        tokenizer, specials, vocab_size, dim, causal, max_length: as of a `DocumentEncoder`.
+        settings: what it was made from, lengths cut to what the model reads.
+        config: the model's own, where transformers' Trainer looks for it.
+        backbone: the model with its tokenizer, pooling and head, as `DocumentEncoder` uses it.
+        whole: the model, adapters included.
+        tied: the sparse head that we gave it, or None.
         prompt: what goes before a query.
     """
 
+    def __init__(self, config: ModelConfig, backbone: Backbone, tied: TiedHead | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.whole, self.tied = backbone.whole, tied
+        self.config = backbone.whole.config
+        self._no_split_modules = getattr(backbone.whole, "_no_split_modules", None)  # FSDP: what is a layer
+        self.prompt = backbone.query_prompt if config.prompt is None else config.prompt
+        limit = backbone.max_length
+        self.settings = replace(
+            config,
+            passage_max_length=min(config.passage_max_length, limit or config.passage_max_length),
+            query_max_length=min(config.query_max_length, limit or config.query_max_length),
+        )
+        self._unit: Tensor | None = None
+        self._shares: dict[int, bool] = {}
+
     @staticmethod
     def load(config: ModelConfig) -> TrainableTower:
-        raise NotImplementedError
+        """Load the base on the CPU and make it trainable, in evaluation mode.
+
+        Raises:
+            ModelError, MissingExtraError: as `DocumentEncoder.load`; also a base that is itself LoRA weights, or an
+                LM head of a kind that cannot be trained through.
+            UsageError: a setting that makes no sense.
+        """
+        _check(config)
+        dtype = "float32" if config.dtype == "auto" else config.dtype
+        lm = {"auto": "auto", "lm": "lm", "tied": "none", "none": "none"}[config.sparse_head]
+        backbone = load_backbone(config.base, None, "cpu", dtype, lm, lowercase=config.lowercase)
+        if backbone.base is not None:
+            raise ModelError(f"{config.base} is LoRA weights: merge them into their base first (train --merge)")
+        if backbone.head is not None and not isinstance(backbone.head, LinearHead):
+            raise ModelError(
+                f"{config.base}: its LM head cannot be trained through: set sparse_head = 'none' or 'tied'"
+            )
+        tied = backbone.tied
+        if config.sparse_head == "tied" or (config.sparse_head == "auto" and backbone.head is None):
+            tied = tied or _new_tied_head(backbone)
+        backbone = replace(backbone, pooling=config.pooling or backbone.pooling)
+        if config.adapter == "lora":
+            add_adapters(backbone, config.rank, config.alpha, config.dropout, config.targets, config.base)
+        else:
+            _thaw(backbone)
+        if config.gradient_checkpointing:
+            backbone.whole.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        tower = TrainableTower(config, backbone, None if tied is None else tied.requires_grad_())
+        return tower.eval()
+
+    @property
+    def specials(self) -> Specials:
+        """The tokenizer and its special ids."""
+        return self.backbone.specials
+
+    @property
+    def document_prompt(self) -> str:
+        """What goes before a passage."""
+        return self.backbone.document_prompt
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        return id_count(self.backbone.specials.tokenizer)
+
+    @property
+    def has_sparse(self) -> bool:
+        """Whether passages get sparse vectors."""
+        return self.tied is not None or self.backbone.head is not None
 
     def forward(self, inputs: TowerInput) -> TowerOutput:
-        raise NotImplementedError
+        """All vectors of a step; one call, so that what wraps a module's forward pass sees everything."""
+        found: dict[str, Tensor] = {}
+        chunk = self.settings.chunk
+        matrix, unit = self._matrix() if inputs.sparse or inputs.sparse_queries else (None, None)
 
-    def save(self, folder: Path, state: dict[str, Tensor] | None = None) -> None:
-        raise NotImplementedError
+        def encode(ids: Tensor, lengths: Tensor, sparse: bool) -> tuple[Tensor, ...]:
+            ids = ids[:, : int(lengths.max())]  # a chunk's longest may be shorter than the batch's
+            hidden = self.backbone.hidden(ids, lengths)
+            dense = pool(hidden, lengths, self.backbone.pooling)[:, : self.backbone.dim]
+            if not sparse or matrix is None:
+                return (dense,)
+            if self.tied is not None and unit is not None:
+                states, finish = self.tied.states(hidden, ids, unit), _as_it_is
+            else:
+                head: LinearHead = self.backbone.head  # type: ignore[assignment]
+                states, finish = head.states(hidden), head.finish
+            return dense, passage_weights(states, lengths, matrix, finish, self.settings.top_k)
+
+        if inputs.lookups:
+            found["rows"] = torch.cat([self._rows(lookup) for lookup in inputs.lookups])
+        for name, texts, sparse in (
+            ("full_queries", inputs.full_queries, inputs.sparse_queries),
+            ("passages", inputs.passages, inputs.sparse),  # last: their graph holds every trained weight
+        ):
+            if texts is not None:
+                vectors = in_chunks(lambda ids, lengths, wanted=sparse: encode(ids, lengths, wanted), texts, chunk)
+                found |= dict(zip((name, f"{name}_sparse"), vectors, strict=False))
+        return TowerOutput(**found)
+
+    def _rows(self, lookup: Lookup) -> Tensor:
+        if not len(lookup.tokens):
+            return torch.zeros(0, self.backbone.dim, device=lookup.tokens.device)
+        length = len(lookup.prompt)
+        if length not in self._shares:  # what decides it is the length, not the words
+            self._shares[length] = shares_prefix(self.backbone, lookup.prompt)
+        run = prefix_rows if self._shares[length] else own_rows
+        (rows,) = in_chunks(
+            lambda tokens: (run(self.backbone, lookup.prompt, tokens),), (lookup.tokens,), 8 * self.settings.chunk
+        )
+        return rows[:, : self.backbone.dim]
+
+    def _matrix(self) -> tuple[tuple[Tensor, Tensor | None] | None, Tensor | None]:
+        """The last layer of the sparse head, and a tied head's unit embeddings."""
+        if self.tied is None:
+            head = self.backbone.head
+            return (head.matrix() if isinstance(head, LinearHead) else None), None
+        embeddings: Tensor = self.whole.get_input_embeddings().weight  # type: ignore[operator]
+        if embeddings.requires_grad:
+            unit = unit_rows(embeddings, self.vocab_size)
+        else:
+            if self._unit is None or self._unit.device != embeddings.device:
+                self._unit = unit_rows(embeddings.detach(), self.vocab_size)
+            unit = self._unit
+        return (unit, self.tied.bias), unit
+
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write what `DocumentEncoder.load` needs into a folder that exists or can be made.
+
+        Args:
+            folder: gets the adapters beside their configuration (or the whole model), tokenizer, switches, prompt,
+                and the sparse head where it is ours.
+            state: all weights by name where this process does not hold them (FSDP, ZeRO); None for its own.
+        """
+        write_tower(
+            folder,
+            self.backbone,
+            self.state_dict() if state is None else state,
+            base=self.settings.base if self.settings.adapter == "lora" else None,
+            prompt=self.prompt,
+            top_k=self.settings.top_k,
+            has_sparse=self.has_sparse,
+        )
+
+    def save_merged(self, folder: Path) -> None:
+        """Write an ordinary model folder, adapters added to the base's weights in float32."""
+        if self.settings.adapter == "full":
+            self.save(folder)
+            return
+        with tempfile.TemporaryDirectory() as adapters:
+            self.save(Path(adapters))
+            merge_tower(Path(adapters), folder)
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights of a folder that `save` wrote, in place.
+
+        Raises:
+            ModelError: it is not of this tower, or damaged.
+        """
+        read_weights(folder, self.whole, self.tied)
+
+
+def represent(model: nn.Module, batch: Batch, *, sparse: bool = True, sparse_queries: bool = False) -> Representations:
+    """The vectors of a batch, in one forward pass.
+
+    Args:
+        model: a `TrainableTower`, or what wraps one.
+        batch: on the model's device.
+        sparse: whether passages get sparse vectors, where the tower has a head.
+        sparse_queries: whether full queries do.
+
+    Returns:
+        This device's alone; see `gather`.
+    """
+    distinct, places = distinct_tokens(batch.query_tokens, batch.query_offsets, batch.prompt_of, len(batch.prompts))
+    lookups = tuple(Lookup(prompt, tokens) for prompt, tokens in zip(batch.prompts, distinct, strict=True))
+    full = None
+    if batch.full_query_ids is not None and batch.full_query_lengths is not None:
+        full = Texts(batch.full_query_ids, batch.full_query_lengths)
+    passages = Texts(batch.passage_ids, batch.passage_lengths)
+    found: TowerOutput = model(TowerInput(passages, lookups, full, sparse, sparse_queries))
+    counts = None
+    if found.passages_sparse is not None:
+        counts = bag_counts(batch.count_tokens, batch.count_offsets, found.passages_sparse.shape[1])
+    return Representations(
+        passages=found.passages,
+        passages_sparse=found.passages_sparse,
+        queries=None if found.rows is None else bag_means(found.rows, places, batch.query_offsets),
+        full_queries=found.full_queries,
+        full_queries_sparse=found.full_queries_sparse,
+        counts=counts,
+        ce_scores=batch.ce_scores,
+        only_hard_negatives=batch.only_hard_negatives,
+    )
+
+
+def _as_it_is(products: Tensor) -> Tensor:
+    return products
+
+
+def _new_tied_head(backbone: Backbone) -> TiedHead:
+    embeddings = backbone.whole.get_input_embeddings().weight  # type: ignore[operator]
+    width = int(backbone.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    return TiedHead(width, embeddings.shape[1], id_count(backbone.specials.tokenizer))
+
+
+def _thaw(backbone: Backbone) -> None:
+    """Train every weight that a vector depends on: wrappers want a gradient for all that are to have one."""
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_("pooler" not in name)
+    if isinstance(backbone.head, LinearHead):
+        for module in (backbone.head.output, *backbone.head.steps):
+            if isinstance(module, nn.Module):
+                module.requires_grad_()
+
+
+def _check(config: ModelConfig) -> None:
+    choices = {"adapter": ("lora", "full"), "sparse_head": ("auto", "lm", "tied", "none")}
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise UsageError(f"model.{name} is {getattr(config, name)!r}: choose {', '.join(allowed)}")
+    if not config.base:
+        raise UsageError("model.base is not set: name the model to train (a folder, a hub name or minilm)")
+    if config.rank < 1 or config.chunk < 0 or not 0 <= config.dropout < 1:
+        raise UsageError("model.rank must be positive, model.chunk not negative, and model.dropout from 0 to below 1")

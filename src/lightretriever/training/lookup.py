@@ -1,0 +1,156 @@
+"""Look-up query vectors while the table does not exist yet (METHOD "Queries"): table rows, with gradient.
+
+A batch's queries share most of their tokens, and a row depends on its prompt and token alone. So rows are made for the
+distinct tokens of a batch, and a query is the mean of its tokens' rows, outside of the model.
+
+Under causal attention the rows stand behind one prompt, in one sequence
+
+    [bos?; prompt; t1; eos; t2; eos; …]
+
+where a block (t, eos) sees the prompt and itself, at the positions p and p + 1 that follow a prompt of length p. A
+sequence holds a bounded number of blocks, because attention over it grows with the square; a batch with more tokens is
+several such sequences in one pass, the prompt being a few per cent of each. A key/value cache of the prompt would be
+run once for all, but gradient checkpointing cannot have one. In an encoder the prompt sees the token too, and every
+token is its own short sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from lightretriever.document.backbone import Backbone
+from lightretriever.document.pooling import pool
+
+BLOCKS = 192
+"""Tokens in one sequence; measured by benchmarks/training_step.py."""
+
+
+def prefix_rows(backbone: Backbone, prompt: Tensor, tokens: Tensor, blocks: int = BLOCKS) -> Tensor:
+    """Table rows of tokens that share one prompt; only for a model that `shares_prefix`.
+
+    Args:
+        backbone: under causal attention, pooled at the last position.
+        prompt: int64 [p], without specials.
+        tokens: int64 [U], at least one.
+        blocks: tokens in one sequence.
+
+    Returns:
+        float32 [U, H].
+    """
+    specials = backbone.specials
+    prefix = torch.cat([tokens.new_tensor(specials.before), prompt])
+    after = tokens.new_tensor(specials.after)
+    rows = -(-len(tokens) // blocks)
+    each = -(-len(tokens) // rows)
+    padded = torch.cat([tokens, tokens[-1:].expand(rows * each - len(tokens))])
+    own = torch.cat([padded[:, None], after.expand(len(padded), -1)], dim=1)  # [rows * each, block]
+    ids = torch.cat([prefix.expand(rows, -1), own.view(rows, -1)], dim=1)
+    block = own.shape[1]
+    steps = torch.arange(each * block, device=tokens.device)
+    positions = torch.cat([torch.arange(len(prefix), device=tokens.device), len(prefix) + steps % block])
+    hidden = backbone.model(
+        input_ids=ids,
+        attention_mask=_mask(backbone, len(prefix), steps // block).expand(rows, -1, -1, -1),
+        position_ids=positions.expand(rows, -1),
+        use_cache=False,
+    ).last_hidden_state
+    ends = hidden[:, len(prefix) :].reshape(rows * each, block, -1)[: len(tokens), -1]
+    return ends.float()
+
+
+def _mask(backbone: Backbone, prefix: int, block_of: Tensor) -> Tensor:
+    """[1, 1, L, L]: the prompt is causal, a block sees the prompt and, causally, itself. No row sees nothing."""
+    owner = torch.cat([block_of.new_full((prefix,), -1), block_of])
+    allowed = (owner[None, :] == owner[:, None]) | (owner[None, :] == -1)
+    allowed = allowed.tril()[None, None]
+    if backbone.model.config._attn_implementation == "sdpa":  # type: ignore[union-attr]
+        return allowed
+    # Eager attention adds its mask. The lowest finite number, so that no arithmetic on it gives NaN.
+    kind = backbone.dtype
+    return torch.zeros(allowed.shape, dtype=kind, device=allowed.device).masked_fill(~allowed, torch.finfo(kind).min)
+
+
+def own_rows(backbone: Backbone, prompt: Tensor, tokens: Tensor) -> Tensor:
+    """Table rows, each token its own sequence ``[before; prompt; v; after]``; as `prefix_rows`, for any model."""
+    specials = backbone.specials
+    before = torch.cat([tokens.new_tensor(specials.before), prompt]).expand(len(tokens), -1)
+    ids = torch.cat([before, tokens[:, None], tokens.new_tensor(specials.after).expand(len(tokens), -1)], dim=1)
+    lengths = torch.full_like(tokens, ids.shape[1])
+    return pool(backbone.hidden(ids, lengths), lengths, backbone.pooling)
+
+
+@torch.no_grad()
+def shares_prefix(backbone: Backbone, prompt: Tensor) -> bool:
+    """Whether `prefix_rows` gives what `own_rows` gives, under this prompt: found out on three tokens.
+
+    Not so for encoders, for a prompt longer than a layer's window, nor for models whose position is not in
+    position ids or whose layers remember in another way than by attention.
+    """
+    specials = backbone.specials
+    window = getattr(backbone.model.config, "sliding_window", None)
+    needed = len(specials.before) + len(prompt) + 1 + len(specials.after)
+    if not backbone.causal or backbone.pooling != "lasttoken" or (isinstance(window, int) and window < needed):
+        return False
+    tokens = torch.arange(3, device=prompt.device)
+    training = backbone.model.training
+    backbone.model.eval()
+    try:
+        ours, plain = prefix_rows(backbone, prompt, tokens), own_rows(backbone, prompt, tokens)
+    except (TypeError, ValueError, RuntimeError):  # a forward pass that takes no such mask or positions
+        return False
+    finally:
+        backbone.model.train(training)
+    tolerance = 1e-4 if backbone.dtype == torch.float32 else 5e-2
+    return bool((ours - plain).abs().max() <= tolerance * plain.abs().max())
+
+
+def bag_means(rows: Tensor, places: Tensor, offsets: Tensor) -> Tensor:
+    """The mean of each query's rows; the zero vector for a query of no tokens.
+
+    Args:
+        rows: float32 [U, d].
+        places: int64 [sum of lengths], each query's tokens as row numbers.
+        offsets: int64 [B + 1].
+
+    Returns:
+        float32 [B, d], not normalised.
+    """
+    return embedding_bag(places, rows, offsets[:-1], mode="mean")
+
+
+def bag_counts(tokens: Tensor, offsets: Tensor, width: int) -> Tensor:
+    """How often each token id stands in each query: float32 [B, V]."""
+    queries = len(offsets) - 1
+    row = torch.repeat_interleave(torch.arange(queries, device=tokens.device), offsets.diff())
+    counts = torch.zeros(queries, width, device=tokens.device)
+    return counts.index_put_((row, tokens), torch.ones(len(tokens), device=tokens.device), accumulate=True)
+
+
+def distinct_tokens(
+    tokens: Tensor, offsets: Tensor, prompt_of: Tensor, prompts: int
+) -> tuple[Sequence[Tensor], Tensor]:
+    """The distinct tokens behind each prompt, and where each query's tokens are among all of them.
+
+    Args:
+        tokens: int64 [sum of lengths].
+        offsets: int64 [B + 1].
+        prompt_of: int64 [B].
+        prompts: how many there are.
+
+    Returns:
+        ``prompts`` tensors int64 [U_i], ascending; int64 [sum of lengths] into their concatenation.
+    """
+    owner = prompt_of.repeat_interleave(offsets.diff())
+    places = torch.zeros_like(tokens)
+    found, start = [], 0
+    for prompt in range(prompts):
+        mine = owner == prompt
+        distinct, inverse = tokens[mine].unique(return_inverse=True)
+        places[mine] = inverse + start
+        found.append(distinct)
+        start += len(distinct)
+    return found, places
