@@ -166,6 +166,10 @@ def test_a_query_of_its_own_passages_ignores_all_others() -> None:
     own = contrastive_rows(scores, torch.tensor([True, False]))
     assert own[0].item() == pytest.approx(torch.nn.functional.cross_entropy(scores[:1, :3], torch.tensor([0])).item())
     assert own[1] == contrastive_rows(scores)[1]
+    alike = contrastive_rows(scores, keys=torch.tensor([4, 7, 8, 9, 4, 9]))
+    kept = torch.nn.functional.cross_entropy(scores[:1, [0, 1, 2, 3, 5]], torch.tensor([0]))
+    assert alike[0].item() == pytest.approx(kept.item())
+    assert alike[1].item() == pytest.approx(torch.nn.functional.cross_entropy(scores[1:, :5], torch.tensor([3])).item())
     assert divergence(scores, scores + 5).item() == pytest.approx(0, abs=1e-6)
 
 

@@ -30,6 +30,8 @@ class LossConfig:
         flops: λ of the FLOPS regularisation of sparse vectors; 0 for none.
         flops_ramp_steps: T, steps until λ counts in full.
         norm: λ of the mean L1 norm of the passages' sparse vectors; 0 for none.
+        mask_duplicates: whether passages that read like a query's positive one are left out of its columns; METHOD
+            leaves them in, as negatives.
         matryoshka: first dimensions, each a dense loss of its own; () for all dimensions alone. The last one
             listed teaches where the symmetric scores teach: list the full width last.
         distil_dense, distil_sparse: KL from the symmetric scores of all columns to the look-up and sparse scores.
@@ -50,6 +52,7 @@ class LossConfig:
     flops: float = 1e-3
     flops_ramp_steps: int = 4000
     norm: float = 0.0
+    mask_duplicates: bool = False
     matryoshka: tuple[int, ...] = ()
     distil_dense: bool = False
     distil_sparse: bool = False
@@ -73,6 +76,7 @@ class Representations(NamedTuple):
         counts: [B, V] counts of the query's tokens.
         ce_scores: [B, P] of a cross-encoder.
         only_hard_negatives: bool [B].
+        passage_keys: int64 [N], equal for passages that read alike.
     """
 
     passages: Tensor | None = None
@@ -83,6 +87,7 @@ class Representations(NamedTuple):
     counts: Tensor | None = None
     ce_scores: Tensor | None = None
     only_hard_negatives: Tensor | None = None
+    passage_keys: Tensor | None = None
 
 
 def regularisation(step: int, ramp_steps: int) -> float:
@@ -90,23 +95,28 @@ def regularisation(step: int, ramp_steps: int) -> float:
     return 1.0 if step >= ramp_steps else (step / ramp_steps) ** 2
 
 
-def contrastive_rows(scores: Tensor, only_own: Tensor | None = None) -> Tensor:
+def contrastive_rows(scores: Tensor, only_own: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
     """Cross-entropy of each query.
 
     Args:
         scores: [B, N], already over the temperature.
         only_own: bool [B], which queries see their own P columns alone; None for none of them.
+        keys: int64 [N]; a query does not see columns of its target's key, but the target. None for all different.
 
     Returns:
         [B].
     """
     queries, columns = scores.shape
     each = columns // queries
+    place = torch.arange(columns, device=scores.device)
+    target = place[::each]
     if only_own is not None:
-        mine = torch.arange(columns, device=scores.device) // each
-        other = mine[None, :] != torch.arange(queries, device=scores.device)[:, None]
+        other = place[None, :] // each != target[:, None] // each
         scores = scores.masked_fill(other & only_own[:, None], float("-inf"))
-    return cross_entropy(scores, torch.arange(queries, device=scores.device) * each, reduction="none")
+    if keys is not None:
+        alike = (keys[None, :] == keys[target][:, None]) & (place[None, :] != target[:, None])
+        scores = scores.masked_fill(alike, float("-inf"))
+    return cross_entropy(scores, target, reduction="none")
 
 
 def divergence(teacher: Tensor, student: Tensor) -> Tensor:
@@ -207,7 +217,8 @@ def _score_terms(
 ) -> None:
     """Cross-entropy and, where there are cross-encoder scores, KL of one kind of scores [B, N]."""
     if config.contrastive_weight:
-        rows = contrastive_rows(scores / temperature, found.only_hard_negatives)
+        keys = found.passage_keys if config.mask_duplicates else None
+        rows = contrastive_rows(scores / temperature, found.only_hard_negatives, keys)
         terms[f"{kind}{name}"] = config.contrastive_weight * rows.mean()
     if config.cross_encoder:
         told = _needed(found.ce_scores, "ce_scores")

@@ -27,6 +27,7 @@ def passage_weights(
     matrix: tuple[Tensor, Tensor | None],
     finish: Callable[[Tensor], Tensor],
     top_k: int | None = None,
+    exact: bool = False,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Tensor:
     """``log1p(relu(max over valid positions of the logits))``, optionally the largest k of each row.
@@ -37,6 +38,8 @@ def passage_weights(
         matrix: weight [V, H] and bias [V] of that layer.
         finish: increasing, 0 to 0: what is done to its products; see `LinearHead`.
         top_k: k = max(top_k, 8) largest weights and every tie with the last of them; None or 0 for all.
+        exact: compute in the weight's own precision under autocast too: a tied head's products all but cancel
+            against its bias.
         chunk_bytes: bound on the logits held at a time.
 
     Returns:
@@ -44,11 +47,12 @@ def passage_weights(
     """
     weight, bias = matrix
     place = states.device.type
-    kind = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) else weight.dtype
+    kind = torch.get_autocast_dtype(place) if torch.is_autocast_enabled(place) and not exact else weight.dtype
     valid = valid_positions(lengths, states.shape[1])
-    flat = states[valid].to(kind)
-    bias = None if bias is None else bias.to(kind)
-    largest: Tensor = _LargestProducts.apply(flat, weight.to(kind), bias, valid.sum(1).tolist(), chunk_bytes)
+    with torch.autocast(place, enabled=False):  # what follows is in one precision, forward and backward
+        flat = states[valid].to(kind)
+        bias = None if bias is None else bias.to(kind)
+        largest: Tensor = _LargestProducts.apply(flat, weight.to(kind), bias, valid.sum(1).tolist(), chunk_bytes)
     weights = finish(largest).log1p()
     if top_k:
         k = min(max(top_k, MIN_TOP_K), weights.shape[1])

@@ -53,8 +53,8 @@ class ModelConfig:
         passage_max_length, query_max_length: in tokens, specials included for passages and symmetric queries.
         dtype: of the base's weights; "auto" is float32 (bf16 training keeps them so and computes in bfloat16).
         gradient_checkpointing: each layer's activations are computed again for the gradients.
-        chunk: passages at a time whose activations are held, see `large_batch` (look-up tokens: eight times as
-            many, full queries as many); 0 for all.
+        chunk: passages at a time whose activations are held, see `large_batch` (as many full queries, and look-up
+            tokens in as many parts as passages); 0 for all.
     """
 
     base: str = ""
@@ -215,15 +215,16 @@ class TrainableTower(nn.Module):
             dense = pool(hidden, lengths, self.backbone.pooling)[:, : self.backbone.dim]
             if not sparse or matrix is None:
                 return (dense,)
+            top_k = self.settings.top_k
             if self.tied is not None and unit is not None:
-                states, finish = self.tied.states(hidden, ids, unit), _as_it_is
-            else:
-                head: LinearHead = self.backbone.head  # type: ignore[assignment]
-                states, finish = head.states(hidden), head.finish
-            return dense, passage_weights(states, lengths, matrix, finish, self.settings.top_k)
+                states = self.tied.states(hidden, ids, unit)
+                return dense, passage_weights(states, lengths, matrix, _as_it_is, top_k, exact=True)
+            head: LinearHead = self.backbone.head  # type: ignore[assignment]
+            return dense, passage_weights(head.states(hidden), lengths, matrix, head.finish, top_k)
 
         if inputs.lookups:
-            found["rows"] = torch.cat([self._rows(lookup) for lookup in inputs.lookups])
+            count = 0 if inputs.passages is None else len(inputs.passages.lengths)
+            found["rows"] = torch.cat([self._rows(lookup, count) for lookup in inputs.lookups])
         for name, texts, sparse in (
             ("full_queries", inputs.full_queries, inputs.sparse_queries),
             ("passages", inputs.passages, inputs.sparse),  # last: their graph holds every trained weight
@@ -233,16 +234,17 @@ class TrainableTower(nn.Module):
                 found |= dict(zip((name, f"{name}_sparse"), vectors, strict=False))
         return TowerOutput(**found)
 
-    def _rows(self, lookup: Lookup) -> Tensor:
+    def _rows(self, lookup: Lookup, passages: int) -> Tensor:
         if not len(lookup.tokens):
             return torch.zeros(0, self.backbone.dim, device=lookup.tokens.device)
-        length = len(lookup.prompt)
+        length, chunk = len(lookup.prompt), self.settings.chunk
         if length not in self._shares:  # what decides it is the length, not the words
             self._shares[length] = shares_prefix(self.backbone, lookup.prompt)
         run = prefix_rows if self._shares[length] else own_rows
-        (rows,) = in_chunks(
-            lambda tokens: (run(self.backbone, lookup.prompt, tokens),), (lookup.tokens,), 8 * self.settings.chunk
-        )
+        # As many chunks as of passages: devices then run the model equally often, which sharded weights need.
+        parts = -(-passages // chunk) if passages and chunk else 0
+        size = -(-len(lookup.tokens) // parts) if parts else 8 * chunk
+        (rows,) = in_chunks(lambda tokens: (run(self.backbone, lookup.prompt, tokens),), (lookup.tokens,), size)
         return rows[:, : self.backbone.dim]
 
     def _matrix(self) -> tuple[tuple[Tensor, Tensor | None] | None, Tensor | None]:
@@ -326,6 +328,7 @@ def represent(model: nn.Module, batch: Batch, *, sparse: bool = True, sparse_que
         counts=counts,
         ce_scores=batch.ce_scores,
         only_hard_negatives=batch.only_hard_negatives,
+        passage_keys=batch.passage_keys,
     )
 
 
