@@ -9,6 +9,7 @@ import pytest
 import torch
 from made_towers import PASSAGES, QUERIES, batch_of, gradients, tower_of
 from torch import distributed, multiprocessing
+from torch.distributed.fsdp import fully_shard
 
 from lightretriever.errors import UsageError
 from lightretriever.training.batch import Batch
@@ -17,6 +18,8 @@ from lightretriever.training.losses import LossConfig, Representations, total_lo
 from lightretriever.training.tower import TrainableTower, represent
 
 KINDS = ("causal", "tied")
+WAYS = ("data parallel", "sharded")
+LAYERS = ("LlamaDecoderLayer", "BertLayer")
 CONFIG = LossConfig(symmetric=True, distil_dense=True, temperature=0.2)
 
 
@@ -32,11 +35,21 @@ def _worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for kind in KINDS:
-        tower = tower_of(kind, Path(folder, kind), chunk=3)
-        model = torch.nn.parallel.DistributedDataParallel(tower)
-        loss, _ = total_loss(gather(represent(model, _part(tower, rank))), CONFIG)
-        loss.backward()
-        torch.save({"loss": loss.detach(), **gradients(tower)}, f"{folder}/{kind}{rank}.pt")
+        for way in WAYS:
+            tower = tower_of(kind, Path(folder, kind), chunk=3, gradient_checkpointing=way == "sharded")
+            part = _part(tower, rank)
+            if way == "sharded":
+                for module in [module for module in tower.modules() if type(module).__name__ in LAYERS]:
+                    fully_shard(module)
+                model: torch.nn.Module = fully_shard(tower)
+            else:
+                model = torch.nn.parallel.DistributedDataParallel(tower)
+            loss, _ = total_loss(gather(represent(model, part)), CONFIG)
+            loss.backward()
+            found = {
+                name: value.full_tensor() if way == "sharded" else value for name, value in gradients(tower).items()
+            }
+            torch.save({"loss": loss.detach(), **found}, f"{folder}/{kind}-{way}{rank}.pt")
     wrong = Representations(queries=torch.zeros(2 + rank, 3))
     with pytest.raises(UsageError, match="differ in queries"):
         gather(wrong)
@@ -52,8 +65,8 @@ def test_two_processes_give_the_joined_batchs_gradients(tmp_path: Path) -> None:
         plain[kind] = {"loss": loss.detach(), **gradients(tower)}
     multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
     for kind, wanted in plain.items():
-        for rank in range(2):
-            found = torch.load(tmp_path / f"{kind}{rank}.pt", weights_only=True)
+        for place in (f"{kind}-{way}{rank}" for way in WAYS for rank in range(2)):
+            found = torch.load(tmp_path / f"{place}.pt", weights_only=True)
             assert set(found) == set(wanted)
             for name, value in wanted.items():
-                assert (found[name] - value).abs().max() < 1e-5 * max(1, value.abs().max()), (kind, name)
+                assert (found[name] - value).abs().max() < 1e-5 * max(1, value.abs().max()), (place, name)

@@ -212,7 +212,7 @@ class TrainableTower(nn.Module):
         def encode(ids: Tensor, lengths: Tensor, sparse: bool) -> tuple[Tensor, ...]:
             ids = ids[:, : int(lengths.max())]  # a chunk's longest may be shorter than the batch's
             hidden = self.backbone.hidden(ids, lengths)
-            dense = pool(hidden, lengths, self.backbone.pooling)[:, : self.backbone.dim]
+            dense = self._cut(pool(hidden, lengths, self.backbone.pooling))
             if not sparse or matrix is None:
                 return (dense,)
             top_k = self.settings.top_k
@@ -245,7 +245,11 @@ class TrainableTower(nn.Module):
         parts = -(-passages // chunk) if passages and chunk else 0
         size = -(-len(lookup.tokens) // parts) if parts else 8 * chunk
         (rows,) = in_chunks(lambda tokens: (run(self.backbone, lookup.prompt, tokens),), (lookup.tokens,), size)
-        return rows[:, : self.backbone.dim]
+        return self._cut(rows)
+
+    def _cut(self, vectors: Tensor) -> Tensor:
+        # No view where there is nothing to cut: sharding wrappers mind views among the results.
+        return vectors if vectors.shape[1] == self.backbone.dim else vectors[:, : self.backbone.dim]
 
     def _matrix(self) -> tuple[tuple[Tensor, Tensor | None] | None, Tensor | None]:
         """The last layer of the sparse head, and a tied head's unit embeddings."""
