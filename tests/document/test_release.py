@@ -12,7 +12,7 @@ import pytest
 import torch
 from made_models import TEXTS, causal_folder, masked_folder
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lightretriever import DocumentEncoder
 from lightretriever.errors import ModelError
@@ -205,3 +205,31 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     (release / "adapter_model.safetensors").rename(release / "adapter_model.bin")
     with pytest.raises(ModelError, match="pickle"):
         DocumentEncoder.load(release, base, device="cpu")
+
+
+@pytest.mark.parametrize(("trained_with_head", "base_with_head"), [(True, False), (False, True), (True, True)])
+def test_encoders_adapters_by_either_name(trained_with_head: bool, base_with_head: bool, tmp_path: Path) -> None:
+    trained = masked_folder(tmp_path / "trained", "bert", head=trained_with_head)
+    base = masked_folder(tmp_path / "base", "bert", head=base_with_head)  # the same encoder: same seed
+    loader = AutoModelForMaskedLM if trained_with_head else AutoModel
+    config = peft.LoraConfig(r=4, target_modules=["query", "value", "dense"], init_lora_weights=False)
+    if trained_with_head:
+        config.exclude_modules = ".*(cls|predictions).*"
+    else:
+        config.exclude_modules = ".*pooler.*"
+    model = loader.from_pretrained(trained)
+    torch.manual_seed(3)
+    adapted = peft.get_peft_model(model, config)
+    adapted.save_pretrained(tmp_path / "release")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(base / name, tmp_path / "release" / name)
+    (tmp_path / "release/model_args.yaml").write_text("pooling_strategy: mean\nlowercase: true\n")
+    names = load_file(tmp_path / "release/adapter_model.safetensors")
+    assert all(name.startswith("base_model.model.bert.") == trained_with_head for name in names)
+    tower = DocumentEncoder.load(tmp_path / "release", base, device="cpu", sparse="none")
+    ids = torch.tensor(tower.tokenize(["Mount Everest"]))
+    bare = adapted.base_model.model.base_model if trained_with_head else adapted.base_model.model
+    with torch.no_grad():
+        hidden = bare.eval()(input_ids=ids).last_hidden_state[0].mean(0)
+    dense = tower.encode(["Mount Everest"]).dense[0]
+    assert np.abs(dense - torch.nn.functional.normalize(hidden, dim=0).numpy()).max() < 1e-5

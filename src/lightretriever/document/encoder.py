@@ -96,7 +96,8 @@ class DocumentEncoder:
             device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", …
             dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
             max_length: of a text in tokens, specials included.
-            sparse: "auto" (from the LM or MLM head where there is one), "lm" (an error without one) or "none".
+            sparse: "auto" (from the LM or MLM head, or the one trained for it, where there is one), "lm" (an error
+                without one) or "none".
             top_k: keep the max(top_k, 8) largest weights of a sparse vector, ties included; None for all, or for
                 what a release was trained with.
 
