@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 from made_sparse import TERMS, WIDTH, Scanner, draw_queries, invert, sparse_rows, write_sparse
-from made_vectors import fit_maker, neighbour_similarities, read_real, spectrum, widen, write_dense, write_widened
+from made_vectors import TEXT, faiss_neighbours, widen, write_dense, write_widened
 from numpy.typing import NDArray
 
 from lightretriever import Encoded, QueryEncoder, TokenTable, fit_table
+from lightretriever.bench.made import fit_maker, neighbour_similarities, read_real, spectrum
 
 DEPTH = 1000  # of the exact answers
 FITTED = 10_000  # passages that the table is fitted to
@@ -97,15 +98,15 @@ def prepare(root: Path, vectors: Sequence[Path], texts: Sequence[Path], document
         if made["documents"] >= documents:
             return made
         raise SystemExit(f"{root} has {made['documents']} documents, {documents} are wanted: remove it first")
-    real = read_real(vectors, documents)
-    maker = fit_maker(real.dense) if len(real.dense) < documents else None
+    real = read_real(vectors, documents, TEXT)
+    maker = fit_maker(real.dense, faiss_neighbours) if len(real.dense) < documents else None
     dim = real.dense.shape[1]
     parents = write_dense(root / f"dense-{dim}.npy", real.dense, maker, documents)
     dense = np.load(root / f"dense-{dim}.npy", mmap_mode="r")
     write_sparse(root, dense)
     np.save(root / "parents.npy", parents)
     (root / "texts.json").write_text(json.dumps(real.texts))
-    table = fit_table(vectors=(real.texts[:FITTED], real.dense[:FITTED]), tokenizer=real.folder.tokenizer, l2=STRENGTH)
+    table = fit_table(vectors=(real.texts[:FITTED], real.dense[:FITTED]), tokenizer=real.tokenizer, l2=STRENGTH)
     table.save(root / "table")
     looked_up = QueryEncoder(table).encode_dense(_query_texts(texts or vectors, real.texts, queries))
     np.save(root / f"queries-{dim}.npy", looked_up[looked_up.any(axis=1)])
@@ -114,7 +115,7 @@ def prepare(root: Path, vectors: Sequence[Path], texts: Sequence[Path], document
         "documents": documents,
         "real": len(real.dense),
         "dim": dim,
-        "model": real.folder.model,
+        "model": real.model,
         "mixed": maker.mixed if maker else 0,
         "noise": maker.noise if maker else 0.0,
         "neighbours": {"real": neighbour_similarities(real.dense)},
