@@ -1,20 +1,21 @@
 """What a benchmark found: printed as Markdown, saved as JSON, and put into docs/results.md or docs/sizing.md.
 
-`python benchmarks/NAME.py` prints and saves to `.bench/NAME.json`; `python benchmarks/results.py` then writes every
-saved table into the page that has its pair of marker comments. Nothing there is typed by hand.
+`python benchmarks/NAME.py` prints and saves to `.bench/NAME.json`, as `lightretriever bench -o .bench/bench.json` does;
+`python benchmarks/results.py` then writes every saved table into the page that has its pair of marker comments. Nothing
+there is typed by hand.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
+
+from lightretriever.bench import report as bench
+from lightretriever.bench.machine import machine
 
 ROOT = Path(__file__).parents[1]
 SAVED = ROOT / ".bench"
@@ -39,17 +40,6 @@ class Result:
     data: object = field(default_factory=dict)
 
 
-def machine() -> str:
-    """Processor, cores and Python of this machine."""
-    model = platform.processor() or platform.machine()
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        model = found.group(1) if found else model
-    except OSError:
-        pass  # not Linux: what the platform module says will do
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-
-
 def markdown(result: Result) -> str:
     """The table and its paragraph."""
     lines = [result.header, ["---"] * len(result.header), *result.rows]
@@ -70,16 +60,20 @@ def write_pages(pages: Sequence[Path] = PAGES, saved: Path = SAVED) -> list[str]
     texts, written = {page: page.read_text(encoding="utf-8") for page in pages}, []
     for path in sorted(saved.glob("*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
-        result = Result(found["name"], found["header"], found["rows"], found["notes"])
-        begin, end = f"<!-- begin {result.name} -->", f"<!-- end {result.name} -->"
+        name = path.stem
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         page = next((page for page, text in texts.items() if begin in text and end in text), None)
         if page is None:
             names = " and ".join(page.name for page in pages)
-            raise SystemExit(f"{names} have no markers for {result.name}: add {begin} and {end} where it belongs")
-        body = f"`{found['command']}` ({found['date']}; {found['machine']})\n\n{markdown(result)}"
+            raise SystemExit(f"{names} have no markers for {name}: add {begin} and {end} where it belongs")
+        if found.get("kind") == bench.KIND:  # of `lightretriever bench -o`
+            shown = bench.markdown(bench.load(path))
+        else:
+            shown = markdown(Result(name, found["header"], found["rows"], found["notes"]))
+        body = f"`{found['command']}` ({found['date']}; {found['machine']})\n\n{shown}"
         before, after = texts[page].split(begin)[0], texts[page].split(end)[1]
         texts[page] = f"{before}{begin}\n{body}\n{end}{after}"
-        written.append(result.name)
+        written.append(name)
     for page, text in texts.items():
         page.write_text(text, encoding="utf-8")
     return written

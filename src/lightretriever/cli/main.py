@@ -19,6 +19,7 @@ import typer
 from lightretriever import __version__
 from lightretriever.cli import (
     add,
+    bench,
     cache,
     delete,
     demo,
@@ -57,6 +58,7 @@ VERBS = {
     "eval": evaluation,
     "tune": tune,
     "info": info,
+    "bench": bench,
     "demo": demo,
 }
 RESUMABLE = ("encode", "index", "add", "reindex", "migrate", "demo")

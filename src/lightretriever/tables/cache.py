@@ -69,9 +69,12 @@ def cache_table(
 
 @torch.inference_mode()
 def token_rows(
-    tower: DocumentEncoder, prompt: str, progress: Callable[[int, int | None], None] | None = None
+    tower: DocumentEncoder,
+    prompt: str,
+    progress: Callable[[int, int | None], None] | None = None,
+    limit: int | None = None,
 ) -> NDArray[np.float32]:
-    """The rows of `cache_table` as an array, float32 [V, d]."""
+    """The rows of `cache_table` as an array, float32 [V, d], or the first ``limit`` of them."""
     if tower.backbone.dtype != torch.float32:
         device = str(tower.backbone.device)
         tower = DocumentEncoder.load(tower.source, tower.base, device, "float32", sparse="none")
@@ -89,7 +92,7 @@ def token_rows(
     else:
         each = sum(2 * layer.keys[0].numel() * 4 * (1 + (1 + len(after)) / len(prefix)) for layer in shared.layers)
         size = int(max(1, min(BATCH_TOKENS // (1 + len(after)), CACHE_BYTES // max(1, each))))
-    rows = np.empty((tower.vocab_size, tower.dim), dtype=np.float32)
+    rows = np.empty((min(tower.vocab_size, limit or tower.vocab_size), tower.dim), dtype=np.float32)
     for start in range(0, len(rows), size):
         tokens = range(start, min(start + size, len(rows)))
         if shared is None:

@@ -1,0 +1,30 @@
+"""Systems take turns, on texts that are new to them, and a slow one takes fewer."""
+
+from __future__ import annotations
+
+import time
+
+from lightretriever.bench.clock import take_turns
+
+TEXTS = [str(i) for i in range(12)]
+
+
+def test_turns_alternate_and_texts_go_on_where_they_ended() -> None:
+    asked: list[tuple[str, list[str]]] = []
+    systems = {name: lambda texts, name=name: asked.append((name, texts)) for name in ("a", "b")}
+    first, second = take_turns("w", systems, TEXTS, {"a": 2, "b": 5}, turns=3, seconds=60, calls=1)
+    assert [name for name, _ in asked] == ["a", "b"] * 4  # once to warm up, then three turns of one call
+    assert [texts for name, texts in asked if name == "a"] == [TEXTS[0:2], TEXTS[2:4], TEXTS[4:6], TEXTS[6:8]]
+    assert [texts for name, texts in asked if name == "b"][2] == ["10", "11", "0", "1", "2"]
+    assert (first.system, first.way, first.batch, first.calls) == ("a", "w", 2, 3)
+    assert (second.system, second.batch, second.calls) == ("b", 5, 3)
+
+
+def test_a_turn_ends_after_its_calls_or_its_seconds_and_a_slow_system_has_fewer() -> None:
+    systems = {"quick": lambda _: None, "slow": lambda _: time.sleep(0.03)}
+    quick, slow = take_turns("w", systems, TEXTS, dict.fromkeys(systems, 1), turns=4, seconds=0.01, calls=7)
+    assert quick.calls == 4 * 7
+    assert slow.calls == 2  # one call is three turns' time: after two, more than all four's is spent
+    assert 0.03 <= slow.p50 <= slow.p99
+    assert slow.per_second <= slow.best <= 1 / 0.03
+    assert quick.per_second > slow.per_second
