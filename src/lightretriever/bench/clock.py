@@ -20,6 +20,8 @@ class Timing:
         way: what was timed: "one at a time", "batches of 32" …
         batch: texts in one call.
         p50, p99: of the calls, seconds a text.
+        busy: of the calls, the median of the processor's seconds a text, over all threads of this process: what the
+            load of other programs changes little.
         per_second: texts a second: the median over the turns.
         best: texts a second in the best turn: what a machine without other work would give.
         calls: how many were timed.
@@ -30,6 +32,7 @@ class Timing:
     batch: int
     p50: float
     p99: float
+    busy: float
     per_second: float
     best: float
     calls: int
@@ -56,15 +59,16 @@ def take_turns(
         calls: in one turn, at most.
     """
     places, spent = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
-    found: dict[str, list[list[float]]] = {name: [] for name in systems}
+    found: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in systems}
 
-    def call(name: str) -> float:
+    def call(name: str) -> tuple[float, float]:
         size, start = batches[name], places[name]
         asked = [texts[i % len(texts)] for i in range(start, start + size)]
         places[name] = start + size
-        begun = time.perf_counter()
+        worked, begun = time.process_time(), time.perf_counter()
         systems[name](asked)
-        return time.perf_counter() - begun
+        taken = time.perf_counter() - begun
+        return taken, time.process_time() - worked
 
     for name in systems:
         call(name)  # whatever is loaded or compiled at first
@@ -72,16 +76,19 @@ def take_turns(
         for name in systems:
             if found[name] and spent[name] >= turns * seconds:
                 continue
-            turn: list[float] = []
-            while len(turn) < calls and (not turn or sum(turn) < seconds):
+            turn: list[tuple[float, float]] = []
+            taken = 0.0
+            while len(turn) < calls and (not turn or taken < seconds):
                 turn.append(call(name))
-            spent[name] += sum(turn)
+                taken += turn[-1][0]
+            spent[name] += taken
             found[name].append(turn)
     return [_timing(name, way, batches[name], found[name]) for name in systems]
 
 
-def _timing(system: str, way: str, batch: int, turns: list[list[float]]) -> Timing:
-    each = np.concatenate([np.array(turn) for turn in turns]) / batch
-    p50, p99 = np.percentile(each, (50, 99))
-    rates = [len(turn) * batch / sum(turn) for turn in turns]
-    return Timing(system, way, batch, float(p50), float(p99), float(np.median(rates)), max(rates), len(each))
+def _timing(system: str, way: str, batch: int, turns: list[list[tuple[float, float]]]) -> Timing:
+    each = np.array([call for turn in turns for call in turn]) / batch  # [calls, 2]: taken, busy
+    p50, p99 = np.percentile(each[:, 0], (50, 99))
+    rates = [len(turn) * batch / sum(taken for taken, _ in turn) for turn in turns]
+    busy = float(np.median(each[:, 1]))
+    return Timing(system, way, batch, float(p50), float(p99), busy, float(np.median(rates)), max(rates), len(each))

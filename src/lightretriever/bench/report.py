@@ -120,7 +120,8 @@ def remarks(bench: Bench) -> str:
     """One paragraph: what was measured, how, and what was not."""
     parts = [
         *bench.about,
-        "All in one run, systems taking turns, tokenisation included. Ratios are of the medians of single calls (p50); "
+        "All in one run, systems taking turns, tokenisation included. Ratios are of the medians of single calls "
+        "(p50), by the clock and by the processor's time over all threads, which other programs' load changes little; "
         "queries a second are the median over the turns, and the best turn's.",
     ]
     if bench.difference:
@@ -140,15 +141,22 @@ def markdown(bench: Bench) -> str:
 
 
 def _ratios(bench: Bench) -> Table:
-    speeds: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, Timing]] = {}
     for timing in (*bench.encoding, *bench.searching):
-        speeds.setdefault(timing.way, {})[timing.system] = 1 / timing.p50
-    others = list(dict.fromkeys(name for found in speeds.values() for name in found if name != LOOK_UP))
+        found.setdefault(timing.way, {})[timing.system] = timing
+    others = list(dict.fromkeys(name for timings in found.values() for name in timings if name != LOOK_UP))
+    searched = {timing.way for timing in bench.searching}
     rows = []
-    for way, found in speeds.items():
-        what = f"{'search, ' if any(timing.way == way for timing in bench.searching) else 'encoding, '}{way}"
-        rows.append([what, *(_times(found[LOOK_UP] / found[name]) if name in found else "" for name in others)])
-    return Table("Look-up is so many times as fast as", ["time a query", *others], rows)
+    for way, timings in found.items():
+        own = timings[LOOK_UP]
+        cells = [_ratio(own, timings[name]) if name in timings else "" for name in others]
+        rows.append([f"{'search' if way in searched else 'encoding'}, {way}", *cells])
+    return Table("So many times as long as by look-up (in brackets: processor time)", ["queries", *others], rows)
+
+
+def _ratio(own: Timing, other: Timing) -> str:
+    busy = f" ({_times(other.busy / own.busy)})" if own.busy > 0 else ""
+    return f"{_times(other.p50 / own.p50)}{busy}"
 
 
 def _timings(title: str, timings: Sequence[Timing]) -> Table:
@@ -159,13 +167,24 @@ def _timings(title: str, timings: Sequence[Timing]) -> Table:
             f"{t.batch:,}",
             _short(t.p50),
             _short(t.p99),
+            _short(t.busy),
             _rate(t.per_second),
             _rate(t.best),
             _short(t.batch * t.p50),
         ]
         for t in timings
     ]
-    header = ["queries", "system", "batch", "p50 a query", "p99", "queries a second", "at best", "p50 of a call"]
+    header = [
+        "queries",
+        "system",
+        "batch",
+        "p50 a query",
+        "p99",
+        "processor",
+        "queries a second",
+        "at best",
+        "p50 of a call",
+    ]
     return Table(title, header, rows)
 
 
