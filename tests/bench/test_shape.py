@@ -10,6 +10,7 @@ from lightretriever.errors import UsageError
 
 pytest.importorskip("transformers")
 from lightretriever.bench.shape import SHAPES, Shape, random_tower
+from lightretriever.tables.cache import token_rows
 
 SMALL = Shape(2, 32, 4, 2, 48, 1000)
 
@@ -25,6 +26,13 @@ def test_it_is_a_causal_tower_the_same_every_time() -> None:
     assert tower.tokenize(["everest"])[0][-1] == tower.eos_id
     assert tokenizer.token_to_id("<|endoftext|>") is None  # the caller's own is left as it was
     assert tower.backbone.model.embed_tokens.weight.shape == (1000, 32)
+
+
+def test_the_first_rows_of_its_table_are_those_of_the_whole() -> None:
+    tower = random_tower(SMALL, "small", wordpiece(), device="cpu")
+    whole = token_rows(tower, "find:")
+    assert len(whole) == tower.vocab_size
+    np.testing.assert_allclose(token_rows(tower, "find:", limit=5), whole[:5], atol=1e-5)
 
 
 def test_a_vocabulary_that_is_too_small_is_refused_and_the_known_shapes_have_their_size() -> None:

@@ -25,7 +25,7 @@ Neighbours = Callable[[Floats, int], NDArray[np.int64]]
 PLACES = (1, 10, 100)  # of the neighbours whose similarity is compared
 NEIGHBOURS = 64  # of a real vector that it may be mixed with
 SAMPLE = 20_000  # vectors that neighbourhoods are measured among
-_BLOCK = 500  # rows whose scores are held at once
+_BLOCK = 200  # rows whose scores are held at once
 
 
 @dataclass(frozen=True)

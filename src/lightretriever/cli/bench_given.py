@@ -125,7 +125,12 @@ def _documents(corpus: Path | None) -> list[Document]:
     return list(standard_library_docstrings())
 
 
-def make_table(asked: Asked, real: Real, tower: DocumentEncoder) -> tuple[TokenTable, Rate]:
+def load_table(path: Path | None) -> TokenTable | None:
+    """The table given, if one is."""
+    return None if path is None else TokenTable.load(path)
+
+
+def make_table(given: TokenTable | None, real: Real, tower: DocumentEncoder) -> tuple[TokenTable, Rate]:
     """The table given, or else one fitted to the passages; and how fast it was fitted, in either case.
 
     Raises:
@@ -133,20 +138,15 @@ def make_table(asked: Asked, real: Real, tower: DocumentEncoder) -> tuple[TokenT
     """
     from lightretriever.tables.fit import fit_table
 
+    if given is not None and given.model not in ("", tower.name):
+        raise MismatchError(f"the table is one of {given.model}, not of {tower.name}: name that as MODEL")
+    if given is not None and given.dim != real.dense.shape[1]:
+        raise MismatchError(f"the table has {given.dim} dimensions, the passages {real.dense.shape[1]}")
     texts, dense = real.texts[:FITTED], real.dense[:FITTED]
     begun = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what the table would be worth: only its speed counts here
         fitted = fit_table(vectors=(texts, dense), tokenizer=tower.tokenizer, l2=STRENGTH)
     taken = time.perf_counter() - begun
-    rate = Rate(
-        f"token table, fitted to {len(texts):,} vectors", tower.name, len(fitted) / taken, "rows", len(fitted), taken
-    )
-    if asked.table is None:
-        return fitted, rate
-    table = TokenTable.load(asked.table)
-    if table.model not in ("", tower.name):
-        raise MismatchError(f"{asked.table} is a table of {table.model}, not of {tower.name}: name that as MODEL")
-    if table.dim != real.dense.shape[1]:
-        raise MismatchError(f"{asked.table} has {table.dim} dimensions, the passages {real.dense.shape[1]}")
-    return table, rate
+    what = f"token table, fitted to {len(texts):,} vectors"
+    return fitted if given is None else given, Rate(what, tower.name, len(fitted) / taken, "rows", len(fitted), taken)

@@ -30,6 +30,7 @@ from lightretriever.bench.searching import Built, Encode, build, time_searches
 from lightretriever.cli.bench_given import (
     Asked,
     describe_tower,
+    load_table,
     load_towers,
     make_table,
     random_towers,
@@ -48,12 +49,13 @@ def measure(asked: Asked, folder: Path) -> Bench:
     """Measure everything, working in an empty folder."""
     load = _load_average()
     given, log = _texts(asked.queries), _texts(asked.log)
+    given_table = load_table(asked.table)
     say("loading the full model …")
     towers = load_towers(asked)
     *_, fastest = towers.values()
     real, about = read_passages(asked, fastest)
     say("fitting a table …")
-    table, fitted = make_table(asked, real, fastest)
+    table, fitted = make_table(given_table, real, fastest)
     table.save(folder / "table")
     encoder = QueryEncoder.load(folder / "table")
     if asked.shape is not None:
