@@ -20,6 +20,12 @@ def test_turns_alternate_and_texts_go_on_where_they_ended() -> None:
     assert (second.system, second.batch, second.calls) == ("b", 5, 3)
 
 
+def test_the_same_texts_again() -> None:
+    asked: list[list[str]] = []
+    take_turns("w", {"a": asked.append}, TEXTS, {"a": 5}, turns=3, seconds=60, calls=1, again=True)
+    assert asked == [TEXTS[:5]] * 4
+
+
 def test_a_turn_ends_after_its_calls_or_its_seconds_and_a_slow_system_has_fewer() -> None:
     systems = {"quick": lambda _: None, "slow": lambda _: time.sleep(0.06)}
     quick, slow = take_turns("w", systems, TEXTS, dict.fromkeys(systems, 1), turns=4, seconds=0.02, calls=7)

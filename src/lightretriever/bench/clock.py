@@ -46,6 +46,7 @@ def take_turns(
     turns: int,
     seconds: float,
     calls: int,
+    again: bool = False,
 ) -> list[Timing]:
     """Time every system on texts that are new to it while there are any, the systems taking turns.
 
@@ -57,6 +58,7 @@ def take_turns(
         turns: that each takes; fewer where one call is so slow that they would take more than ``turns · seconds``.
         seconds: after which a turn makes no further call.
         calls: in one turn, at most.
+        again: the same texts in every call: what a system remembers of them, it has at hand.
     """
     places, spent = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
     found: dict[str, list[list[tuple[float, float]]]] = {name: [] for name in systems}
@@ -64,7 +66,7 @@ def take_turns(
     def call(name: str) -> tuple[float, float]:
         size, start = batches[name], places[name]
         asked = [texts[i % len(texts)] for i in range(start, start + size)]
-        places[name] = start + size
+        places[name] = 0 if again else start + size
         worked, begun = time.process_time(), time.perf_counter()
         systems[name](asked)
         taken = time.perf_counter() - begun

@@ -24,7 +24,7 @@ def plot_scaling(bench: Bench, path: Path) -> None:
     left, right = figure.subplots(1, 2)
     systems = list(dict.fromkeys(timing.system for timing in bench.encoding))
     kind = bench.encoding[0].way.partition(",")[0]
-    by_batch = [(t, float(t.batch)) for t in bench.encoding if t.way.startswith(f"{kind},")]
+    by_batch = [(t, float(t.batch)) for t in bench.encoding if t.way.startswith(f"{kind},") and "new" not in t.way]
     ways = list(dict.fromkeys(timing.way for timing in bench.searching))
     sizes = {
         way: float(built.documents) for built in bench.built for way in ways if way.startswith(f"{built.documents:,} ")

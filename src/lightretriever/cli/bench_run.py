@@ -42,6 +42,7 @@ from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import read_texts
 
 SECONDS = 0.5  # that building rates are measured for, each, times the turns
+MADE = " Documents beyond them are made of them: same spectrum and neighbourhoods, runs of their words."
 PROBES = 200  # queries that processes are asked for their memory
 
 
@@ -80,7 +81,7 @@ def measure(asked: Asked, folder: Path) -> Bench:
         command=asked.command,
         load=[*load, *_load_average()],
         about=[
-            f"{about} Documents beyond them are made of them: same spectrum and neighbourhoods, BM25 over their words.",
+            about + (MADE if any(one.made for one in built) else ""),
             f"Table: {len(table):,} rows of {table.dim} dimensions, {table.dtype}.",
             f"Queries: eight words out of a passage{f', and {len(given):,} given' if given else ''}.",
             f"Full models, with their prompt: {'; '.join(describe_tower(*one) for one in towers.items())}.",
@@ -121,10 +122,10 @@ def _encode(
     others, missing = static_encoders(encoder.table, folder)
     static: dict[str, Call] = {LOOK_UP: encoder.encode_dense, **others}
     say("encoding queries …")
-    timings = time_encoders({**static, **full}, words, "8 words", turns)
+    timings = time_encoders(static, full, words, "8 words", turns)
     if given:
         say("encoding the queries given …")
-        timings += time_encoders({**static, **full}, given, "given", turns)
+        timings += time_encoders(static, full, given, "given", turns)
     plain = encoder.table.phrases is None
     return timings, largest_difference(static, words[:256]) if plain else 0.0, missing
 
