@@ -48,7 +48,7 @@ def take_turns(
     calls: int,
     again: bool = False,
 ) -> list[Timing]:
-    """Time every system on texts that are new to it while there are any, the systems taking turns.
+    """Time every system, the systems taking turns, each on the texts that follow those of its call before.
 
     Args:
         way: what the timings are called.

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
 LOOK_UP, STATIC, MODEL2VEC = "look-up", "StaticEmbedding", "model2vec"
-SINGLY, SMALL, LARGE, NEW = "one at a time", "batches of 32", "large batches", "large batches of new texts"
+SINGLY, SMALL, LARGE, NEW = "one at a time", "batches of 32", "large batches", "new texts"
 SMALL_BATCH, LARGEST = 32, 65_536
+MET = 16_384  # texts that static encoders have met before any is timed
 TURNS, SECONDS = 8, 0.25
 CALLS = 400  # queries asked one at a time before the next system has its turn
 Floats = NDArray[np.float32]
@@ -57,27 +58,36 @@ def time_encoders(
 ) -> list[Timing]:
     """One query at a time, in batches of 32, and in batches as large as a system takes in about a second.
 
-    Large batches hold the same texts in every call, as a process that has run for a while has met most words; for
-    static encoders new ones are timed too, since look-up remembers how words are tokenised.
+    Look-up remembers how words are tokenised, and a process that has run for a while has met most: so the texts have
+    been met. Static encoders are timed on new ones too, as far as there are any.
 
     Args:
         static, full: name to what encodes a batch, without a model and with one.
-        texts: queries.
+        texts: queries; those after the first LARGEST are the new ones.
         kind: what queries they are, for the name of the timing.
         turns: that each system takes.
     """
-    systems = {**static, **full}
-    fewer = (turns + 1) // 2
+    systems, fewer = {**static, **full}, (turns + 1) // 2
+    met, new = texts[:MET], texts[LARGEST:]
+    for call in static.values():
+        call(list(met))
     ones, small = dict.fromkeys(systems, 1), dict.fromkeys(systems, SMALL_BATCH)
-    timings = take_turns(f"{kind}, {SINGLY}", systems, texts, ones, turns, SECONDS, CALLS)
-    timings += take_turns(f"{kind}, {SMALL}", systems, texts, small, fewer, SECONDS, CALLS // SMALL_BATCH)
+    timings = take_turns(f"{kind}, {SINGLY}", systems, met, ones, turns, SECONDS, CALLS)
+    timings += take_turns(f"{kind}, {SMALL}", systems, met, small, fewer, SECONDS, CALLS // SMALL_BATCH)
     large = {timing.system: _power_of_two(timing.best) for timing in timings if timing.batch == SMALL_BATCH}
     timings += take_turns(f"{kind}, {LARGE}", systems, texts, large, fewer, 1.0, 1, again=True)
-    return timings + take_turns(f"{kind}, {NEW}", static, texts, large, fewer, 1.0, 1)
+    apart = turns * CALLS + 1
+    if len(new) <= apart + (fewer + 1) * SMALL_BATCH:
+        return timings
+    batch = _power_of_two((len(new) - apart) / (fewer + 1))
+    timings += take_turns(f"{kind}, {NEW}, {SINGLY}", static, new[:apart], ones, turns, SECONDS, CALLS)
+    return timings + take_turns(
+        f"{kind}, {NEW}, {LARGE}", static, new[apart:], dict.fromkeys(static, batch), fewer, 1.0, 1
+    )
 
 
-def _power_of_two(per_second: float) -> int:
-    return int(min(max(2.0 ** np.floor(np.log2(per_second)), SMALL_BATCH), LARGEST))
+def _power_of_two(limit: float) -> int:
+    return int(min(max(2.0 ** np.floor(np.log2(limit)), SMALL_BATCH), LARGEST))
 
 
 def largest_difference(systems: Mapping[str, Call], texts: list[str]) -> float:

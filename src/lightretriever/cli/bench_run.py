@@ -64,7 +64,7 @@ def measure(asked: Asked, folder: Path) -> Bench:
     towers |= random_towers(asked, table)
     full: dict[str, Encode] = {name: tower.encode_queries for name, tower in towers.items()}
 
-    words = passage_queries(real.texts, (asked.turns // 2 + 2) * LARGEST)
+    words = passage_queries(real.texts, 4 * LARGEST)
     encoding, difference, missing = _encode(encoder, full, words, given, asked.turns, folder / "static")
     probes = folder / "queries.json"
     probes.write_text(json.dumps((given or words)[:PROBES]), encoding="utf-8")
