@@ -82,8 +82,10 @@ def random_tower(
     backbone = Backbone(
         folder=ModelFolder(Path(), name),
         base=None,
+        whole=model,
         model=model,
         head=None,
+        tied=None,
         specials=specials,
         causal=True,
         pooling="lasttoken",
