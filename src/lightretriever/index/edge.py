@@ -43,7 +43,7 @@ RESERVE = 256 << 20  # bytes; the engine writes through maps, so a full disk kil
 SMALL_RESERVE = 64 << 20  # enough to open, and to delete
 DEPTH = 100  # of the graph's lists
 LINKS, LINK_EFFORT = 32, 200  # of a point in the graph, and candidates that they are chosen from
-FEWEST_RESCORED, MOST_RESCORED = 400, 1000  # candidates that the graph gives, rescored with the vectors as they are
+FEWEST_RESCORED, MOST_RESCORED = 128, 1200  # candidates that the graph gives, rescored with the vectors as they are
 BATCH = 64  # queries handed over at once
 MAX_INDEXES = 64  # of payload; numbers of further fields are found all the same, at 5 µs a document
 WRITE, WRITE_CHARACTERS = 256, 1 << 25  # points, and characters of text, handed over at once
@@ -247,12 +247,12 @@ class EdgeBackend:
 def graph_depth(points: int, limit: int) -> tuple[int, float]:
     """How far the graph is walked: candidates, and how many of them for each point of a list.
 
-    Look-up queries lie off the documents' own, so they need more than other queries. Recall of the best ten: over
-    100,000 real passages 0.997 with 400 candidates; over a million (most of them made) 0.982 with 400 and 0.995 with
-    1,000, which take 1.7 times as long. A graph of half the links and half the effort found 0.988 and 0.936 with 400,
-    in the same time, and was built in 0.4 of it (benchmarks/index_scale.py's data).
+    Look-up queries lie off the documents' own, so they need more than other queries, and more the more points there
+    are: for a recall@10 of 0.99 256 candidates among 100,000 real passages (0.6 ms), 1,000 among a million, most of
+    them made (2.3 ms). With half the links and half the effort 400 candidates found 0.988 and 0.936, in the same time;
+    such a graph is built in 0.4 to 0.7 of the time (benchmarks/index_scale.py's data).
     """
-    candidates = min(MOST_RESCORED, max(FEWEST_RESCORED, points // 1000))
+    candidates = min(MOST_RESCORED, max(FEWEST_RESCORED, int(points**0.6 / 3.5)))
     return candidates, max(2.0, candidates / limit)
 
 
