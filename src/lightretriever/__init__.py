@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.cache import cache_table
     from lightretriever.tables.fit import fit_table, fit_tables
+    from lightretriever.training.config import TrainingConfig
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _HOME = {
     "Run": "lightretriever.types",
     "SparseVectors": "lightretriever.types",
     "TokenTable": "lightretriever.query.table",
+    "TrainingConfig": "lightretriever.training.config",
     "cache_table": "lightretriever.tables.cache",
     "evaluate": "lightretriever.evaluation.measures",
     "fit_table": "lightretriever.tables.fit",
@@ -47,6 +49,7 @@ __all__ = [
     "Run",
     "SparseVectors",
     "TokenTable",
+    "TrainingConfig",
     "cache_table",
     "evaluate",
     "fit_table",
