@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lightretriever.tables.cache import cache_table
     from lightretriever.tables.fit import fit_table, fit_tables
     from lightretriever.training.config import TrainingConfig
+    from lightretriever.training.run import train
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _HOME = {
     "fit_table": "lightretriever.tables.fit",
     "fit_tables": "lightretriever.tables.fit",
     "fuse": "lightretriever.fusion",
+    "train": "lightretriever.training.run",
 }
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "fit_table",
     "fit_tables",
     "fuse",
+    "train",
 ]
 
 

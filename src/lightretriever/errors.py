@@ -25,6 +25,10 @@ class MismatchError(LightRetrieverError):
     """Two things that must belong together do not: a table and an index, vectors and their texts."""
 
 
+class TrainingError(LightRetrieverError):
+    """A training run cannot go on: a loss that is no number."""
+
+
 class LockedError(LightRetrieverError):
     """Another process owns the index."""
 

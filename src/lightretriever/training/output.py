@@ -1,0 +1,245 @@
+"""What a run leaves: the tower's own files, the settings, the history, its curves, and a card that tells all of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from lightretriever.artifact import fsync_path, sha256_file
+from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.evaluation.plot import need_matplotlib
+from lightretriever.training.config import TRAINER_DEFAULTS, TrainingConfig
+from lightretriever.training.examples import describe_counts
+from lightretriever.training.sampling import TrainingData
+from lightretriever.training.toml import as_tables, read_tables
+
+SETTINGS = "training.toml"
+HISTORY = "history.json"
+CARD = "README.md"
+CURVES = "curves.png"
+# What says that a folder is a model: moved in last, so that nobody loads half of one.
+_ANNOUNCING = ("adapter_config.json", "config.json", "modules.json")
+# What a resumed run must have in common with its beginning; the rest may change, a longer run being one reason.
+_BINDING = ("model", "data", "loss", "batch", "seed", "head_learning_rate")
+
+History = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a card tells.
+
+    Attributes:
+        config: the settings.
+        data: what was trained on, without what was held out.
+        held_out: examples set aside, for each file.
+        validation: what was measured on, "" for nothing.
+        history: what was logged.
+        best_step: of the weights that are written.
+        parameters: trained, and in all.
+        processes, device, seconds: of the run, the last time it was started.
+    """
+
+    config: TrainingConfig
+    data: TrainingData
+    held_out: Sequence[int]
+    validation: str
+    history: History
+    best_step: int
+    parameters: tuple[int, int]
+    processes: int
+    device: str
+    seconds: float
+
+    @property
+    def measures(self) -> dict[str, float]:
+        """nDCG@10 of each arm at ``best_step``."""
+        found: dict[str, float] = {}
+        for line in self.history:
+            if line.get("step") == self.best_step:
+                found |= {name: value for name, value in line.items() if name.endswith("_ndcg@10")}
+        return {name.removeprefix("eval_").removesuffix("_ndcg@10"): value for name, value in found.items()}
+
+
+def check_output(output: Path, resume: bool) -> None:
+    """Fail before the work where the output cannot be written, or holds something.
+
+    Raises:
+        ArtifactError: it is a file, cannot be made or written, or holds something and ``resume`` is not asked for.
+    """
+    if output.is_dir() and any(output.iterdir()) and not resume:
+        way = "go on with --resume, " if (output / SETTINGS).is_file() else ""
+        raise ArtifactError(f"{output} holds something already: {way}remove it or choose another output")
+    if resume and not (output / SETTINGS).is_file():
+        raise ArtifactError(f"{output} holds no run ({SETTINGS} is not there): start it without --resume")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ArtifactError(f"{output} cannot be written ({error.strerror}): choose another output") from None
+
+
+def check_same_run(config: TrainingConfig, output: Path) -> None:
+    """See that a run to be resumed has the settings that it began with, as far as its results hang on them.
+
+    Raises:
+        UsageError: it has others; the first is named.
+    """
+    before, now = read_tables(output / SETTINGS), as_tables(config)
+    for name in _BINDING:
+        place, old, new = name, before.get(name), now.get(name)
+        while isinstance(old, dict) and isinstance(new, dict) and old != new:
+            key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
+            place, old, new = f"{place}.{key}", old.get(key), new.get(key)
+        if old != new:
+            raise UsageError(f"{output} was begun with {place} = {old!r}, now it is {new!r}: another output is needed")
+
+
+def publish(staged: Path, output: Path) -> None:
+    """Move a finished folder's files into the run's own, what makes it a model last."""
+    files = [path for path in staged.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: (path.name in _ANNOUNCING, path)):
+        fsync_path(path)
+        target = output / path.relative_to(staged)
+        target.parent.mkdir(exist_ok=True)
+        path.chmod(0o644)
+        path.replace(target)
+    for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
+        folder.rmdir()
+    staged.rmdir()
+    fsync_path(output)
+
+
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Write settings, history, curves and card beside the weights."""
+    (folder / SETTINGS).write_text(summary.config.text(), encoding="utf-8")
+    told = {
+        "best_step": summary.best_step,
+        "ndcg@10": summary.measures,
+        "validation": summary.validation,
+        "log": list(summary.history),
+    }
+    (folder / HISTORY).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    plot_curves(summary.history, folder / CURVES, summary.best_step)
+    (folder / CARD).write_text(_card(summary), encoding="utf-8")
+
+
+def plot_curves(history: History, path: Path, best_step: int) -> None:
+    """Draw losses, nDCG@10 and speed over steps into a PNG.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    steps = [line for line in history if "loss" in line]
+    measured = [line for line in history if any(name.endswith("_ndcg@10") for name in line)]
+    figure = need_matplotlib().Figure(figsize=(13, 4), dpi=110, layout="constrained")
+    losses, ndcg, speed = figure.subplots(1, 3)
+    names = [name for name in steps[0] if _is_loss(name)] if steps else []
+    for name in ["loss", *names]:
+        known = [line for line in steps if name in line]
+        losses.plot(
+            *_points(known, name), label="sum" if name == "loss" else name, linewidth=2 if name == "loss" else 1
+        )
+    losses.set(title="losses", xlabel="step", yscale="symlog" if steps else "linear")
+    arms = sorted({name for line in measured for name in line if name.endswith("_ndcg@10")})
+    for name in arms:
+        ndcg.plot(*_points(measured, name), marker="o", markersize=3, label=name[5:].removesuffix("_ndcg@10"))
+    if arms:
+        ndcg.axvline(best_step, color="#6b7280", linewidth=0.8, linestyle=":")
+    ndcg.set(title="nDCG@10, look-up queries", xlabel="step")
+    speed.plot(*_points([line for line in steps if "tokens_per_second" in line], "tokens_per_second"))
+    speed.set(title="tokens per second", xlabel="step", ylim=(0, None))
+    for panel in (losses, ndcg):
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
+    figure.savefig(path)
+
+
+def _is_loss(name: str) -> bool:
+    plain = ("loss", "grad_norm", "learning_rate", "epoch", "step", "tokens_per_second")
+    return name not in plain and not name.startswith(("stats/", "peak_memory_gb", "dataset/", "eval_"))
+
+
+def _points(lines: History, name: str) -> tuple[list[float], list[float]]:
+    return [line["step"] for line in lines], [line[name] for line in lines]
+
+
+def _card(summary: Summary) -> str:
+    config = summary.config
+    base = Path(config.model.base).name if Path(config.model.base).expanduser().is_dir() else config.model.base
+    front = ["---", "library_name: lightretriever", "tags: [lightretriever, retrieval, sparse, dense]"]
+    if base == config.model.base and "/" in base:
+        front.append(f"base_model: {base}")
+    settings = {**TRAINER_DEFAULTS, **config.trainer}
+    rows = [
+        ("base model", base),
+        ("weights", f"LoRA, r {config.model.rank}, alpha {config.model.alpha:g}, dropout {config.model.dropout:g}")
+        if config.model.adapter == "lora"
+        else ("weights", "all of them"),
+        ("trained parameters", f"{summary.parameters[0]:,} of {summary.parameters[1]:,}"),
+        ("steps", f"{config.steps:,}; the weights are those of step {summary.best_step:,}"),
+        ("batch", f"{config.batch} queries × {config.data.passages} passages"),
+        ("learning rate", f"{settings['learning_rate']}, {settings['lr_scheduler_type']}, "
+                          f"{settings['warmup_steps']} steps of warm-up"),
+        ("weight decay, clipping", f"{settings['weight_decay']}, {settings['max_grad_norm']}"),
+        ("precision", "bf16" if settings.get("bf16") else "fp16" if settings.get("fp16") else "float32"),
+        ("seed", str(config.seed)),
+        ("processes", f"{summary.processes}, {summary.device}"),
+        ("time", f"{summary.seconds:,.0f} s since it was last started"),
+    ]  # fmt: skip
+    last = next((line for line in reversed(summary.history) if "tokens_per_second" in line), {})
+    if last:
+        memory = [f"{value:.2f} GB" for name, value in last.items() if name.startswith("peak_memory_gb")]
+        rows.append(("cost", f"{last['tokens_per_second']:,.0f} tokens per second, {', '.join(memory)} at the peak"))
+    data = []
+    for file, options, held in zip(summary.data.files, config.data.files, summary.held_out, strict=True):
+        told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")
+        data.append(f"| {options.label} | {options.weight:g} | {told} | `{sha256_file(file.path)}` |")
+    measures = [f"| {arm} | {value:.4f} |" for arm, value in summary.measures.items()]
+    parts = [
+        *front,
+        "---",
+        f"# {Path(config.output).resolve().name}",
+        "",
+        "A document tower for [LightRetriever](https://arxiv.org/abs/2505.12260): queries need no model, their vectors "
+        "are the mean of rows of a token table, and their tokens' counts.",
+        "",
+        "```sh",
+        "lightretriever cache . -o table          # the queries' token table",
+        "lightretriever index CORPUS --model . --table table -o the.index",
+        "```",
+        "",
+        "## Training",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows),
+        "",
+        f"All settings: `{SETTINGS}`. Everything that was logged: `{HISTORY}`.",
+        "",
+        "## Data",
+        "",
+        "| data set | weight | examples | SHA-256 |",
+        "|---|--:|---|---|",
+        *data,
+        "",
+        "## Measures",
+        "",
+    ]
+    if measures:
+        parts += [
+            f"nDCG@10 of look-up queries on {summary.validation}:",
+            "",
+            "| arm | nDCG@10 |",
+            "|---|--:|",
+            *measures,
+            "",
+        ]
+    else:
+        parts += ["Nothing was measured while it was trained.", ""]
+    parts += [f"![losses, nDCG@10 and speed over the steps]({CURVES})", ""]
+    return "\n".join(parts)

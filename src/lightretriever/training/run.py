@@ -1,0 +1,275 @@
+"""A whole training run: settings in, a folder that `cache`, `encode` and `index` load out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from lightretriever.artifact import new_file, new_folder
+from lightretriever.errors import UsageError
+from lightretriever.training.batch import Collator
+from lightretriever.training.config import TrainingConfig, training_arguments
+from lightretriever.training.examples import describe_counts
+from lightretriever.training.exclusion import Exclusion
+from lightretriever.training.mining import describe_mining, mine_negatives
+from lightretriever.training.output import SETTINGS, Summary, check_output, check_same_run, publish, write_summary
+from lightretriever.training.sampling import TrainingData
+from lightretriever.training.searches import index_search
+from lightretriever.training.tower import ModelConfig, TrainableTower
+from lightretriever.training.trainer import LookupTrainer, Progress, last_checkpoint
+from lightretriever.training.validation import Validation, open_validation
+
+Notice = Callable[[str], None]
+_STAGED = ".finished"
+_IDF_PASSAGES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a run came to.
+
+    Attributes:
+        folder: what it wrote.
+        steps: taken in all.
+        best_step: whose weights were written.
+        measures: nDCG@10 of each arm at that step; empty if nothing was measured.
+        history: all that was logged, by step.
+    """
+
+    folder: Path
+    steps: int
+    best_step: int
+    measures: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[Mapping[str, float], ...] = ()
+
+
+def train(
+    config: TrainingConfig,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    logged: Callable[[dict[str, float]], None] | None = None,
+    notice: Notice | None = None,
+) -> Trained:
+    """Train a document tower for look-up queries; under ``torchrun`` every process calls this.
+
+    Args:
+        config: all settings.
+        resume: go on from the last complete checkpoint in the output folder.
+        progress: called with steps done and their number.
+        logged: called with each line of the log, names to numbers, ``step`` among them.
+        notice: called with one line for what a person should know: examples skipped, where it goes on. These three
+            are called in the first process alone.
+
+    Returns:
+        What came of it; the folder holds the weights of the best step (of the last, if nothing was measured).
+
+    Raises:
+        UsageError: settings that make no sense, or, resumed, others than those of the beginning.
+        InputError: a training file or a collection cannot be read; the message names file and line.
+        ModelError: the base model cannot be loaded.
+        ArtifactError: the output cannot be written, or holds something.
+        TrainingError: the loss is no number any more; the last good checkpoint is kept.
+        MissingExtraError: the ``train`` extra is not installed.
+    """
+    started = time.monotonic()
+    output = Path(config.output)
+    check_output(output, resume)
+    if resume:
+        check_same_run(config, output)
+    with _quiet():
+        arguments = training_arguments(config)
+        is_first = arguments.process_index == 0
+        tell: Notice = notice if notice is not None and is_first else lambda _: None
+        data, validation, held = _open_data(config, arguments, tell)
+        if validation is None:  # asked for, perhaps, but there is nothing to measure on
+            arguments = training_arguments(replace(config, validation=replace(config.validation, every=0)))
+        transformers.set_seed(config.seed)  # the adapters' first values are drawn
+        tower = TrainableTower.load(_model_config(config))
+        parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
+        counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
+        collator = make_collator(tower, config)
+        trainer = LookupTrainer(tower, arguments, config, data, collator, validation, progress, logged)
+        trainer.wait()  # all have seen the output as it was
+        checkpoint = last_checkpoint(output) if resume else None
+        if is_first:
+            shutil.rmtree(output / _STAGED, ignore_errors=True)
+            with new_file(output / SETTINGS) as file:
+                file.write_text(config.text(), encoding="utf-8")
+        if checkpoint is not None:
+            arguments.eval_on_start = False
+            tell(f"going on from {checkpoint}")
+        elif resume:
+            tell(f"{output} holds no complete checkpoint: starting at the beginning")
+        if checkpoint is None and tower.tied is not None:
+            tower.tied.set_idf(torch.from_numpy(_inverse_frequencies(data, collator, tower.vocab_size)))
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+        state = trainer.state
+        summary = Summary(
+            config=config,
+            data=data,
+            held_out=held,
+            validation=validation.name if validation else "",
+            history=state.log_history,
+            best_step=state.best_global_step if state.best_model_checkpoint else state.global_step,
+            parameters=counts,
+            processes=arguments.world_size,
+            device=_device_name(arguments.device),
+            seconds=time.monotonic() - started,
+        )
+        trainer.save_whole(output / _STAGED)
+        if is_first:
+            write_summary(output / _STAGED, summary)
+            publish(output / _STAGED, output)
+        trainer.wait()
+        if arguments.push_to_hub:
+            trainer.push_to_hub()
+    return Trained(output, state.global_step, summary.best_step, summary.measures, tuple(state.log_history))
+
+
+def merge_tower(config: TrainingConfig, folder: Path) -> None:
+    """Write a finished run's tower as a plain model folder, the trained weights merged into the base's.
+
+    Raises:
+        ArtifactError: ``folder`` exists.
+        ModelError: the run's output is no finished one, or the base is not there any more.
+    """
+    with _quiet(), new_folder(folder) as temporary:
+        tower = TrainableTower.load(_model_config(config))
+        tower.restore(Path(config.output))
+        tower.save_merged(temporary)
+
+
+def mine_files(
+    config: TrainingConfig, index: Path, progress: Progress | None = None, notice: Notice | None = None
+) -> TrainingConfig:
+    """Mine hard negatives for every training file, by the dense side of an index; what is mined already is kept.
+
+    Args:
+        config: whose files are mined for, and how; an evaluation set that it excludes is not mined from either.
+        index: an index folder of the documents to mine from.
+        progress: called with examples done and their number, in the process that mines.
+        notice: called with one line for each file.
+
+    Returns:
+        The settings, with the mined files, in ``OUTPUT.mined``, in place of those given.
+
+    Raises:
+        UsageError: two files of one name.
+        InputError: a training file cannot be read.
+        ArtifactError: no index.
+    """
+    folder = Path(f"{config.output}.mined")
+    tell: Notice = notice if notice is not None else lambda _: None
+    places = [folder / f"{file.label}.jsonl" for file in config.data.files]
+    if len(set(places)) < len(places):
+        raise UsageError("two of data.files have the same name: set name for each")
+    if os.environ.get("RANK", "0") != "0":
+        while not all(place.is_file() for place in places):  # the first process mines; a barrier would time out
+            time.sleep(1)
+    elif not all(place.is_file() for place in places):
+        from lightretriever.index.index import Index
+
+        exclusion = Exclusion.of(config.data.exclude) if config.data.exclude else None
+        with Index.open(index) as opened:
+            search = index_search(opened, "dense")
+            for place, file in zip(places, config.data.files, strict=True):
+                if not place.is_file():
+                    counts = mine_negatives(file.path, place, search, config.mining, exclusion, progress)
+                    tell(f"{place}: {describe_mining(counts)}")
+    else:
+        tell(f"{folder} holds mined files already: they are used; remove it to mine again")
+    files = tuple(
+        replace(file, path=str(place), name=file.label) for place, file in zip(places, config.data.files, strict=True)
+    )
+    return replace(config, data=replace(config.data, files=files))
+
+
+def make_collator(tower: TrainableTower, config: TrainingConfig) -> Collator:
+    """What makes tensors of a run's examples: lengths as the tower reads, full queries where a loss needs them."""
+    loss = config.loss
+    return Collator(
+        tower.specials,
+        tower.prompt,
+        document_prompt=tower.document_prompt,
+        passage_max_length=tower.settings.passage_max_length,
+        query_max_length=tower.settings.query_max_length,
+        full_queries=loss.symmetric
+        or loss.symmetric_sparse
+        or loss.distil_dense
+        or loss.distil_sparse
+        or loss.distil_vectors,
+    )
+
+
+def _model_config(config: TrainingConfig) -> ModelConfig:
+    """The model's settings: gradient checkpointing may be asked for under [trainer] too, as Trainer has it, and a
+    sparse head that no loss would train is left out."""
+    names = ("gradient_checkpointing", "activation_checkpointing")
+    wanted = config.model.gradient_checkpointing or any(config.trainer.get(name) for name in names)
+    head = config.model.sparse_head
+    if not (config.loss.sparse or config.loss.symmetric_sparse) and head in ("auto", "tied"):
+        head = "none"
+    return replace(config.model, gradient_checkpointing=wanted, sparse_head=head)
+
+
+def _open_data(
+    config: TrainingConfig, arguments: transformers.TrainingArguments, tell: Notice
+) -> tuple[TrainingData, Validation | None, list[int]]:
+    """What is trained on, what is measured on, and how many examples of each file were held out for that."""
+    each = arguments.per_device_train_batch_size
+    whole = TrainingData.open(config.data, each, arguments.world_size, config.seed)
+    validation, data = open_validation(config.validation, whole)
+    held = [len(before) - len(after) for before, after in zip(whole.files, data.files, strict=True)]
+    for number, (file, options) in enumerate(zip(data.files, config.data.files, strict=True)):
+        kept = f", {held[number]:,} held out to measure on" if held[number] else ""
+        tell(f"{options.label}: {describe_counts(file.counts)}; {len(file):,} to train on{kept}")
+        if data.schedule.share(number) < each:
+            smaller = data.schedule.share(number) * arguments.world_size
+            tell(f"{options.label}: fewer examples than batch = {config.batch}: its steps have {smaller} queries")
+    if config.validation.every and validation is None:
+        tell("too few examples to hold any out: nothing is measured; name a BEIR folder under validation.data")
+    return data, validation, held
+
+
+def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> NDArray[np.float32]:
+    """ln(1 + (N − n + ½)/(n + ½)) of every token, float32 [V], over some of the training passages (Robertson and
+    Walker 1994's idf, kept above 0)."""
+    found = np.zeros(width, dtype=np.int64)
+    passages = step = 0
+    while passages < _IDF_PASSAGES and step < _IDF_PASSAGES:
+        batch = collator(data.draw(step))  # of the first process, whichever this is: all must agree
+        for ids, length in zip(batch.passage_ids, batch.passage_lengths, strict=True):
+            found[np.unique(ids[:length].numpy())] += 1
+        passages, step = passages + len(batch.passage_lengths), step + 1
+    return np.log1p((passages - found + 0.5) / (found + 0.5)).astype(np.float32)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' own remarks held back: what a person should know is told through `train`'s callbacks."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

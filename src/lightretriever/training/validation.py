@@ -1,0 +1,265 @@
+"""How good the tower is while it is trained: nDCG@10 of look-up queries over a small collection.
+
+Queries are encoded as they will be after training, from the rows of the tokens that they hold, so no token table
+has to be made; the documents are shared out to the processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from lightretriever.evaluation.collection import read_collection
+from lightretriever.evaluation.measures import check_measures, evaluate
+from lightretriever.fusion import fuse_scores
+from lightretriever.training.batch import Batch, Collator
+from lightretriever.training.config import ValidationConfig
+from lightretriever.training.examples import ExampleFile, Passage
+from lightretriever.training.exclusion import text_key
+from lightretriever.training.sampling import Drawn, DrawnBatch, Schedule, TrainingData
+from lightretriever.training.tower import Lookup, Texts, TowerInput, TowerOutput
+from lightretriever.types import Run
+
+MEASURE = "nDCG@10"
+DEPTH = 100
+"""Documents that each arm lists for a query; the hybrid is fused of these."""
+_TOKENS = 512  # rows of the token table in one forward pass
+
+Forward = Callable[[TowerInput], TowerOutput]
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """A small collection to measure on.
+
+    Attributes:
+        name: what it is, for people.
+        queries: text and prompt (None for the model's) of each query.
+        documents: what is ranked.
+        relevant: for each query, the places in ``documents`` of the judged ones, and their relevance.
+    """
+
+    name: str
+    queries: tuple[tuple[str, str | None], ...]
+    documents: tuple[Passage, ...]
+    relevant: tuple[Mapping[int, int], ...]
+
+
+def open_validation(config: ValidationConfig, data: TrainingData) -> tuple[Validation | None, TrainingData]:
+    """What a run is measured on, and the training data without it.
+
+    Raises:
+        InputError: the BEIR folder cannot be read, or has no such split.
+        MissingExtraError: ``ir-measures`` is not installed.
+    """
+    if not config.every:
+        return None, data
+    check_measures([MEASURE])
+    if config.data:
+        return _of_collection(config), data
+    data, held = hold_out(data, config.examples)
+    return _of_examples(held), data
+
+
+def _of_collection(config: ValidationConfig) -> Validation:
+    collection = read_collection(config.data, config.split)
+    judged = {document for name in collection.queries for document in collection.qrels[name]}
+    room = config.documents - len(judged) if config.documents else None
+    documents: list[Passage] = []
+    places: dict[str, int] = {}
+    for document in collection.documents():
+        if document.id not in judged:
+            if room is not None and room <= 0:
+                continue
+            room = None if room is None else room - 1
+        places[document.id] = len(documents)
+        documents.append(Passage(document.text, document.title, document.id))
+    relevant = tuple(
+        {places[document]: grade for document, grade in collection.qrels[name].items() if document in places}
+        for name in collection.queries
+    )
+    queries = tuple((text, None) for text in collection.queries.values())
+    return Validation(f"{collection.path.name}/{config.split}", queries, tuple(documents), relevant)
+
+
+def hold_out(data: TrainingData, examples: int) -> tuple[TrainingData, tuple[ExampleFile, ...]]:
+    """Set examples aside, from every file in proportion, at most a tenth of it: the rest, and those set aside."""
+    total = sum(len(file) for file in data.files)
+    kept, held = [], []
+    for number, file in enumerate(data.files):
+        count = min(-(-examples * len(file) // total), len(file) // 10)
+        random = np.random.default_rng([data.schedule.seed, number, count])
+        chosen = np.zeros(len(file), dtype=bool)
+        chosen[random.permutation(len(file))[:count]] = True
+        kept.append(replace(file, offsets=file.offsets[~chosen]))
+        held.append(replace(file, offsets=file.offsets[chosen]))
+    old = data.schedule
+    schedule = Schedule(tuple(len(file) for file in kept), old.weights, old.batch, old.world, old.seed)
+    return replace(data, files=tuple(kept), schedule=schedule), tuple(held)
+
+
+def _of_examples(files: Sequence[ExampleFile]) -> Validation | None:
+    queries: list[tuple[str, str | None]] = []
+    documents: list[Passage] = []
+    places: dict[int, int] = {}
+    relevant: list[Mapping[int, int]] = []
+    for file in files:
+        for i in range(len(file)):
+            example = file[i]
+            own: dict[int, int] = {}
+            for passage in (*example.positives, *example.negatives):
+                place = places.setdefault(text_key(passage.input), len(documents))
+                if place == len(documents):
+                    documents.append(passage)
+                if len(own) < len(example.positives):
+                    own[place] = 1
+            queries.append((example.query, example.instruction))
+            relevant.append(own)
+    if not queries:
+        return None
+    name = f"{len(queries)} training examples held out"
+    return Validation(name, tuple(queries), tuple(documents), tuple(relevant))
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which process this is, of how many."""
+
+    rank: int = 0
+    world: int = 1
+
+
+@torch.no_grad()
+def measure(
+    forward: Forward,
+    validation: Validation,
+    collator: Collator,
+    vocab_size: int,
+    arms: Sequence[str],
+    batch: int,
+    device: torch.device,
+    processes: Processes = Processes(),
+) -> dict[str, float]:
+    """nDCG@10 of each arm.
+
+    Args:
+        forward: the tower's one forward pass, in evaluation mode, wrapped or not. Every process calls it equally
+            often, as sharded models need.
+        validation: on what.
+        collator: makes tokens of texts.
+        vocab_size: V, the width of a sparse vector.
+        arms: of "dense", "sparse" and "hybrid".
+        batch: texts in one pass.
+        device: where the model is.
+        processes: the documents are shared out to these.
+
+    Returns:
+        Arm to its mean over the queries, the same on every process; NaN where a score is no finite number.
+    """
+    wanted = [arm for arm in ("dense", "sparse") if arm in arms or "hybrid" in arms]
+    dense, counts = _encode_queries(forward, validation, collator, vocab_size, device)
+    lists: dict[str, _Best] = {arm: _Best(len(validation.queries), device) for arm in wanted}
+    stride = batch * processes.world
+    for start in range(0, len(validation.documents), stride):
+        first = start + processes.rank * batch
+        places = range(first, min(first + batch, len(validation.documents)))
+        passages = [validation.documents[i] for i in places] or [validation.documents[0]]  # all must take part
+        part = _collate(collator, [("", None)] * len(passages), passages).to(device)
+        texts = Texts(part.passage_ids, part.passage_lengths)
+        found = forward(TowerInput(passages=texts, sparse="sparse" in wanted))
+        if not len(places):
+            continue
+        if "dense" in lists:
+            lists["dense"].add(dense @ normalize(_there(found.passages), dim=-1).T, first)
+        if "sparse" in lists:
+            lists["sparse"].add(torch.sparse.mm(counts, _there(found.passages_sparse).T), first)
+    ranked = {arm: _share(best, processes) for arm, best in lists.items()}
+    if "hybrid" in arms:
+        ranked["hybrid"] = [
+            dict(fuse_scores(own, other)) for own, other in zip(ranked["dense"], ranked["sparse"], strict=True)
+        ]
+    return {arm: _ndcg(ranked[arm], validation) for arm in arms}
+
+
+def _there(vectors: Tensor | None) -> Tensor:
+    assert vectors is not None  # the tower gives what it was configured for
+    return vectors.float()
+
+
+def _collate(collator: Collator, queries: Sequence[tuple[str, str | None]], passages: Sequence[Passage]) -> Batch:
+    rows = tuple(Drawn(text, (passage,), prompt) for (text, prompt), passage in zip(queries, passages, strict=True))
+    return collator(DrawnBatch("validation", rows))
+
+
+def _encode_queries(
+    forward: Forward, validation: Validation, collator: Collator, vocab_size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Unit look-up vectors float32 [Q, d], and token counts float32 [Q, V] as a sparse matrix."""
+    queries = validation.queries
+    part = _collate(collator, queries, [Passage("")] * len(queries)).to(device)
+    lengths = part.query_offsets.diff()
+    owner = torch.repeat_interleave(torch.arange(len(queries), device=device), lengths)
+    sums: Tensor | None = None
+    for number, prompt in enumerate(part.prompts):
+        mine = part.prompt_of[owner] == number
+        tokens, inverse = part.query_tokens[mine].unique(return_inverse=True)
+        pieces = [forward(TowerInput(lookups=(Lookup(prompt, piece),))).rows for piece in tokens.split(_TOKENS)]
+        rows = torch.cat([_there(piece) for piece in pieces])
+        if sums is None:
+            sums = rows.new_zeros(len(queries), rows.shape[1])
+        sums.index_add_(0, owner[mine], rows[inverse])
+    assert sums is not None
+    count_owner = torch.repeat_interleave(torch.arange(len(queries), device=device), part.count_offsets.diff())
+    ones = torch.ones(len(part.count_tokens), device=device)
+    places = torch.stack([count_owner, part.count_tokens])
+    shape = (len(queries), vocab_size)
+    counts = torch.sparse_coo_tensor(places, ones, shape, check_invariants=False).coalesce()
+    return normalize(sums, dim=-1), counts
+
+
+class _Best:
+    """The best documents of every query so far."""
+
+    def __init__(self, queries: int, device: torch.device) -> None:
+        self.scores = torch.zeros(queries, 0, device=device)
+        self.places = torch.zeros(queries, 0, dtype=torch.int64, device=device)
+
+    def add(self, scores: Tensor, first: int) -> None:
+        """Scores [Q, b] of the documents from place ``first`` on."""
+        places = torch.arange(first, first + scores.shape[1], device=scores.device).expand(len(scores), -1)
+        joined, where = torch.cat([self.scores, scores], 1), torch.cat([self.places, places], 1)
+        self.scores, order = joined.topk(min(DEPTH, joined.shape[1]), dim=1)
+        self.places = where.gather(1, order)
+
+
+def _share(best: _Best, processes: Processes) -> list[dict[int, float]]:
+    """For every query its documents' scores, best first, over all processes; those of score 0 are not found."""
+    own: tuple[NDArray[np.float32], NDArray[np.int64]] = (best.scores.cpu().numpy(), best.places.cpu().numpy())
+    parts = [own]
+    if processes.world > 1:
+        parts = [own] * processes.world
+        torch.distributed.all_gather_object(parts, own)
+    scores, places = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+    lists = []
+    for row, where in zip(scores, places, strict=True):
+        order = np.lexsort((where, -row))[:DEPTH]
+        lists.append({int(where[i]): float(row[i]) for i in order if row[i] != 0})
+    return lists
+
+
+def _ndcg(ranked: Sequence[Mapping[int, float]], validation: Validation) -> float:
+    if not all(isfinite(score) for found in ranked for score in found.values()):
+        return float("nan")
+    run = {str(i): {str(place): score for place, score in found.items()} for i, found in enumerate(ranked)}
+    qrels = {
+        str(i): {str(place): grade for place, grade in found.items()} for i, found in enumerate(validation.relevant)
+    }
+    qrels = {query: judged for query, judged in qrels.items() if judged}
+    return float(evaluate(Run(run), qrels, [MEASURE]).means[MEASURE])

@@ -1,0 +1,129 @@
+"""The folder that a run leaves: it loads, tells what was done, holds no pickle, and is never half of one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate")
+
+from lightretriever import DocumentEncoder, cache_table, train
+from lightretriever.artifact import sha256_file
+from lightretriever.errors import ArtifactError
+from lightretriever.training.config import TrainingConfig, read_config
+from lightretriever.training.output import check_output, publish
+from lightretriever.training.run import merge_tower
+
+Settings = Callable[..., Path]
+TEXTS = ["This river is tall, as a river may be.", "a", "which bulb"]
+
+
+@pytest.fixture(scope="module", params=["base", "encoder_base"])
+def run(request: pytest.FixtureRequest, questions: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
+    """The settings of a finished run of two steps: a causal LM, and an encoder that was given a sparse head."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "run.toml").write_text(
+        f"""
+output = "{folder / "tower"}"
+batch = 8
+model = {{ base = "{request.getfixturevalue(request.param)}", rank = 4, prompt = "find: ", passage_max_length = 32 }}
+data = {{ passages = 3, files = [{{ path = "{questions}", name = "small questions" }}] }}
+validation = {{ every = 1, examples = 6 }}
+trainer = {{ use_cpu = true, max_steps = 2, warmup_steps = 0, learning_rate = 1e-2, dataloader_pin_memory = false }}
+"""
+    )
+    config = read_config(folder / "run.toml")
+    train(config)
+    return config
+
+
+def test_it_loads_as_a_tower_and_its_checkpoints_do(run: TrainingConfig) -> None:
+    folder = Path(run.output)
+    tower = DocumentEncoder.load(folder, base=run.model.base, device="cpu", max_length=32)
+    assert tower.default_prompt == "find: "
+    assert tower.has_sparse
+    found = tower.encode(TEXTS)
+    untrained = DocumentEncoder.load(run.model.base, device="cpu", max_length=32).encode(TEXTS)
+    assert not np.allclose(found.dense, untrained.dense, atol=1e-3)
+    assert cache_table(tower).prompt == "find: "
+    last = DocumentEncoder.load(folder / "checkpoint-2", base=run.model.base, device="cpu", max_length=32)
+    assert last.encode(TEXTS).dense.shape == found.dense.shape
+
+
+def test_it_names_its_base_so_that_none_need_be_given(run: TrainingConfig) -> None:
+    named = DocumentEncoder.load(run.output, device="cpu").encode(TEXTS)
+    given = DocumentEncoder.load(run.output, base=run.model.base, device="cpu").encode(TEXTS)
+    assert np.array_equal(named.dense, given.dense)
+
+
+def test_a_merged_folder_gives_the_same_vectors(run: TrainingConfig, tmp_path: Path) -> None:
+    merge_tower(run, tmp_path / "merged")
+    ours = DocumentEncoder.load(run.output, base=run.model.base, device="cpu", max_length=32)
+    merged = DocumentEncoder.load(tmp_path / "merged", device="cpu", max_length=32)
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    assert merged.default_prompt == ours.default_prompt
+    one, other = ours.encode(TEXTS), merged.encode(TEXTS)
+    assert one.sparse is not None
+    assert other.sparse is not None
+    assert np.allclose(one.dense, other.dense, atol=1e-5)
+    assert np.allclose(one.sparse.to_dense(), other.sparse.to_dense(), atol=1e-4)
+    with pytest.raises(ArtifactError, match="exists already"):
+        merge_tower(run, tmp_path / "merged")
+
+
+def test_it_tells_what_was_done(run: TrainingConfig, questions: Path) -> None:
+    folder = Path(run.output)
+    card = (folder / "README.md").read_text()
+    assert sha256_file(questions) in card
+    assert "| small questions | 1 | 61 lines, 1 skipped without a positive passage" in card
+    assert "54 trained on, 6 held out" in card
+    assert "LoRA, r 4, alpha 32, dropout 0.1" in card
+    assert "nDCG@10 of look-up queries on 6 training examples held out" in card
+    assert str(questions.parent) not in card
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert tomllib.loads((folder / "training.toml").read_text())["model"]["rank"] == 4
+    assert read_config(folder / "training.toml") == run
+    assert list((folder / "runs").rglob("events.out.tfevents*"))
+
+
+def test_no_pickle_and_nothing_temporary_lies_in_it(run: TrainingConfig) -> None:
+    files = [path for path in Path(run.output).iterdir() if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".yaml", ".toml", ".md", ".png", ".jinja"}
+    assert not [path.name for path in Path(run.output).iterdir() if path.name.startswith(".")]
+
+
+def test_an_output_is_checked_before_the_work(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "deep", resume=False)
+    assert (tmp_path / "new" / "deep").is_dir()
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArtifactError, match="choose another output"):
+            check_output(path, resume=False)
+    with pytest.raises(ArtifactError, match="holds something already: remove it"):
+        check_output(tmp_path, resume=False)
+    with pytest.raises(ArtifactError, match="holds no run"):
+        check_output(tmp_path, resume=True)
+    (tmp_path / "training.toml").write_text("")
+    with pytest.raises(ArtifactError, match="go on with --resume, remove it or"):
+        check_output(tmp_path, resume=False)
+    check_output(tmp_path, resume=True)
+
+
+def test_what_makes_it_a_model_is_moved_in_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    staged = tmp_path / ".finished"
+    (staged / "part").mkdir(parents=True)
+    names = ["adapter_config.json", "a.json", "part/config.json", "z.safetensors"]
+    for name in names:
+        (staged / name).write_text(name)
+    moved: list[str] = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (moved.append(self.name), replace(self, target))[1])
+    publish(staged, tmp_path)
+    assert moved[:2] == ["a.json", "z.safetensors"]
+    assert sorted(moved[2:]) == ["adapter_config.json", "config.json"]
+    assert all((tmp_path / name).read_text() == name for name in names)
+    assert not staged.exists()

@@ -1,0 +1,231 @@
+"""Whole runs on tiny models: they learn, they go on where they were killed, and two processes are one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate")
+
+from safetensors.numpy import load_file
+
+from lightretriever import DocumentEncoder, QueryEncoder, cache_table, train
+from lightretriever.errors import TrainingError, UsageError
+from lightretriever.evaluation.measures import evaluate
+from lightretriever.training.config import read_config
+from lightretriever.training.sampling import TrainingData
+from lightretriever.training.trainer import last_checkpoint
+from lightretriever.training.validation import hold_out, open_validation
+from lightretriever.types import Run
+
+Settings = Callable[..., Path]
+EXACT = ("model.dropout=0.0",)
+
+
+def losses(history: tuple[Mapping[str, float], ...]) -> dict[int, float]:
+    return {int(line["step"]): line["loss"] for line in history if "loss" in line}
+
+
+def test_a_run_learns_and_tells_what_it_does(settings: Settings) -> None:
+    told: list[str] = []
+    seen: list[tuple[int, int | None]] = []
+    logged: list[dict[str, float]] = []
+    config = read_config(settings(), ["trainer.max_steps=12", "validation.every=4"])
+    found = train(config, progress=lambda done, of: seen.append((done, of)), logged=logged.append, notice=told.append)
+    values = list(losses(found.history).values())
+    assert len(values) == 12
+    assert np.mean(values[-3:]) < np.mean(values[:3])
+    assert seen == [(step, 12) for step in range(1, 13)]
+    assert "1 skipped without a positive passage" in told[0]
+    assert "1 with fewer negatives than asked" in told[0]
+    assert "54 to train on, 6 held out" in told[0]
+    line = next(line for line in logged if line.get("step") == 12 and "loss" in line)
+    assert {"dense", "sparse", "flops", "grad_norm", "learning_rate", "tokens_per_second", "peak_memory_gb"} <= set(
+        line
+    )
+    assert line["loss"] == pytest.approx(line["dense"] + line["sparse"] + line["flops"], rel=1e-4)
+    assert line["tokens_per_second"] > 0
+    assert line["peak_memory_gb"] > 0
+    measured = [line for line in logged if "eval_hybrid_ndcg@10" in line]
+    assert [line["step"] for line in measured] == [0, 4, 8, 12]
+    best = max(measured[1:], key=lambda line: line["eval_hybrid_ndcg@10"])
+    assert found.best_step == best["step"]
+    assert dict(found.measures) == {arm: best[f"eval_{arm}_ndcg@10"] for arm in ("dense", "sparse", "hybrid")}
+    kept = load_file(found.folder / f"checkpoint-{found.best_step}" / "adapter_model.safetensors")
+    written = load_file(found.folder / "adapter_model.safetensors")
+    assert all(np.array_equal(kept[name], value) for name, value in written.items())
+
+
+@pytest.mark.parametrize("kind", ["base", "encoder_base"])
+def test_what_is_measured_is_what_the_written_folder_gives(
+    settings: Settings, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """The invariant, end to end: cache, look-up, encode and fuse by the package's other half give the same nDCG."""
+    base: Path = request.getfixturevalue(kind)
+    config = read_config(settings(model=base), [*EXACT, "trainer.max_steps=4", "validation.every=2"])
+    found = train(config)
+    data = TrainingData.open(config.data, config.batch, seed=config.seed)
+    validation, _ = open_validation(config.validation, data)
+    assert validation is not None
+    tower = DocumentEncoder.load(found.folder, base=base, device="cpu", max_length=config.model.passage_max_length)
+    table = cache_table(tower, max_length=config.model.query_max_length)
+    queries = QueryEncoder(table).encode([text for text, _ in validation.queries])
+    documents = tower.encode([passage.input for passage in validation.documents])
+    assert queries.sparse is not None
+    assert documents.sparse is not None
+    both = {
+        "dense": queries.dense @ documents.dense.T,
+        "sparse": queries.sparse.to_dense() @ documents.sparse.to_dense().T,
+    }
+    qrels = {str(i): {str(place): 1 for place in own} for i, own in enumerate(validation.relevant)}
+    for arm, scores in both.items():
+        run = {str(i): {str(j): float(score) for j, score in enumerate(row)} for i, row in enumerate(scores)}
+        expected = evaluate(Run(run), qrels, ["nDCG@10"]).means["nDCG@10"]
+        assert found.measures[arm] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_killed_run_goes_on_to_the_same_losses(settings: Settings) -> None:
+    """Killed at step 5, two steps after its last checkpoint, while dropout draws from the random state."""
+    whole = train(read_config(settings("whole")))
+    path = settings("killed")
+    program = f"""
+import os, signal
+from lightretriever import train
+from lightretriever.training.config import read_config
+def kill(line):
+    if line["step"] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(read_config({str(path)!r}), logged=kill)
+"""
+    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    config = read_config(path)
+    folder = Path(config.output)
+    assert not (folder / "adapter_config.json").exists()
+    cut_short = folder / "checkpoint-4"
+    cut_short.mkdir()
+    (cut_short / "trainer_state.json").write_text('{"global_st')
+    assert last_checkpoint(folder) == folder / "checkpoint-3"
+    told: list[str] = []
+    rest = train(config, resume=True, notice=told.append)
+    assert any("checkpoint-3" in line for line in told)
+    assert losses(rest.history) == losses(whole.history)
+    ours, theirs = (load_file(run.folder / "adapter_model.safetensors") for run in (rest, whole))
+    assert all(np.array_equal(ours[name], value) for name, value in theirs.items())
+
+
+def launch(path: Path, processes: int, *more: str) -> subprocess.CompletedProcess[str]:
+    port = 20_000 + os.getpid() % 20_000
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", str(port)]
+    command = [sys.executable, *start, "-m", "lightretriever", "train", str(path), *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_two_processes_are_one(settings: Settings) -> None:
+    more = [part for setting in EXACT for part in ("--set", setting)]
+    done = launch(settings("two"), 2, *more)
+    assert done.returncode == 0, done.stderr
+    alone = train(read_config(settings("one"), EXACT))
+    folder = Path(read_config(settings("two")).output)
+    history = json.loads((folder / "history.json").read_text())["log"]
+    assert losses(history) == pytest.approx(losses(alone.history), rel=1e-4)
+    for line, other in zip(history, alone.history, strict=True):
+        for name, value in other.items():
+            if name.endswith("_ndcg@10"):
+                assert line[name] == pytest.approx(value, abs=1e-6)
+    ours, theirs = (load_file(place / "adapter_model.safetensors") for place in (folder, alone.folder))
+    assert all(np.allclose(ours[name], value, atol=2e-5) for name, value in theirs.items())
+    last = next(line for line in reversed(history) if "loss" in line)
+    assert last["peak_memory_gb/0"] > 0
+    assert last["peak_memory_gb/1"] > 0
+    assert done.stderr.count("held out to measure on") == 1  # the first process alone speaks
+
+
+def test_accumulated_and_chunked_steps(settings: Settings) -> None:
+    plain = train(read_config(settings("plain"), [*EXACT, "trainer.max_steps=3"]))
+    chunked = train(read_config(settings("chunked"), [*EXACT, "trainer.max_steps=3", "model.chunk=5"]))
+    assert losses(chunked.history) == pytest.approx(losses(plain.history), rel=1e-5)
+    parts = train(read_config(settings("parts"), ["trainer.max_steps=3", "trainer.gradient_accumulation_steps=2"]))
+    assert len(losses(parts.history)) == 3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.bf16=true", "trainer.gradient_checkpointing=true"],
+        ["model.adapter=full", "trainer.dataloader_num_workers=1"],
+        ["loss.symmetric=true", "loss.distil_dense=true", "loss.distil_sparse=true", "loss.matryoshka=[16, 32]"],
+        ["loss.sparse=false", "model.sparse_head=tied", "validation.every=0", "trainer.save_steps=1"],
+    ],
+    ids=["bf16", "full", "teacher", "dense alone"],
+)
+def test_other_ways_to_train(settings: Settings, overrides: list[str]) -> None:
+    found = train(read_config(settings(), ["trainer.max_steps=2", *overrides]))
+    assert all(np.isfinite(value) for value in losses(found.history).values())
+    assert len(losses(found.history)) == 2
+    if "validation.every=0" in overrides:
+        assert not found.measures
+        assert found.best_step == 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run(settings: Settings) -> None:
+    config = read_config(settings(), ["trainer.learning_rate=1e30", "trainer.warmup_steps=0", "trainer.save_steps=3"])
+    with pytest.raises(
+        TrainingError, match=r"(is (nan|inf) at|NaN or infinity after) step \d.*no checkpoint was written yet"
+    ):
+        train(config)
+    assert not (Path(config.output) / "adapter_config.json").exists()
+    config = read_config(settings("later"), ["trainer.max_steps=4", "validation.every=1"])
+    train(config)
+    worse = read_config(settings("later"), ["trainer.max_steps=9", "validation.every=1", "trainer.learning_rate=1e30"])
+    with pytest.raises(TrainingError, match=r"checkpoint-\d+ is the last good checkpoint"):
+        train(worse, resume=True)
+    assert (Path(config.output) / "adapter_config.json").is_file()
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(settings: Settings) -> None:
+    config = read_config(settings(), ["trainer.max_steps=2", "validation.every=2"])
+    train(config)
+    with pytest.raises(UsageError, match=r"begun with model\.rank = 4, now it is 8"):
+        train(read_config(settings(), ["model.rank=8"]), resume=True)
+    longer = train(read_config(settings(), ["trainer.max_steps=4", "validation.every=2"]), resume=True)
+    assert longer.steps == 4
+    assert sorted(losses(longer.history)) == [1, 2, 3, 4]
+
+
+def test_held_out_examples_are_not_trained_on(settings: Settings) -> None:
+    config = read_config(settings())
+    data = TrainingData.open(config.data, 8)
+    rest, held = hold_out(data, 5)
+    aside = {held[0][i].query for i in range(len(held[0]))}
+    assert len(aside) == 5
+    seen = {row.query for step in range(40) for row in rest.draw(step).rows}
+    assert len(seen) == 55
+    assert not seen & aside
+    _, most = hold_out(data, 1000)
+    assert len(most[0]) == 6  # a tenth
+
+
+def test_a_collection_to_measure_on(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    rows = [{"_id": f"d{i}", "title": "", "text": f"a river {i} meters long"} for i in range(12)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "which river"}) + "\n")
+    (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\td9\t1\n")
+    overrides = [f"validation.data={folder}", "validation.documents=4", "trainer.max_steps=1"]
+    config = read_config(settings(), overrides)
+    validation, data = open_validation(config.validation, TrainingData.open(config.data, 8))
+    assert validation is not None
+    assert [passage.docid for passage in validation.documents] == ["d0", "d1", "d2", "d9"]
+    assert len(data.files[0]) == 60
+    assert set(train(config).measures) == {"dense", "sparse", "hybrid"}
