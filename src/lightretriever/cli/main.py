@@ -35,6 +35,7 @@ from lightretriever.cli import (
     search,
     set_table,
     snapshot,
+    train,
     tune,
 )
 from lightretriever.cli import eval as evaluation
@@ -43,6 +44,7 @@ from lightretriever.errors import LightRetrieverError, UsageError
 VERBS = {
     "cache": cache,
     "fit": fit,
+    "train": train,
     "encode": encode,
     "index": index,
     "add": add,
@@ -188,6 +190,8 @@ def _interrupted(arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     if verb in RESUMABLE or (verb, True) in (("fit", "--cache" in arguments), ("eval", "--suite" in arguments)):
         return "interrupted: what is done is kept, run the same command again to go on from there"
+    if verb == "train":
+        return "interrupted: what is trained up to the last checkpoint is kept, --resume goes on from there"
     return "interrupted: nothing was written"
 
 

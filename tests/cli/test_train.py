@@ -1,0 +1,105 @@
+"""``train`` from the command line: one line for whatever is wrong, and what it says when nothing is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("accelerate")
+
+Verb = Callable[..., Any]  # gives .code, .out, .err; see conftest
+WORDS = ("mountain", "river", "bulb", "file", "thread", "world", "meter", "history")
+
+
+@pytest.fixture
+def config(tower: Path, tmp_path: Path) -> Path:
+    """Settings of a run of two steps on the tiny tower, over eight questions."""
+    lines = [
+        {
+            "query": f"which {word}",
+            "positive_passages": [{"text": f"It is the {word}."}],
+            "negative_passages": [{"text": f"No {other}."} for other in WORDS if other != word],
+        }
+        for word in WORDS
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.toml").write_text(
+        f"""
+output = "{tmp_path / "out"}"
+batch = 4
+model = {{ base = "{tower}", rank = 2, passage_max_length = 24 }}
+data = {{ passages = 3, files = [{{ path = "{tmp_path / "questions.jsonl"}" }}] }}
+validation = {{ every = 2, data = "", examples = 0 }}
+trainer = {{ use_cpu = true, max_steps = 2, warmup_steps = 0, logging_steps = 1, dataloader_pin_memory = false }}
+"""
+    )
+    return tmp_path / "run.toml"
+
+
+def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, folder: Path, tmp_path: Path) -> None:
+    outcome = verb("train", config, "--set", f"validation.data={folder}", "--merge", tmp_path / "merged")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == ""
+    lines = outcome.err.splitlines()
+    assert "questions: 8 lines; 8 to train on" in lines
+    assert any(line.startswith("step 0: nDCG@10 dense ") for line in lines)
+    assert any("tokens/s, peak memory " in line and line.startswith("step 1: loss ") for line in lines)
+    assert any(line.startswith(f"{tmp_path / 'out'}: the weights of step 2, nDCG@10 dense ") for line in lines)
+    assert any(line.startswith(f"{tmp_path / 'merged'}: a plain model folder") for line in lines)
+    assert not [line for line in lines if line.startswith("warning")]
+    for model in ("out", "merged"):
+        assert verb("cache", tmp_path / model, "-o", tmp_path / f"{model}.table").code == 0
+        index = tmp_path / f"{model}.index"
+        made = verb("index", folder, "--model", tmp_path / model, "--table", tmp_path / f"{model}.table", "-o", index)
+        assert made.code == 0, made.err
+        assert verb("search", index, "read a csv file").code == 0
+        assert verb("info", tmp_path / model).code == 0
+    again = verb("train", config, "--set", f"validation.data={folder}")
+    assert again.code == 1
+    assert "go on with --resume" in again.err
+    mined = verb("train", config, "--set", f"output={tmp_path / 'second'}", "--mine", tmp_path / "out.index")
+    assert mined.code == 0, mined.err
+    assert (tmp_path / "second.mined" / "questions.jsonl").is_file()
+    assert "questions.jsonl: 8 examples" in mined.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["absent.toml"], 1, "absent.toml does not exist"),
+        (["RUN", "--set", "model.rnak=3"], 2, "run.toml: model.rnak is no setting: did you mean rank?"),
+        (["RUN", "--set", "model.rank"], 2, "--set model.rank: name=value is needed"),
+        (["RUN", "--set", "batch=0"], 2, "batch is 0"),
+        (["RUN", "--set", "data.files.0.path=nowhere.jsonl"], 1, "nowhere.jsonl does not exist"),
+        (["RUN", "--set", "model.base=./nowhere"], 1, "nowhere"),
+        (["RUN", "--resume"], 1, "holds no run"),
+        (["RUN", "--set", "output=/proc/nothing"], 1, "/proc/nothing cannot be written"),
+        (["RUN", "--set", "validation.data=nowhere"], 1, "nowhere is no folder"),
+        (["RUN", "--mine", "nowhere.index"], 1, "nowhere.index"),
+        (["RUN", "--set", "loss.matryoshka=[999]"], 2, "999"),
+        (["RUN", "--set", "trainer.learning_rate=1e30", "--set", "validation.every=0"], 1, "no checkpoint was written"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_one_line(
+    verb: Verb, config: Path, arguments: list[str], code: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    outcome = verb("train", *[config if argument == "RUN" else argument for argument in arguments])
+    assert outcome.code == code, outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("lightretriever: ")
+    assert message in last
+    assert "Traceback" not in outcome.err
+
+
+def test_a_malformed_line_is_named(verb: Verb, config: Path, tmp_path: Path) -> None:
+    with (tmp_path / "questions.jsonl").open("a") as file:
+        file.write('{"query": "which", "positive_passages": "none"}\n')
+    outcome = verb("train", config)
+    assert outcome.code == 1
+    assert "questions.jsonl:9: positive_passages is str, not a list of passages" in outcome.err
+    assert not (tmp_path / "out" / "training.toml").exists()
