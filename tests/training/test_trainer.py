@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,27 @@ def test_two_processes_are_one(settings: Settings) -> None:
     assert last["peak_memory_gb/0"] > 0
     assert last["peak_memory_gb/1"] > 0
     assert done.stderr.count("held out to measure on") == 1  # the first process alone speaks
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_weights_are_one(settings: Settings) -> None:
+    """FSDP, resumed once: gathered weights in its folder, the same losses, the best step's weights."""
+    shared = '[trainer.fsdp_config]\nversion = 2\ntransformer_layer_cls_to_wrap = ["LlamaDecoderLayer"]\n'
+    path = settings("shared", more=f"fsdp = true\n{shared}")
+    more = [part for setting in EXACT for part in ("--set", setting)]
+    done = launch(path, 2, *more)
+    assert done.returncode == 0, done.stderr
+    folder = Path(read_config(path).output)
+    shutil.rmtree(folder / "checkpoint-6")
+    resumed = launch(path, 2, *more, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on from" in resumed.stderr
+    alone = train(read_config(settings("one"), EXACT))
+    history = json.loads((folder / "history.json").read_text())
+    assert losses(history["log"]) == pytest.approx(losses(alone.history), rel=1e-4)
+    assert history["best_step"] == alone.best_step
+    ours, theirs = (load_file(place / "adapter_model.safetensors") for place in (folder, alone.folder))
+    assert all(np.allclose(ours[name], value, atol=2e-5) for name, value in theirs.items())
 
 
 def test_accumulated_and_chunked_steps(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from lightretriever.artifact import fsync_path, sha256_file
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.evaluation.plot import need_matplotlib
-from lightretriever.training.config import TRAINER_DEFAULTS, TrainingConfig
+from lightretriever.training.config import ARMS, TRAINER_DEFAULTS, TrainingConfig
 from lightretriever.training.examples import describe_counts
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.toml import as_tables, read_tables
@@ -61,7 +61,7 @@ class Summary:
         for line in self.history:
             if line.get("step") == self.best_step:
                 found |= {name: value for name, value in line.items() if name.endswith("_ndcg@10")}
-        return {name.removeprefix("eval_").removesuffix("_ndcg@10"): value for name, value in found.items()}
+        return {arm: found[f"eval_{arm}_ndcg@10"] for arm in ARMS if f"eval_{arm}_ndcg@10" in found}
 
 
 def check_output(output: Path, resume: bool) -> None:
