@@ -19,13 +19,18 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._started: float | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
         self._tokens = 0
-        self._started = time.monotonic()
+
+    def begin(self) -> None:
+        """Call this as a step begins: the first call starts the clock."""
+        if self._started is None:
+            self._started = time.monotonic()
 
     def add(self, values: Mapping[str, Tensor], tokens: int = 0) -> None:
         """Values of one step, scalars that may still be on their way, and the tokens that a model read for it."""
@@ -36,13 +41,16 @@ class Meter:
 
     def pause(self, seconds: float) -> None:
         """Leave time out that was not spent on training."""
-        self._started += seconds
+        if self._started is not None:
+            self._started += seconds
 
     def drain(self) -> dict[str, float]:
         """The means, ``tokens_per_second`` of all processes together, and ``peak_memory_gb`` of the device of each
         (``peak_memory_gb/0`` … where there are several); every process must call it."""
         found = {name: float(value) / self._counts[name] for name, value in self._sums.items()}
-        elapsed = max(time.monotonic() - self._started, 1e-9)
+        now = time.monotonic()
+        elapsed = now - (now - 1e-9 if self._started is None else self._started)
+        self._started = now
         own = torch.tensor([self._tokens, peak_memory(self._device) / 1e9], dtype=torch.float64)
         rows = [own]
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryFile
 
 from lightretriever.artifact import fsync_path, sha256_file
@@ -191,10 +192,11 @@ def _card(summary: Summary) -> str:
         ("processes", f"{summary.processes}, {summary.device}"),
         ("time", f"{summary.seconds:,.0f} s since it was last started"),
     ]  # fmt: skip
-    last = next((line for line in reversed(summary.history) if "tokens_per_second" in line), {})
-    if last:
-        memory = [f"{value:.2f} GB" for name, value in last.items() if name.startswith("peak_memory_gb")]
-        rows.append(("cost", f"{last['tokens_per_second']:,.0f} tokens per second, {', '.join(memory)} at the peak"))
+    steps = [line for line in summary.history if "tokens_per_second" in line]
+    if steps:
+        memory = [f"{value:.2f} GB" for name, value in steps[-1].items() if name.startswith("peak_memory_gb")]
+        speed = median(line["tokens_per_second"] for line in steps)
+        rows.append(("cost", f"{speed:,.0f} tokens per second (median), {', '.join(memory)} at the peak"))
     data = []
     for file, options, held in zip(summary.data.files, config.data.files, summary.held_out, strict=True):
         told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")

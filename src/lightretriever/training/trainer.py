@@ -157,6 +157,7 @@ class LookupTrainer(Trainer):
             TrainingError: it is not finite.
         """
         del return_outputs, num_items_in_batch
+        self._meter.begin()
         batch: Batch = inputs["batch"]
         losses = self.config.loss
         wants_sparse = losses.sparse or losses.symmetric_sparse
