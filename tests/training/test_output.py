@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ pytest.importorskip("accelerate")
 
 from lightretriever import DocumentEncoder, cache_table, train
 from lightretriever.artifact import sha256_file
-from lightretriever.errors import ArtifactError
+from lightretriever.errors import ArtifactError, TrainingError
 from lightretriever.training.config import TrainingConfig, read_config
 from lightretriever.training.output import check_output, publish
 from lightretriever.training.run import merge_tower
@@ -94,6 +95,44 @@ def test_no_pickle_and_nothing_temporary_lies_in_it(run: TrainingConfig) -> None
     files = [path for path in Path(run.output).iterdir() if path.is_file()]
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".yaml", ".toml", ".md", ".png", ".jinja"}
     assert not [path.name for path in Path(run.output).iterdir() if path.name.startswith(".")]
+
+
+class Hub:
+    """In place of the hub's client: keeps what would be uploaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.made, self.sent = folder, "", set[str]()
+
+    def create_repo(self, name: str, **_: object) -> SimpleNamespace:
+        self.made = name
+        return SimpleNamespace(repo_id=name)
+
+    def upload_folder(self, *, folder_path: str, ignore_patterns: list[str], **_: object) -> None:
+        files = [path.relative_to(folder_path) for path in Path(folder_path).rglob("*") if path.is_file()]
+        self.sent = {str(path) for path in files if not any(path.match(pattern) for pattern in ignore_patterns)}
+        self.sent = {name for name in self.sent if not name.startswith("checkpoint-")}
+        assert (Path(folder_path) / "README.md").read_text().count("## Data") == 1
+
+
+def test_the_finished_folder_is_uploaded_with_its_card(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_config(settings(), ["trainer.max_steps=1", "trainer.push_to_hub=true", "trainer.hub_model_id=me/it"])
+    hub = Hub(Path(config.output))
+    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub)
+    train(config)
+    assert hub.made == "me/it"
+    assert {"README.md", "curves.png", "adapter_config.json", "adapter_model.safetensors", "training.toml"} <= hub.sent
+    assert not [name for name in hub.sent if name.endswith((".bin", ".pt", ".pth"))]
+
+
+def test_a_hub_that_cannot_be_reached_is_told_before_the_work(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("transformers.trainer.hf_api", refuse)
+    with pytest.raises(TrainingError, match=r"the hub cannot be written to \(no route\)"):
+        train(read_config(settings(), ["trainer.push_to_hub=true"]))
 
 
 def test_an_output_is_checked_before_the_work(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ _DECIDED: Mapping[str, str] = {
     "disable_tqdm": "progress is shown by the command line",
     "remove_unused_columns": "leave it out",
     "local_rank": "start with torchrun",
+    "hub_token": "it would be written into the settings: set HF_TOKEN in the environment, or run hf auth login",
     "save_only_model": "a checkpoint without its optimizer cannot be resumed",
 }
 

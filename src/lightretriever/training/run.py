@@ -79,7 +79,7 @@ def train(
         InputError: a training file or a collection cannot be read; the message names file and line.
         ModelError: the base model cannot be loaded.
         ArtifactError: the output cannot be written, or holds something.
-        TrainingError: the loss is no number any more; the last good checkpoint is kept.
+        TrainingError: the loss is no number any more, and the last good checkpoint is kept; or the hub refuses.
         MissingExtraError: the ``train`` extra is not installed.
     """
     started = time.monotonic()
@@ -134,7 +134,7 @@ def train(
             publish(output / _STAGED, output)
         trainer.wait()
         if arguments.push_to_hub:
-            trainer.push_to_hub()
+            trainer.upload()
     return Trained(output, state.global_step, summary.best_step, summary.measures, tuple(state.log_history))
 
 

@@ -179,7 +179,9 @@ class TrainableTower(nn.Module):
         else:
             _thaw(backbone)
         if config.gradient_checkpointing:
-            backbone.whole.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+            whole = backbone.whole  # transformers 5.2x renamed it
+            enable = getattr(whole, "activation_checkpointing_enable", None) or whole.gradient_checkpointing_enable
+            enable({"use_reentrant": False})  # type: ignore[operator]
         tower = TrainableTower(config, backbone, None if tied is None else tied.requires_grad_())
         return tower.eval()
 

@@ -286,6 +286,32 @@ class LookupTrainer(Trainer):
         else:
             self.tower.restore(Path(str(self.state.best_model_checkpoint)))
 
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the hub's repository before the work.
+
+        Raises:
+            TrainingError: the hub cannot be reached, or refuses.
+        """
+        try:
+            super().init_hf_repo(token, private)
+        except Exception as error:  # of several libraries; all mean the same here
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(f"the hub cannot be written to ({reason}): set trainer.push_to_hub to false") from None
+
+    def upload(self) -> None:
+        """Upload the finished folder, without checkpoints; every process must call it.
+
+        Raises:
+            TrainingError: the hub cannot be reached, or refuses; the folder is complete.
+        """
+        try:
+            self.push_to_hub()
+        except Exception as error:  # of several libraries; all mean the same here
+            reason = " ".join(str(error).split())[:200]
+            raise TrainingError(
+                f"{self.args.output_dir} is complete but not uploaded ({reason}): run hf upload, or again with --resume"
+            ) from None
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Nothing: the folder has its card already when Trainer uploads it."""
 
