@@ -151,11 +151,21 @@ def test_two_processes_are_one(settings: Settings) -> None:
     assert done.stderr.count("held out to measure on") == 1  # the first process alone speaks
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "training"
+FSDP = 'fsdp = true\nfsdp_config = { version = 2, transformer_layer_cls_to_wrap = ["LlamaDecoderLayer"] }\n'
+
+
 @pytest.mark.slow
-def test_two_processes_that_share_the_weights_are_one(settings: Settings) -> None:
-    """FSDP, resumed once: gathered weights in its folder, the same losses, the best step's weights."""
-    shared = '[trainer.fsdp_config]\nversion = 2\ntransformer_layer_cls_to_wrap = ["LlamaDecoderLayer"]\n'
-    path = settings("shared", more=f"fsdp = true\n{shared}")
+@pytest.mark.parametrize("how", ["fsdp", "deepspeed-zero2", "deepspeed-zero3"])
+def test_two_processes_that_share_the_weights_are_one(
+    settings: Settings, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed once: the same losses as one process, and the best step's weights, gathered, in the folder."""
+    if how != "fsdp":
+        pytest.importorskip("deepspeed")
+        monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    deepspeed = json.dumps(str(EXAMPLES / f"{how}.json"))
+    path = settings("shared", more=FSDP if how == "fsdp" else f"deepspeed = {deepspeed}\n")
     more = [part for setting in EXACT for part in ("--set", setting)]
     done = launch(path, 2, *more)
     assert done.returncode == 0, done.stderr

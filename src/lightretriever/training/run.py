@@ -95,7 +95,8 @@ def train(
         if validation is None:  # asked for, perhaps, but there is nothing to measure on
             arguments = training_arguments(replace(config, validation=replace(config.validation, every=0)))
         transformers.set_seed(config.seed)  # the adapters' first values are drawn
-        tower = TrainableTower.load(_model_config(config))
+        with _whole_weights(arguments):
+            tower = TrainableTower.load(_model_config(config))
         parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
         counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
         collator = make_collator(tower, config)
@@ -254,6 +255,23 @@ def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> 
             found[np.unique(ids[:length].numpy())] += 1
         passages, step = passages + len(batch.passage_lengths), step + 1
     return np.log1p((passages - found + 0.5) / (found + 0.5)).astype(np.float32)
+
+
+@contextmanager
+def _whole_weights(arguments: transformers.TrainingArguments) -> Iterator[None]:
+    """Without ZeRO-3's way to load a model in parts: a tower looks at its weights while it is made. They are shared out
+    when training begins."""
+    held = getattr(arguments, "hf_deepspeed_config", None)
+    if held is None:
+        yield
+        return
+    from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        set_hf_deepspeed_config(held)
 
 
 def _device_name(device: torch.device) -> str:
