@@ -24,11 +24,12 @@ _PRETRAINING = ("BertForPreTraining", "AlbertForPreTraining", "BigBirdForPreTrai
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' progress bars and load reports held back: what matters in them is checked here."""
+def quiet(errors: bool = False) -> Iterator[None]:
+    """transformers' progress bars, reports and remarks held back, all but its errors where ``errors`` says so: what
+    matters in them is checked, or told, by us."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
+    logging.set_verbosity(logging.ERROR if errors else logging.CRITICAL)
     logging.disable_progress_bar()
     try:
         yield
@@ -43,7 +44,7 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} holds no config.json: it is no model folder, or not complete")
     try:
-        with _quiet():
+        with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -83,7 +84,7 @@ def load_model(
     problem: Exception | None = None
     for attention in ("sdpa", "eager"):  # a few old architectures have no sdpa
         try:
-            with _quiet():
+            with quiet():
                 model, report = loader.from_pretrained(
                     folder,
                     config=config,
@@ -117,7 +118,7 @@ def grow(model: nn.Module, rows: int) -> None:
     old = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     if rows <= old:
         return
-    with _quiet():
+    with quiet():
         model.resize_token_embeddings(rows, mean_resizing=False)  # type: ignore[operator]
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):  # type: ignore[operator]
         if module is not None:

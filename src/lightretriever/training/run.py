@@ -16,6 +16,7 @@ import transformers
 from numpy.typing import NDArray
 
 from lightretriever.artifact import new_file, new_folder
+from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, training_arguments
@@ -87,7 +88,7 @@ def train(
     check_output(output, resume)
     if resume:
         check_same_run(config, output)
-    with _quiet():
+    with quiet(errors=True):
         arguments = training_arguments(config)
         is_first = arguments.process_index == 0
         tell: Notice = notice if notice is not None and is_first else lambda _: None
@@ -146,7 +147,7 @@ def merge_tower(config: TrainingConfig, folder: Path) -> None:
         ArtifactError: ``folder`` exists.
         ModelError: the run's output is no finished one, or the base is not there any more.
     """
-    with _quiet(), new_folder(folder) as temporary:
+    with quiet(errors=True), new_folder(folder) as temporary:
         tower = TrainableTower.load(_model_config(config))
         tower.restore(Path(config.output))
         tower.save_merged(temporary)
@@ -276,18 +277,3 @@ def _whole_weights(arguments: transformers.TrainingArguments) -> Iterator[None]:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' own remarks held back: what a person should know is told through `train`'s callbacks."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
