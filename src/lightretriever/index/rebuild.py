@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
+from time import perf_counter
 
 import numpy as np
 
@@ -21,12 +22,13 @@ from lightretriever.index.folder import create_engine, open_engine, remove_named
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.plans import Plan
 from lightretriever.index.remote import RemoteBackend
-from lightretriever.index.state import State
+from lightretriever.index.state import Current, State
 from lightretriever.types import take_sparse
 
 PAGE = 64  # points read at once: searches wait for them
 LAST = 64  # points copied while writers wait
 ROUNDS = 20  # of catching up before writers wait, however many points are left
+LONGEST_PACE = 0.1  # seconds that a writer gives way for a document, at most
 NICENESS = 10
 _PARTS = {"table", "shard", "statistics"}
 Progress = Callable[[int, int | None], None]
@@ -77,14 +79,33 @@ class Rebuild:
         """Copy what was written meanwhile, and go over when that is all."""
         state = self._state
         sync_shard(state.path, replace(state.current.manifest, **plan.changes))
+        try:
+            self._catch_up(plan, backend, watched)
+            old = self._go_over(plan, backend, watched)
+        finally:
+            state.pace = 0.0
+        state.put_away(old)
+
+    def _catch_up(self, plan: Plan, backend: Backend, watched: set[int]) -> None:
+        """Copy what was written meanwhile, until it is little. Writers give way for as long as copying their documents
+        takes, or they would stay ahead; longer, where several of them do so still."""
+        state, before, stubborn = self._state, 0, 0
         for _ in range(ROUNDS):
             with state.writing:
                 if len(watched) <= LAST:
-                    break
+                    return
                 keys = list(watched)
                 watched.clear()
+            begun = perf_counter()
             self._copy_again(plan, backend, keys)
             backend.flush()  # so that the last, in which writers wait, has little to bring to the disk
+            stubborn += 0 < before < 1.5 * len(keys)
+            state.pace = min(LONGEST_PACE, (perf_counter() - begun) / len(keys) * 2**stubborn)
+            before = len(keys)
+
+    def _go_over(self, plan: Plan, backend: Backend, watched: set[int]) -> Current:
+        """Copy the last of it while writers wait, and make the new engine the index's; returns what there was."""
+        state = self._state
         with state.writing:
             self._copy_again(plan, backend, list(watched))
             backend.flush()
@@ -95,8 +116,7 @@ class Rebuild:
             manifest = replace(now.manifest, **{**plan.changes, **counts})
             if plan.lasting:
                 manifest = replace(manifest, successor=None)
-            old = state.go_over(manifest, plan.encoder or now.encoder, backend)
-        state.put_away(old)
+            return state.go_over(manifest, plan.encoder or now.encoder, backend)
 
     def stop(self) -> None:
         """Make `run` end soon, with an error."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
+from time import sleep
 from typing import IO, TypeVar
 
 from lightretriever.errors import ArtifactError, UsageError
@@ -56,6 +57,7 @@ class State:
         live: whether engines are held by processes of their own.
         writing: what a writer holds; re-entrant.
         durability: what is not flushed yet.
+        pace: seconds that a writer gives way for each document it wrote, while a rebuild catches up.
     """
 
     def __init__(self, path: Path, current: Current, owned: IO[bytes], live: bool, policy: FlushPolicy) -> None:
@@ -63,6 +65,7 @@ class State:
         self.live = live
         self.writing = RLock()
         self.durability = Durability(policy, self._flush, self.writing)
+        self.pace = 0.0
         self._current: Current | None = current
         self._written = current.manifest
         self._owned = owned
@@ -97,6 +100,12 @@ class State:
             if self._watched is not None:
                 self._watched.update(keys)
             yield self.current
+
+    def give_way(self, documents: int) -> None:
+        """Let a rebuild catch up with what was just written, so that it need not make writers wait for all of it at
+        once; called when nothing is held."""
+        if self.pace:
+            sleep(self.pace * documents)
 
     @contextmanager
     def watching(self) -> Iterator[set[int]]:
