@@ -131,6 +131,7 @@ def launch(path: Path, processes: int, *more: str) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
+@pytest.mark.slow  # a quick test of two processes is in test_gather.py
 def test_two_processes_are_one(settings: Settings) -> None:
     more = [part for setting in EXACT for part in ("--set", setting)]
     done = launch(settings("two"), 2, *more)
