@@ -107,7 +107,8 @@ def _from_hub(name: str, hint: str) -> ModelFolder:
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"no folder {name!r} here, and it cannot be fetched from the Hugging Face hub ({reason}){hint}"
+            f"no folder {name!r} here, and it cannot be fetched from the Hugging Face hub ({reason})"
+            f"{hint or ': name a folder that holds it, or fetch it once where there is a network'}"
         ) from None
     return ModelFolder(path, name, commit=path.name)
 
