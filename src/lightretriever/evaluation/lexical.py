@@ -15,6 +15,7 @@ from lightretriever.index.backend import pages
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.filter import Filter, matches
 from lightretriever.index.index import Index
+from lightretriever.index.postings import Postings, best_places
 from lightretriever.index.sparse import stored_documents
 from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
@@ -74,22 +75,13 @@ def search_bm25(
     impacts = BM25.of((counts for _, counts in read), index.sparse_side.width).impacts(
         concatenate_sparse([counts for _, counts in read])
     )
-    by_token = np.argsort(impacts.indices, kind="stable")
-    places = np.repeat(np.arange(len(ids)), np.diff(impacts.indptr))[by_token]
-    values = impacts.values[by_token]
-    starts = np.searchsorted(impacts.indices[by_token], np.arange(impacts.width + 1))
+    postings = Postings.of(impacts)
     asked = index.encoder.encode_sparse(list(queries.values()))
     hits = []
     for row in range(len(asked)):
-        scores = np.zeros(len(ids))
-        for token, count in zip(*asked.row(row), strict=True):
-            listed = slice(starts[token], starts[token + 1])
-            scores[places[listed]] += float(count) * values[listed]
+        scores = postings.scores(*asked.row(row))
         scores[hidden] = 0
-        found = np.flatnonzero(scores)
-        if len(found) > k:  # whatever ties with the last one stays, so that the order alone decides who goes
-            found = found[scores[found] >= np.partition(scores[found], -k)[-k]]
-        best = found[np.argsort(-scores[found], kind="stable")][:k]
+        best = best_places(scores, np.flatnonzero(scores), k)
         hits.append([Hit(ids[place], float(scores[place])) for place in best])
         if progress:
             progress(row + 1, len(asked))

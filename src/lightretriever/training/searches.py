@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.index import Index
+from lightretriever.index.postings import Postings, best_places
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count, is_byte_level
 from lightretriever.types import Hit
@@ -55,29 +56,16 @@ def bm25_search(documents: Sequence[Document], tokenizer: Tokenizer) -> Search:
     """
     width, leading_space = id_count(tokenizer), is_byte_level(tokenizer)
     counts = count_tokens([document.input for document in documents], tokenizer, leading_space, width)
-    impacts = BM25.of([counts], width).impacts(counts)
-    by_token = np.argsort(impacts.indices, kind="stable")
-    places = np.repeat(np.arange(len(documents)), np.diff(impacts.indptr))[by_token]
-    values = impacts.values[by_token]
-    starts = np.searchsorted(impacts.indices[by_token], np.arange(width + 1))
+    postings = Postings.of(BM25.of([counts], width).impacts(counts))
 
     def search(queries: list[str], k: int) -> list[list[Hit]]:
         asked = count_tokens(queries, tokenizer, leading_space, width)
-        found = []
-        for row in range(len(queries)):
-            scores = np.zeros(len(documents))
-            for token, count in zip(*asked.row(row), strict=True):
-                listed = slice(starts[token], starts[token + 1])
-                scores[places[listed]] += float(count) * values[listed]
-            found.append(_best(documents, scores, np.flatnonzero(scores), k))
-        return found
+        rows = (postings.scores(*asked.row(row)) for row in range(len(queries)))
+        return [_best(documents, scores, np.flatnonzero(scores), k) for scores in rows]
 
     return search
 
 
 def _best(documents: Sequence[Document], scores: NDArray, places: NDArray[np.intp], k: int) -> list[Hit]:
-    """The k best of some places; documents of equal score in their order."""
-    if len(places) > k:  # whatever ties with the last one stays, so that the order alone decides who goes
-        places = places[scores[places] >= np.partition(scores[places], -k)[-k]]
-    best: Iterable[int] = places[np.argsort(-scores[places], kind="stable")][:k].tolist()
+    best: Iterable[int] = best_places(scores, places, k).tolist()
     return [Hit(documents[i].id, float(scores[i]), documents[i].title, documents[i].text) for i in best]
