@@ -47,6 +47,11 @@ def count_tokens(texts: Sequence[str], tokenizer: Tokenizer, leading_space: bool
     return SparseVectors(indptr, (keys % width).astype(np.int32), counts.astype(np.float32), width)
 
 
+def inverse_frequencies(documents: int, frequency: NDArray[np.int64]) -> NDArray[np.float64]:
+    """idf of every token, float64 [V], none negative: of how many documents there are, and how many hold each."""
+    return np.asarray(np.log1p((documents - frequency + 0.5) / (frequency + 0.5)))
+
+
 @dataclass(frozen=True, slots=True)
 class BM25:
     """What BM25 knows of a collection. Impacts made with one are comparable with each other, not with another's.
@@ -74,7 +79,7 @@ class BM25:
 
     def impacts(self, counts: SparseVectors) -> SparseVectors:
         """Document vectors [n, V] for token counts [n, V]; a token that the statistics never saw has df 0."""
-        idf = np.log1p((self.documents - self.frequency + 0.5) / (self.frequency + 0.5))
+        idf = inverse_frequencies(self.documents, self.frequency)
         of_row = np.diff(counts.indptr)
         tf = counts.values.astype(np.float64)
         totals = np.concatenate([[0.0], np.cumsum(tf)])

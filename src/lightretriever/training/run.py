@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lightretriever.artifact import new_file, new_folder
 from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
+from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, training_arguments
 from lightretriever.training.examples import describe_counts
@@ -246,8 +247,7 @@ def _open_data(
 
 
 def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> NDArray[np.float32]:
-    """ln(1 + (N − n + ½)/(n + ½)) of every token, float32 [V], over some of the training passages (Robertson and
-    Walker 1994's idf, kept above 0)."""
+    """BM25's idf of every token, float32 [V], over some of the training passages."""
     found = np.zeros(width, dtype=np.int64)
     passages = step = 0
     while passages < _IDF_PASSAGES and step < _IDF_PASSAGES:
@@ -255,7 +255,7 @@ def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> 
         for ids, length in zip(batch.passage_ids, batch.passage_lengths, strict=True):
             found[np.unique(ids[:length].numpy())] += 1
         passages, step = passages + len(batch.passage_lengths), step + 1
-    return np.log1p((passages - found + 0.5) / (found + 0.5)).astype(np.float32)
+    return inverse_frequencies(passages, found).astype(np.float32)
 
 
 @contextmanager
