@@ -63,6 +63,21 @@ class LossConfig:
     cross_encoder_weight: float = 1.0
     cross_encoder_temperature: float = 1.0
 
+    @property
+    def needs_sparse(self) -> bool:
+        """Whether a loss looks at passages' sparse vectors."""
+        return self.sparse or self.symmetric_sparse
+
+    @property
+    def needs_full_queries(self) -> bool:
+        """Whether a loss looks at what the model makes of whole queries."""
+        return self.needs_symmetric_scores or self.symmetric_sparse or self.distil_vectors
+
+    @property
+    def needs_symmetric_scores(self) -> bool:
+        """Whether a loss looks at the scores of whole queries' dense vectors."""
+        return self.symmetric or self.distil_dense or self.distil_sparse
+
 
 class Representations(NamedTuple):
     """What the losses see of a batch of B queries and N = B·P passages, all float32, none normalised.
@@ -163,7 +178,7 @@ def total_loss(found: Representations, config: LossConfig, ramp: float = 1.0) ->
         if config.flops:
             terms["flops_queries"] = config.flops * ramp * flops(queries)
     stats: dict[str, Tensor] = {}
-    if passages is not None and (config.sparse or config.symmetric_sparse):
+    if passages is not None and config.needs_sparse:
         if config.flops:
             terms["flops"] = config.flops * ramp * flops(passages)
         if config.norm:
@@ -180,7 +195,7 @@ def total_loss(found: Representations, config: LossConfig, ramp: float = 1.0) ->
 
 def _symmetric_terms(terms: dict[str, Tensor], found: Representations, config: LossConfig) -> Tensor | None:
     """Adds the symmetric losses; returns the scores that teach, over the temperature."""
-    if not (config.symmetric or config.distil_dense or config.distil_sparse):
+    if not config.needs_symmetric_scores:
         return None
     teacher = None
     for dim, name in _dimensions(config):

@@ -201,18 +201,13 @@ def mine_files(
 
 def make_collator(tower: TrainableTower, config: TrainingConfig) -> Collator:
     """What makes tensors of a run's examples: lengths as the tower reads, full queries where a loss needs them."""
-    loss = config.loss
     return Collator(
         tower.specials,
         tower.prompt,
         document_prompt=tower.document_prompt,
         passage_max_length=tower.settings.passage_max_length,
         query_max_length=tower.settings.query_max_length,
-        full_queries=loss.symmetric
-        or loss.symmetric_sparse
-        or loss.distil_dense
-        or loss.distil_sparse
-        or loss.distil_vectors,
+        full_queries=config.loss.needs_full_queries,
     )
 
 
@@ -222,7 +217,7 @@ def _model_config(config: TrainingConfig) -> ModelConfig:
     names = ("gradient_checkpointing", "activation_checkpointing")
     wanted = config.model.gradient_checkpointing or any(config.trainer.get(name) for name in names)
     head = config.model.sparse_head
-    if not (config.loss.sparse or config.loss.symmetric_sparse) and head in ("auto", "tied"):
+    if not config.loss.needs_sparse and head in ("auto", "tied"):
         head = "none"
     return replace(config.model, gradient_checkpointing=wanted, sparse_head=head)
 

@@ -160,8 +160,8 @@ class LookupTrainer(Trainer):
         self._meter.begin()
         batch: Batch = inputs["batch"]
         losses = self.config.loss
-        wants_sparse = losses.sparse or losses.symmetric_sparse
-        found = gather(represent(model, batch, sparse=wants_sparse, sparse_queries=losses.symmetric_sparse))
+        vectors = represent(model, batch, sparse=losses.needs_sparse, sparse_queries=losses.symmetric_sparse)
+        found = gather(vectors)
         loss, terms = total_loss(found, losses, regularisation(self.state.global_step, losses.flops_ramp_steps))
         self._refuse_infinite(loss.detach(), "loss", batch)
         self._meter.add(terms, batch.tokens)
@@ -267,7 +267,7 @@ class LookupTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """As Trainer does, but learning rates are those of the settings: who lowered one resumes with the lower."""
-        wanted = [group["lr"] if "initial_lr" not in group else group["initial_lr"] for group in self._groups()]
+        wanted = [group.get("initial_lr", group["lr"]) for group in self._groups()]
         super()._load_optimizer_and_scheduler(checkpoint)
         scheduler = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)  # in accelerate's wrapper
         if checkpoint is None or not isinstance(scheduler, LambdaLR) or scheduler.base_lrs == wanted:
