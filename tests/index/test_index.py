@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,26 @@ def test_a_second_owner_is_refused_by_name(filled) -> None:
         assert f"{index.path} is open already in process" in failed.stderr
     with Index.open(index.path) as again:
         assert again.count == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+def test_a_lock_that_outlives_its_owner_for_a_moment_is_waited_for(filled) -> None:
+    index, _, _ = filled(3)
+    index.close()
+    # As if it were killed between starting a process and that one's program beginning: the child has the lock too.
+    script = f"""
+import os, time
+from lightretriever import Index
+index = Index.open({str(index.path)!r})
+if os.fork() == 0:
+    time.sleep(1)
+os._exit(0)
+"""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", script], check=True)
+    with Index.open(index.path) as again:
+        assert again.count == 3
+    assert time.monotonic() - started > 1
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -65,10 +66,21 @@ def own_folder(path: Path) -> IO[bytes]:
         LockedError: another process has it, or this one; the message names it.
         ArtifactError: the folder is read-only.
     """
+    until = time.monotonic() + ORPHAN
     try:
-        owned = lock_folder(path, OWNER)
+        while True:
+            try:
+                owned = lock_folder(path, OWNER)
+                break
+            except LockedError:
+                # One that was killed while it started a process holds the lock until that one's program begins.
+                if _lives(_owner(path)) or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
     except LockedError:
-        raise LockedError(f"{path} is open already in {_owner(path)}: close it there first") from None
+        pid = _owner(path)
+        process = "another process" if pid is None else "this process" if pid == os.getpid() else f"process {pid}"
+        raise LockedError(f"{path} is open already in {process}: close it there first") from None
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be written to ({error.strerror}): the engine writes also where it is only searched, so "
@@ -219,10 +231,22 @@ def _server(manifest: IndexManifest) -> QdrantServer:
     return QdrantServer(parse_address(manifest.engine))
 
 
-def _owner(path: Path) -> str:
-    """For people; the system's lock decides."""
+def _owner(path: Path) -> int | None:
+    """The process that says it has the index; the system's lock decides."""
     try:
-        pid = int((path / OWNER).read_text(encoding="ascii"))
+        return int((path / OWNER).read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return "another process"
-    return "this process" if pid == os.getpid() else f"process {pid}"
+        return None
+
+
+def _lives(pid: int | None) -> bool:
+    """Whether there is such a process; yes where that cannot be asked."""
+    if pid is None or sys.platform == "win32":  # where this call would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
