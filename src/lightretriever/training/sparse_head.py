@@ -1,8 +1,9 @@
 """Sparse passage vectors with gradient, in memory bounded by a chunk (METHOD "Documents", Sparse).
 
 The logits of a batch are [positions, V]. They are made for a few positions at a time, and what is kept is the running
-maximum of every passage and the position it stands at: through a maximum, only that position has a gradient. In the
-backward pass each chunk's gradient matrix is made anew, so nothing of the width of V is kept but the output's own size.
+maximum of every passage and the position it stands at: through a maximum, only that position has a gradient. So the
+gradient has an entry for a passage's token that is left, not for every position's: the backward pass sums the few rows
+that it needs, where a product with the whole matrix would cost as much as the forward pass.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import linear
+from torch.nn.functional import embedding_bag, linear
 
 from lightretriever.document.sparse import MIN_TOP_K, valid_positions
 
 CHUNK_BYTES = 64 << 20
 """Of float32 logits at a time."""
+_ENTRY_BYTES = 48  # that the backward pass holds for a passage's token, all told
 
 
 def passage_weights(
@@ -78,7 +80,7 @@ class _LargestProducts(Function):
                 largest[run] = torch.where(better, best.float(), largest[run])
                 at[run] = torch.where(better, (where + start).to(torch.int32), at[run])
         ctx.save_for_backward(states, weight, bias, at)
-        ctx.counts, ctx.rows = counts, rows
+        ctx.counts, ctx.runs = counts, max(1, chunk // (_ENTRY_BYTES * width))
         return largest
 
     @staticmethod
@@ -88,18 +90,26 @@ class _LargestProducts(Function):
         to_states = torch.zeros_like(states) if for_states else None
         to_weight = torch.zeros_like(weight) if for_weight else None
         to_bias = (gradient * (at >= 0)).sum(0).to(bias.dtype) if for_bias else None
-        if for_states or for_weight:
-            for low, high, runs in _chunks(ctx.counts, ctx.rows):
-                products = weight.new_zeros(high - low, len(weight))
-                for run, start, end in runs:
-                    here = (at[run] >= start) & (at[run] < end)
-                    place = (at[run] - low).clamp(start - low, end - low - 1).long()
-                    products.scatter_(0, place[None], (gradient[run] * here).to(products.dtype)[None])
-                if to_states is not None:
-                    to_states[low:high] = products @ weight
-                if to_weight is not None:
-                    to_weight += products.T @ states[low:high]
+        low = 0
+        for first in range(0, len(ctx.counts) if for_states or for_weight else 0, ctx.runs):
+            last = first + ctx.runs
+            here, slopes = at[first:last], gradient[first:last]
+            high = low + sum(ctx.counts[first:last])
+            run, column = ((here >= 0) & (slopes != 0)).nonzero(as_tuple=True)
+            place, slope = here[run, column].long() - low, slopes[run, column]
+            if to_states is not None:
+                to_states[low:high] = _weighted_sums(high - low, place, slope, weight, column)
+            if to_weight is not None:
+                to_weight += _weighted_sums(len(weight), column, slope, states[low:high], place)
+            low = high
         return to_states, to_weight, to_bias, None, None
+
+
+def _weighted_sums(count: int, into: Tensor, weights: Tensor, rows: Tensor, of: Tensor) -> Tensor:
+    """[count, H]: the i-th is the sum of ``weights[e] * rows[of[e]]`` over the entries e with ``into[e] == i``."""
+    into, order = into.sort(stable=True)
+    starts = torch.searchsorted(into, torch.arange(count, device=into.device))
+    return embedding_bag(of[order], rows, starts, mode="sum", per_sample_weights=weights[order].to(rows.dtype))
 
 
 def _chunks(counts: list[int], rows: int) -> Iterator[tuple[int, int, list[tuple[int, int, int]]]]:
