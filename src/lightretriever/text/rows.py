@@ -104,13 +104,35 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}:{number}: not UTF-8 text (byte 0x{error.object[error.start]:02x} at column "
-            f"{error.start + 1}): save the file as UTF-8"
-        ) from None
+        raise not_utf8(error, f"{path}:{number}") from None
     except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"{path}: cannot be read beyond line {number} ({reason})") from None
+
+
+def not_utf8(error: UnicodeDecodeError, where: str) -> InputError:
+    """What to raise for a line at ``where`` that is not UTF-8."""
+    return InputError(
+        f"{where}: not UTF-8 text (byte 0x{error.object[error.start]:02x} at column {error.start + 1}): "
+        "save the file as UTF-8"
+    )
+
+
+def parse_object(line: str, where: str) -> dict[str, object]:
+    """The JSON object that a line holds; ``where`` is its place, for messages.
+
+    Raises:
+        InputError: not JSON, or not an object.
+    """
+    try:
+        row = json.loads(line, parse_constant=lambda _: None)  # NaN and the like are no JSON: no value
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
+        raise InputError(f"{where}: not JSON that can be read ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: a JSON object is needed, this is {type(row).__name__}")
+    return row
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
@@ -157,15 +179,8 @@ def _json_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
     for number, line in read_lines(path):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line, parse_constant=lambda _: None)  # NaN and the like are no JSON: no value
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
-        except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
-            raise InputError(f"{path}:{number}: not JSON that can be read ({error})") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: a JSON object is needed, this is {type(row).__name__}")
-        yield f"{path}:{number}", row
+        where = f"{path}:{number}"
+        yield where, parse_object(line, where)
 
 
 def _separated_rows(path: str | Path, delimiter: str) -> Iterator[tuple[str, dict[str, object]]]:

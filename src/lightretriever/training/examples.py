@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import InputError
 from lightretriever.text.corpus import safe_text
-from lightretriever.text.rows import split_suffix
+from lightretriever.text.rows import not_utf8, parse_object, split_suffix
 
 if TYPE_CHECKING:
     from lightretriever.training.exclusion import Exclusion
@@ -237,18 +237,10 @@ def parse_example(line: bytes, where: str) -> Example:
         InputError: not UTF-8, not JSON, or no example; the message says what is wrong with which field.
     """
     try:
-        row = json.loads(line.decode("utf-8-sig"), parse_constant=lambda _: None)
+        text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{where}: not UTF-8 text (byte 0x{error.object[error.start]:02x} at column {error.start + 1}): "
-            "save the file as UTF-8"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
-        raise InputError(f"{where}: not JSON that can be read ({error})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where}: a JSON object is needed, this is {type(row).__name__}")
+        raise not_utf8(error, where) from None
+    row = parse_object(text, where)
     if row.get("query") is None:
         raise InputError(f"{where}: the example has no query: a field query is needed")
     instruction = row.get("instruction")
