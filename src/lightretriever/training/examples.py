@@ -213,7 +213,7 @@ def _usable(example: Example, exclusion: Exclusion | None, passages: int, count:
 
 def describe_counts(counts: ExampleCounts) -> str:
     """One line for people, without what is zero."""
-    said = {
+    phrases = {
         "lines": "{:,} lines",
         "no_query": "{:,} skipped with an empty query",
         "no_positive": "{:,} skipped without a positive passage",
@@ -222,8 +222,13 @@ def describe_counts(counts: ExampleCounts) -> str:
         "no_negative": "{:,} without negatives",
         "few_negatives": "{:,} with fewer negatives than asked",
     }
-    found = [text.format(getattr(counts, name)) for name, text in said.items() if getattr(counts, name)]
-    return ", ".join(found) or "0 lines"
+    return join_counts(counts, phrases)
+
+
+def join_counts(counts: object, phrases: Mapping[str, str]) -> str:
+    """Phrases, by the field whose number they are to hold, without those of zero; the first stays even then."""
+    numbers = [(getattr(counts, name), phrase) for name, phrase in phrases.items()]
+    return ", ".join(phrase.format(number) for i, (number, phrase) in enumerate(numbers) if number or i == 0)
 
 
 def parse_example(line: bytes, where: str) -> Example:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
-from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
+from lightretriever.training.examples import Example, ExampleFile, Passage, join_counts, write_lines
 from lightretriever.training.exclusion import Exclusion, passage_keys
 from lightretriever.training.searches import Search
 from lightretriever.types import Hit
@@ -92,7 +92,8 @@ class MiningCounts:
 
 def describe_mining(counts: MiningCounts) -> str:
     """One line for people, without what is zero."""
-    said = {
+    phrases = {
+        "examples": "{:,} examples",
         "negatives": "{:,} negatives",
         "positives": "dropped {:,} hits as positives",
         "same_text": "{:,} as copies",
@@ -102,8 +103,7 @@ def describe_mining(counts: MiningCounts) -> str:
         "few_negatives": "{:,} have fewer negatives than asked",
         "no_negative": "{:,} have none",
     }
-    found = [text.format(getattr(counts, name)) for name, text in said.items() if getattr(counts, name)]
-    return ", ".join([f"{counts.examples:,} examples", *found])
+    return join_counts(counts, phrases)
 
 
 def mine_negatives(
