@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from allocations import Largest
 
 from lightretriever.document.sparse import _rows, sparse_vectors, valid_positions
 
@@ -72,26 +72,11 @@ def test_golden_top_k(golden: Path) -> None:
     assert np.abs(kept - np.log1p(told["top_k=2,min_keep=8"])).max() < 1e-5
 
 
-class _Largest(TorchDispatchMode):
-    """Notes the most bytes any one operation allocates."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
-        return out
-
-
 @pytest.mark.parametrize(("n", "length"), [(2, 64), (32, 8), (2, 128)])
 def test_memory_does_not_grow_with_batch_and_length_at_152k_tokens(n: int, length: int) -> None:
     width, chunk = 152_000, 8 << 20
     states, _, weight = _case(n, length, width, hidden=2)
-    with _Largest() as largest:
+    with Largest() as largest:
         found = sparse_vectors(
             states, torch.full((n,), length), lambda x: x @ weight.T, width, top_k=8, chunk_bytes=chunk
         )

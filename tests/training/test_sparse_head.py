@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from allocations import Largest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_models import CAUSAL, MASKED, TEXTS, causal_folder, masked_folder
 from made_towers import batch_of
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightretriever.document.backbone import load_backbone
 from lightretriever.document.encoder import pad_ids
@@ -80,26 +80,11 @@ def test_every_head_has_a_last_layer_of_its_own(kind: str, tmp_path: Path) -> No
     assert (found[0] - logits.amax(0).relu().log1p()).abs().max() < 1e-5
 
 
-class _Largest(TorchDispatchMode):
-    """Notes the most bytes any one operation allocates."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
-        return out
-
-
 @pytest.mark.parametrize(("n", "length"), [(2, 64), (16, 8), (2, 256)])
 def test_memory_is_bounded_by_the_chunk_and_the_output(n: int, length: int) -> None:
     width, chunk = 50_000, 2 << 20
     states, _, weight, bias = _case(n, length, width, hidden=2)
-    with _Largest() as largest:
+    with Largest() as largest:
         found = passage_weights(states, torch.full((n,), length), (weight, bias), lambda x: x, chunk_bytes=chunk)
         found.sum().backward()
     # A batch's logits are 12 to 100 MB, of which autograd would keep several copies.
