@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -103,8 +102,7 @@ def test_curves(tmp_path: Path) -> None:
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_curves_without_matplotlib_name_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+@pytest.mark.usefixtures("no_matplotlib")
+def test_curves_without_matplotlib_name_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match=r"pip install 'lightretriever\[eval\]'"):
         plot_scaling(made_bench(), tmp_path / "b.png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import shutil
 from collections.abc import Callable
@@ -111,9 +110,7 @@ def test_own_ids_can_be_ignored(verb: Verb, index: Path, folder: Path, tmp_path:
     assert "1 queries have the document of their own id judged relevant" in told.err
 
 
-def test_input_that_does_not_fit_is_named(
-    verb: Verb, index: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_input_that_does_not_fit_is_named(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(folder, data)
     qrels, header = data / "qrels/test.tsv", "query-id\tcorpus-id\tscore\n"
@@ -135,14 +132,10 @@ def test_input_that_does_not_fit_is_named(
         "--output, --diagnose and --filter are for an index"
         in verb("eval", tmp_path / "other.run", "--qrels", qrels, "-o", data).err
     )
-    real = builtins.__import__
 
-    def absent(name: str, *rest: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", absent)
+@pytest.mark.usefixtures("no_matplotlib")
+def test_a_folder_of_results_needs_matplotlib(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
     refused = verb("eval", index, "--data", folder, "-o", tmp_path / "r")
     assert "pip install 'lightretriever[eval]'" in refused.err
 

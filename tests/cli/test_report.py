@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -73,9 +72,7 @@ def test_without_judgements_sentences_are_kept_from_the_fit(verb: Verb, tower: P
     assert "too few to keep any" in refused.err
 
 
-def test_what_would_fail_after_the_fit_fails_before(
-    verb: Verb, tower: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_would_fail_after_the_fit_fails_before(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
     given = ("fit", tower, "--texts", folder, "-o", tmp_path / "t")
     (tmp_path / "r").mkdir()
     assert verb(*given, "--report", tmp_path / "r").code == 1
@@ -84,14 +81,12 @@ def test_what_would_fail_after_the_fit_fails_before(
     assert refused.code == 2
     assert "--report needs a MODEL" in refused.err
     assert "name where to write it with --report" in verb(*given, "--data", folder).err
-    real = builtins.__import__
+    assert not (tmp_path / "t").exists()
 
-    def absent(name: str, *rest: Any) -> Any:
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *rest)
 
-    monkeypatch.setattr(builtins, "__import__", absent)
+@pytest.mark.usefixtures("no_matplotlib")
+def test_without_matplotlib_nothing_is_fitted(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
+    given = ("fit", tower, "--texts", folder, "-o", tmp_path / "t")
     refused = verb(*given, "--report", tmp_path / "x")
     assert "pip install 'lightretriever[eval]'" in refused.err
     assert not (tmp_path / "t").exists()
