@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lightretriever.errors import LightRetrieverError
+from lightretriever.memory import most_resident
 
 
 def machine() -> str:
@@ -53,18 +54,9 @@ def own_memory(process: str) -> Memory:
     try:
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
-        return Memory(process, _most_resident(), None)
+        return Memory(process, most_resident(), None)
     sizes = {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, *_ in (line.split() for line in lines)}
     return Memory(process, sizes["Rss"], sizes["Anonymous"])
-
-
-def _most_resident() -> int:
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 def memory_of(kind: str, subject: str | Path, queries: Path) -> list[Memory]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from lightretriever.memory import most_resident
 
 
 class Meter:
@@ -66,11 +67,4 @@ class Meter:
 
 def peak_memory(device: torch.device) -> int:
     """Bytes that this process held at most: of the accelerator's memory, or its resident memory on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else most_resident()
