@@ -17,6 +17,7 @@ from scale_data import Size, Truth, index_table
 from scale_limits import DEPTHS, percentiles, recall
 
 from lightretriever import Encoded, Hit, Index, QueryEncoder
+from lightretriever.bench.machine import own_memory
 from lightretriever.fusion import fuse_scores
 from lightretriever.index.search import CANDIDATES
 from lightretriever.types import take_sparse
@@ -64,7 +65,7 @@ def measure_index(size: Size, queries: int) -> dict[str, object]:
     """Open the index in this process; memory, latencies, recall, and callers side by side."""
     truth = size.truth()
     asked = [take(truth.queries, [i]) for i in range(min(queries, len(truth.queries)))]
-    before = _memory()
+    before = own_memory("before")
     with Index.open(size.folder / "index") as index:
         found: dict[str, object] = {"queries": len(asked), "engine": dict(index.info())}
         by_mode = {mode: {str(k): latency(index, asked, k, mode) for k in DEPTHS} for mode in MODES}
@@ -72,9 +73,9 @@ def measure_index(size: Size, queries: int) -> dict[str, object]:
         found["p50_ms"] = {mode: {k: times[0] for k, times in by_k.items()} for mode, by_k in by_mode.items()}
         found["ms_texts"] = {mode: latency(index, asked, 10, mode, texts=True) for mode in MODES}
         found["recall"] = recalls(index, truth, asked)
-        memory = _memory()
-        found["resident_bytes"], found["anonymous_bytes"] = memory["Rss"], memory["Anonymous"]
-        found["resident_before_bytes"] = before["Rss"]
+        memory = own_memory("searched")
+        found["resident_bytes"], found["anonymous_bytes"] = memory.resident, memory.anonymous
+        found["resident_before_bytes"] = before.resident
         found["callers"] = callers(index, asked)
     return {**found, "load_average": os.getloadavg()[0]}
 
@@ -189,9 +190,3 @@ def _rows(found: list[list[Hit]], k: int) -> np.ndarray:
 
 def _bytes(folder: Path) -> int:
     return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
-
-
-def _memory() -> dict[str, int]:
-    """Resident and anonymous bytes of this process; what is resident but not anonymous the system can take back."""
-    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
-    return {name.rstrip(":"): int(kilobytes) * 1024 for name, kilobytes, *_ in lines}
