@@ -22,7 +22,6 @@ from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.compare import compare
 from lightretriever.evaluation.significance import paired_test
 from lightretriever.fusion import Fusion
-from lightretriever.text.corpus import Document
 from lightretriever.training.config import TrainingConfig, read_config
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
@@ -67,14 +66,12 @@ def measure(tower: DocumentEncoder, encoder: QueryEncoder, data: Path, split: st
     """Encode the collection's documents, which is kept, and compare every query side on them."""
     collection = read_collection(data, split)
     encode_corpus(collection.documents(), tower, vectors, dtype="float32")
-    parts = list(VectorsFolder.open(vectors).parts())
-    documents: list[Document] = [document for part, _ in parts for document in part]
     with (
         tempfile.TemporaryDirectory() as folder,
         Index.create(Path(folder) / "index", encoder, sparse="lm") as index,
     ):
         entries: list[np.ndarray] = []
-        for some, encoded in parts:
+        for some, encoded in VectorsFolder.open(vectors).parts():
             payloads = [{"title": document.title, "text": document.text} for document in some]
             index.add([document.id for document in some], Encoded(encoded.dense, encoded.sparse), payloads)
             entries.append(np.diff(encoded.sparse.indptr))
@@ -83,7 +80,6 @@ def measure(tower: DocumentEncoder, encoder: QueryEncoder, data: Path, split: st
     found = {system: result.means[MEASURE] for system, result in comparison.evaluations.items()}
     sparse, bm25 = (comparison.evaluations[system].per_query[MEASURE] for system in ("sparse", "bm25"))
     counts = np.concatenate(entries)
-    assert len(documents) == len(counts)
     return Found(found, (float(counts.mean()), int(counts.max())), paired_test(sparse, bm25).randomisation)
 
 
@@ -114,7 +110,7 @@ def main() -> None:
         f"same tower's own vectors of whole queries; hybrids {WEIGHT}/{1 - WEIGHT}; p of sparse against BM25 over the "
         "same tokens, by randomisation; non-zeros of a document's sparse vector, mean and most."
     )
-    header = ["collection", "tower", *(f"{system}" for system in SYSTEMS), "non-zeros"]
+    header = ["collection", "tower", *SYSTEMS, "non-zeros"]
     report(Result("training", header, rows, notes, {"found": data, "history": history}))
 
 
