@@ -290,7 +290,6 @@ class Index:
             added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
             self._state.changed(added.documents, counted=not first)
             durable = self._state.durability.wrote(added.documents, flush)
-        self._state.give_way(added.documents)
         self._upkeep.optimise_if_due()
         return replace(added, durable=durable)
 
@@ -308,7 +307,6 @@ class Index:
                 current.backend.delete(found)
                 self._state.changed(len(found))
             self._state.durability.wrote(len(found), flush)
-        self._state.give_way(len(found))
         self._upkeep.optimise_if_due()
         return len(found)
 

@@ -95,17 +95,16 @@ class State:
 
     @contextmanager
     def changing(self, keys: Sequence[int]) -> Iterator[Current]:
-        """Hold the index to write points of these keys, or delete them."""
+        """Hold the index to write points of these keys, or delete them; then let a rebuild catch up with what
+        `changed` was told of, so that it need not make writers wait for all of it at once."""
         with self.writing:
             if self._watched is not None:
                 self._watched.update(keys)
+            before = self.current.manifest.unoptimised
             yield self.current
-
-    def give_way(self, documents: int) -> None:
-        """Let a rebuild catch up with what was just written, so that it need not make writers wait for all of it at
-        once; called when nothing is held."""
+            written = self.current.manifest.unoptimised - before
         if self.pace:
-            sleep(self.pace * documents)
+            sleep(self.pace * written)
 
     @contextmanager
     def watching(self) -> Iterator[set[int]]:
