@@ -69,8 +69,12 @@ def test_what_is_no_result_is_refused(tmp_path: Path) -> None:
         (tmp_path / "c.json").write_text(json.dumps({**found, **change}))
         with pytest.raises(ArtifactError, match=message):
             load(tmp_path / "c.json")
-    with pytest.raises(ArtifactError, match="does not exist"):
-        load(tmp_path / "d.json")
+    for content, message in (("[1]", "holds no results"), ("{", "d.json cannot be read as JSON"), ("", "bench -o")):
+        (tmp_path / "d.json").write_text(content)
+        with pytest.raises(ArtifactError, match=message):
+            load(tmp_path / "d.json")
+    with pytest.raises(ArtifactError, match="cannot be read as JSON"):
+        load(tmp_path)
 
 
 def test_ratios_come_first_and_are_of_the_medians() -> None:

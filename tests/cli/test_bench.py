@@ -67,8 +67,13 @@ def test_bad_arguments(verb: Verb, arguments: list[str], message: str) -> None:
 
 
 def test_what_does_not_belong_together_is_refused(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.json", folder / "queries.jsonl"):
-        assert verb("bench", "--show", path).code == 1
+    for path, message in ((tmp_path / "nowhere.json", "does not exist"), (folder / "queries.jsonl", "as JSON")):
+        outcome = verb("bench", "--show", path)
+        assert outcome.code == 1
+        assert f"{path} " in outcome.err
+        assert message in outcome.err
+        assert "give a file that `lightretriever bench -o` wrote" in outcome.err
+        assert outcome.err.count("\n") == 1
     assert verb("encode", folder, "--model", tower, "-o", tmp_path / "v").code == 0
     manifest = tmp_path / "v" / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "model": "another"}))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightretriever.artifact import new_file, read_json
+from lightretriever.artifact import new_file
 from lightretriever.bench.clock import Timing
 from lightretriever.bench.encoding import LOOK_UP, Rate
 from lightretriever.bench.machine import Memory
@@ -76,8 +76,17 @@ def load(path: Path) -> Bench:
     Raises:
         ArtifactError: it is absent, something else, or from a newer version.
     """
-    found: dict[str, Any] = read_json(path)
-    if found.pop("kind", None) != KIND or found.pop("format_version", 0) != FORMAT_VERSION:
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist: give a file that `lightretriever bench -o` wrote") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArtifactError(
+            f"{path} cannot be read as JSON ({reason}): give a file that `lightretriever bench -o` wrote"
+        ) from None
+    saved = isinstance(found, dict) and found.pop("kind", None) == KIND
+    if not saved or found.pop("format_version", 0) != FORMAT_VERSION:
         raise ArtifactError(f"{path} holds no results of this version's bench: measure again")
     parts = {"encoding": Timing, "searching": Timing, "built": Built, "rates": Rate, "memory": Memory}
     try:
