@@ -141,6 +141,14 @@ def arguments(config: TrainingConfig, tmp_path: Path):  # type: ignore[no-untype
     return training_arguments(replace(config, output=str(tmp_path / "out")))
 
 
+def test_bf16_needs_no_more_to_be_said_on_a_cpu(tmp_path: Path) -> None:
+    import torch
+
+    told = arguments(read_config(write(tmp_path), ["trainer.bf16=true"]), tmp_path)
+    assert told.bf16
+    assert told.use_cpu is not torch.accelerator.is_available()
+
+
 def test_trainer_is_told_the_method(tmp_path: Path) -> None:
     import torch
     from transformers import get_scheduler

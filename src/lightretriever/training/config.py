@@ -229,10 +229,12 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
     wanted = ["accelerate", "transformers"] + ["tensorboard"] * ("report_to" not in config.trainer)
     if any(find_spec(name) is None for name in wanted):
         raise MissingExtraError("training", "train")
+    from torch import accelerator
     from transformers import TrainingArguments
 
     _check_trainer(config.trainer)
-    given = {**TRAINER_DEFAULTS, **config.trainer}
+    # Without an accelerator a CPU is what is used anyway; said, bf16 is not refused there.
+    given = {"use_cpu": not accelerator.is_available(), **TRAINER_DEFAULTS, **config.trainer}
     if given["lr_scheduler_type"] == _COSINE:
         given.setdefault("lr_scheduler_kwargs", {"min_lr_rate": 0.1})
     every = config.validation.every
