@@ -5,24 +5,23 @@ left out of every file. Negatives come from the full model's vectors where there
 DIR --model minilm -o VECTORS/NAME.vec`), else from BM25. Some train queries of each collection are set aside, with
 their documents and the hardest others, as a small collection `dev` to choose checkpoints on:
 `python benchmarks/training_data.py .bench/data/NAME… --evaluated .bench/data/NAME… --vectors .bench/vectors -o DIR`.
-Counts go to DIR/README.md and DIR/counts.json, beside the files that they are of.
+The table of counts goes to DIR/README.md too, beside the files that it is of.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from results import Result, machine, markdown
+from results import Result, markdown, report
 
 from lightretriever import DocumentEncoder
-from lightretriever.artifact import new_file, new_folder, write_json
+from lightretriever.artifact import new_file, new_folder
 from lightretriever.text.corpus import read_corpus
 from lightretriever.training.collection import write_examples
 from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
@@ -161,11 +160,9 @@ def main() -> None:
         f"{options.characters:,} characters."
     )
     result = Result("training_data", HEADER, rows, notes, data)
-    command = " ".join(["python", "benchmarks/training_data.py", *sys.argv[1:]])
-    write_json(options.output / "counts.json", {"command": command, "machine": machine(), "files": data})
     with new_file(options.output / "README.md") as temporary:
-        temporary.write_text(f"# Training files\n\n`{command}`\n\n{markdown(result)}\n", encoding="utf-8")
-    print(markdown(result))
+        temporary.write_text(f"# Training files\n\n{markdown(result)}\n", encoding="utf-8")
+    report(result)
 
 
 if __name__ == "__main__":
