@@ -1,4 +1,4 @@
-"""What a benchmark found: printed as Markdown, saved as JSON, and put into docs/results.md or docs/sizing.md.
+"""What a benchmark found: printed as Markdown, saved as JSON, and put into the page that has its markers.
 
 `python benchmarks/NAME.py` prints and saves to `.bench/NAME.json`, as `lightretriever bench -o .bench/bench.json` does;
 `python benchmarks/results.py` then writes every saved table into the page that has its pair of marker comments. Nothing
@@ -19,7 +19,7 @@ from lightretriever.bench.machine import machine
 
 ROOT = Path(__file__).parents[1]
 SAVED = ROOT / ".bench"
-PAGES = (ROOT / "docs" / "results.md", ROOT / "docs" / "sizing.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "sizing.md")
 
 
 @dataclass(frozen=True)
