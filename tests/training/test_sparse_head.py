@@ -15,6 +15,7 @@ from made_towers import batch_of
 from lightretriever.document.backbone import load_backbone
 from lightretriever.document.encoder import pad_ids
 from lightretriever.document.sparse import LinearHead, sparse_vectors, valid_positions
+from lightretriever.document.tied import TiedHead
 from lightretriever.training.sparse_head import passage_weights
 from lightretriever.training.tower import ModelConfig, Texts, TowerInput, TrainableTower
 
@@ -90,6 +91,17 @@ def test_memory_is_bounded_by_the_chunk_and_the_output(n: int, length: int) -> N
     # A batch's logits are 12 to 100 MB, of which autograd would keep several copies.
     assert largest.bytes <= max(chunk, 4 * n * width)
     assert weight.grad is not None and states.grad is not None
+
+
+def test_a_tied_heads_gate_is_as_fine_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head = TiedHead(6, 6, 20)
+    torch.nn.init.normal_(head.gate.weight, std=0.02, generator=generator)
+    hidden, unit = torch.randn(2, 5, 6, generator=generator), torch.randn(20, 6, generator=generator)
+    ids = torch.randint(20, (2, 5), generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head.states(hidden, ids, unit)
+    assert torch.equal(found, head.states(hidden, ids, unit))
 
 
 def test_a_tied_head_starts_as_lexical_search_and_learns(tmp_path: Path) -> None:
