@@ -75,6 +75,12 @@ def test_encoders_share_nothing(kind: str, tmp_path: Path) -> None:
     assert kind in MASKED and not shares_prefix(backbone, torch.tensor([5, 6]))
 
 
+def test_autocast_does_not_hide_that_a_prompt_can_be_shared(tmp_path: Path) -> None:
+    backbone = load_backbone(causal_folder(tmp_path, "llama"), None, "cpu", "float32", "none")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert shares_prefix(backbone, torch.arange(20))
+
+
 def test_eager_attention_gives_the_same_and_no_nan(tmp_path: Path) -> None:
     backbone = load_backbone(causal_folder(tmp_path, "llama"), None, "cpu", "float32", "none")
     prompt, tokens = torch.tensor([3, 4]), torch.tensor([5, 9, 40])
