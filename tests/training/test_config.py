@@ -96,6 +96,9 @@ def test_a_value_that_is_no_toml_is_text(tmp_path: Path) -> None:
         ("batch=0", "batch is 0"),
         ("seed=-1", "seed is -1"),
         ("head_learning_rate=0.0", "head_learning_rate is 0.0"),
+        ("loss.temperature=0", "loss.temperature is 0.0"),
+        ("data.max_examples=0", "data.max_examples is 0"),
+        ("trainer.save_total_limit=two", "trainer.save_total_limit is 'two'"),
         ("validation.every=-1", "validation.every is -1"),
         ("validation.arm=both", "validation.arm is 'both'"),
         ("trainer.lerning_rate=1.0", "trainer.lerning_rate is no setting: did you mean learning_rate?"),
@@ -177,8 +180,12 @@ def test_a_batch_is_shared_out_to_processes_and_accumulation(tmp_path: Path) -> 
     assert arguments(config, tmp_path).per_device_train_batch_size == 4
     with pytest.raises(UsageError, match="multiple of 5"):
         arguments(read_config(write(tmp_path), [*overrides[:2], "trainer.gradient_accumulation_steps=5"]), tmp_path)
-    with pytest.raises(UsageError, match=r"trainer.save_steps is 7: .* multiple of validation.every \(500\)"):
-        arguments(read_config(write(tmp_path), [*overrides, "trainer.save_steps=7"]), tmp_path)
+    for more in ("trainer.save_steps=1000", "trainer.save_strategy=no"):
+        with pytest.raises(UsageError, match=r"validation.every \(500\) decides when"):
+            arguments(read_config(write(tmp_path), [*overrides, more]), tmp_path)
+    for name in ("gradient_accumulation_steps", "max_steps"):
+        with pytest.raises(UsageError, match=f"trainer.{name} is 0: at least 1"):
+            arguments(read_config(write(tmp_path), [*overrides, f"trainer.{name}=0"]), tmp_path)
     with pytest.raises(UsageError, match=r"\[trainer\].*bf16"):
         arguments(read_config(write(tmp_path), [*overrides, "trainer.bf16=true", "trainer.fp16=true"]), tmp_path)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from lightretriever.errors import MissingExtraError, UsageError
 from lightretriever.training.losses import LossConfig
@@ -215,8 +216,9 @@ def _check_trainer(given: Mapping[str, object]) -> None:
             close = get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else "its fields are those of transformers.TrainingArguments"
             raise UsageError(f"trainer.{name} is no setting: {hint}")
-        if known[name] in (int, float, bool):
-            convert(known[name], value, f"trainer.{name}")
+        kinds = [kind for kind in get_args(known[name]) or (known[name],) if kind is not NoneType]
+        if len(kinds) == 1 and kinds[0] in (int, float, bool):
+            convert(kinds[0], value, f"trainer.{name}")
 
 
 def training_arguments(config: TrainingConfig) -> TrainingArguments:
@@ -226,7 +228,8 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
         UsageError: a batch that cannot be shared out evenly, or fields that contradict each other.
         MissingExtraError: accelerate or TensorBoard is not installed.
     """
-    wanted = ["accelerate", "transformers"] + ["tensorboard"] * ("report_to" not in config.trainer)
+    wanted = ["accelerate", "transformers", "matplotlib", "ir_measures"]
+    wanted += ["tensorboard"] * ("report_to" not in config.trainer)
     if any(find_spec(name) is None for name in wanted):
         raise MissingExtraError("training", "train")
     from torch import accelerator
@@ -240,19 +243,26 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
     every = config.validation.every
     if every:
         saved = config.trainer.get("save_steps", every)
-        if not isinstance(saved, int) or saved < 1 or saved % every:
-            raise UsageError(f"trainer.save_steps is {saved}: a multiple of validation.every ({every}) is needed")
+        if saved != every or "save_strategy" in config.trainer:
+            raise UsageError(
+                f"every measurement is followed by a checkpoint, validation.every ({every}) decides when: leave out "
+                "trainer.save_steps and trainer.save_strategy, or set validation.every to 0"
+            )
         given |= {
             "eval_strategy": "steps",
             "eval_steps": every,
             "save_strategy": "steps",
-            "save_steps": saved,
+            "save_steps": every,
             "load_best_model_at_end": True,
             "metric_for_best_model": f"eval_{config.arm}_ndcg@10",
             "greater_is_better": True,
         }
         given.setdefault("eval_on_start", True)
     accumulation = int(str(given.get("gradient_accumulation_steps", 1)))
+    if accumulation < 1:
+        raise UsageError(f"trainer.gradient_accumulation_steps is {accumulation}: at least 1 is needed")
+    if config.steps < 1:
+        raise UsageError(f"trainer.max_steps is {config.steps}: at least 1 is needed, a run is as long as this says")
     # The tower does this itself, see ModelConfig; Trainer would look for methods of its own models.
     given |= {"gradient_checkpointing": False, "activation_checkpointing": False}
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -63,6 +63,11 @@ class LossConfig:
     cross_encoder_weight: float = 1.0
     cross_encoder_temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("temperature", "sparse_temperature", "cross_encoder_temperature"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"loss.{name} is {getattr(self, name)}: a positive number is needed")
+
     @property
     def needs_sparse(self) -> bool:
         """Whether a loss looks at passages' sparse vectors."""

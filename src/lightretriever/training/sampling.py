@@ -60,6 +60,10 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     max_examples: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_examples is not None and self.max_examples < 1:
+            raise UsageError(f"data.max_examples is {self.max_examples}: at least 1 is needed, or leave it out")
+
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
