@@ -20,6 +20,7 @@ from lightretriever.training.tower import TrainableTower, represent
 KINDS = ("causal", "tied")
 WAYS = ("data parallel", "sharded")
 LAYERS = ("LlamaDecoderLayer", "BertLayer")
+CHUNK = 1  # four runs of the model for four passages; and as many for the seven tokens of one, the four of the other
 CONFIG = LossConfig(symmetric=True, distil_dense=True, temperature=0.2)
 
 
@@ -36,7 +37,7 @@ def _worker(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     for kind in KINDS:
         for way in WAYS:
-            tower = tower_of(kind, Path(folder, kind), chunk=3, gradient_checkpointing=way == "sharded")
+            tower = tower_of(kind, Path(folder, kind), chunk=CHUNK, gradient_checkpointing=way == "sharded")
             part = _part(tower, rank)
             if way == "sharded":
                 for module in [module for module in tower.modules() if type(module).__name__ in LAYERS]:

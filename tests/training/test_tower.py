@@ -19,6 +19,7 @@ from lightretriever.document.tied import FORMAT
 from lightretriever.errors import ModelError, UsageError
 from lightretriever.training.losses import LossConfig
 from lightretriever.training.tower import ModelConfig, Texts, TowerInput, TrainableTower, represent
+from lightretriever.training.tower_folder import write_merged
 
 KINDS = ["causal", "mlm", "tied"]
 
@@ -56,12 +57,24 @@ def test_saved_tower_gives_the_vectors_of_the_trained_one(kind: str, adapter: st
     assert not trained[-1].any()  # the empty query
 
     if adapter == "lora":
-        tower.save_merged(tmp_path / "merged")
+        write_merged(tmp_path / "trained", tmp_path / "merged")
         merged = DocumentEncoder.load(tmp_path / "merged", device="cpu", max_length=42)
         assert np.abs(merged.encode(TEXTS).dense - dense).max() < 1e-5
         assert np.abs(merged.encode(TEXTS).sparse.to_dense() - sparse).max() < 1e-4
         assert np.abs(cache_table(merged)[np.arange(50)] - table[np.arange(50)]).max() < 1e-5
         assert (tmp_path / "merged/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("head", ["auto", "tied"])
+def test_a_merged_towers_own_head_is_trained_on(head: str, tmp_path: Path) -> None:
+    tower = tower_of("tied", tmp_path)
+    assert tower.new_head
+    tower.save(tmp_path / "trained")
+    write_merged(tmp_path / "trained", tmp_path / "merged")
+    again = TrainableTower.load(ModelConfig(base=str(tmp_path / "merged"), sparse_head=head))  # type: ignore[arg-type]
+    assert again.tied is not None and tower.tied is not None and not again.new_head
+    for name, value in tower.tied.state_dict().items():
+        assert torch.equal(again.tied.state_dict()[name], value), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -91,6 +104,10 @@ def test_adapters_over_a_sentence_transformers_folder(tmp_path: Path) -> None:
     assert encoded.sparse is not None
     assert np.abs(encoded.dense - dense[:1]).max() < 1e-5
     assert np.abs(encoded.sparse.to_dense() - sparse[:1]).max() < 1e-5 * sparse.max()
+    write_merged(tmp_path / "trained", tmp_path / "merged")
+    merged = DocumentEncoder.load(tmp_path / "merged", device="cpu")
+    assert (merged.default_prompt, merged.backbone.document_prompt, merged.max_length) == ("q: ", "d: ", 24)
+    assert np.abs(merged.encode(["the world"]).dense - encoded.dense).max() < 1e-5
 
 
 def test_a_saved_folder_is_what_peft_reads(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lightretriever.document.release import (
     merge_adapter,
     read_switches,
 )
-from lightretriever.document.sentence import MODULES, read_query_prompt, read_sentence_folder
+from lightretriever.document.sentence import MODULES, read_max_length, read_prompt, read_sentence_folder
 from lightretriever.document.sparse import Head, find_head
 from lightretriever.document.specials import (
     Specials,
@@ -174,8 +174,8 @@ def load_backbone(
         elif sparse == "lm":
             raise ModelError(f"{folder.name} has no LM head for a sparse vector: use sparse='none' (--sparse bm25)")
     dim = width_of(transformer)
-    limits = [position_limit(transformer), sentence.max_length if sentence else None]
-    told = read_query_prompt(folder.path)
+    limits = [position_limit(transformer), sentence.max_length if sentence else read_max_length(folder.path)]
+    query_prompt, document_prompt = (read_prompt(folder.path, name) for name in ("query", "document"))
     own_prompt = sentence.query_prompt if sentence else DEFAULT_PROMPT if causal or switches else ""
     return Backbone(
         folder=folder,
@@ -191,6 +191,6 @@ def load_backbone(
         dim=min(dim, (switches.dim if switches else None) or dim),
         max_length=min((limit for limit in limits if limit), default=None),
         top_k=switches.top_k if switches else None,
-        query_prompt=own_prompt if told is None else told,
-        document_prompt=sentence.document_prompt if sentence else "",
+        query_prompt=own_prompt if query_prompt is None else query_prompt,
+        document_prompt=sentence.document_prompt if sentence else document_prompt or "",
     )

@@ -12,7 +12,7 @@ from lightretriever.errors import ModelError
 MODULES = "modules.json"
 PROMPTS = "config_sentence_transformers.json"
 # The names of its transformer's settings that sentence-transformers looks for, in its order.
-_SETTINGS = [
+SETTINGS = [
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ]
@@ -67,11 +67,10 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         )
     inner, pooling = (str(module.get("path", "")) for module in modules[:2])
     transformer = folder / inner
-    named = [transformer / name for name in _SETTINGS]
+    named = [transformer / name for name in SETTINGS]
     settings = _object(next((file for file in named if file.is_file()), named[0]))
     if settings.get("transformer_task") not in (None, "feature-extraction"):
         raise ModelError(f"{folder}: a model for {settings['transformer_task']} gives no dense vectors")
-    length = settings.get("max_seq_length")
     prompts = _object(folder / PROMPTS).get("prompts")
     prompts = prompts if isinstance(prompts, dict) else {}
     return SentenceFolder(
@@ -79,7 +78,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         parts=tuple(dict.fromkeys((inner, "", pooling))),
         pooling=_pooling(folder / pooling / "config.json"),
         normalize=kinds[-1] == "Normalize",
-        max_length=length if isinstance(length, int) else None,
+        max_length=read_max_length(transformer),
         lowercase=bool(settings.get("do_lower_case")),
         query_prompt=str(prompts.get("query") or ""),
         # The names, and their order, that sentence-transformers' encode_document looks for.
@@ -87,11 +86,18 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     )
 
 
-def read_query_prompt(folder: Path) -> str | None:
-    """What `config_sentence_transformers.json` puts before a query; None where it names no such prompt."""
+def read_prompt(folder: Path, name: str) -> str | None:
+    """What `config_sentence_transformers.json` puts before a text of this kind; None where it names no such prompt."""
     prompts = _object(folder / PROMPTS).get("prompts")
-    prompt = prompts.get("query") if isinstance(prompts, dict) else None
+    prompt = prompts.get(name) if isinstance(prompts, dict) else None
     return prompt if isinstance(prompt, str) else None
+
+
+def read_max_length(folder: Path) -> int | None:
+    """Tokens that a transformer's folder says are read, specials included; None where it does not say."""
+    named = [folder / name for name in SETTINGS]
+    length = _object(next((file for file in named if file.is_file()), named[0])).get("max_seq_length")
+    return length if isinstance(length, int) else None
 
 
 def _pooling(file: Path) -> Pooling:

@@ -240,6 +240,9 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
     given = {"use_cpu": not accelerator.is_available(), **TRAINER_DEFAULTS, **config.trainer}
     if given["lr_scheduler_type"] == _COSINE:
         given.setdefault("lr_scheduler_kwargs", {"min_lr_rate": 0.1})
+    rate = given["learning_rate"]
+    if not isinstance(rate, int | float) or not rate >= 0:
+        raise UsageError(f"trainer.learning_rate is {rate}: a number from 0 on is needed")
     every = config.validation.every
     if every:
         saved = config.trainer.get("save_steps", every)

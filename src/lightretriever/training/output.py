@@ -24,7 +24,8 @@ CURVES = "curves.png"
 # What says that a folder is a model: moved in last, so that nobody loads half of one.
 _ANNOUNCING = ("adapter_config.json", "config.json", "modules.json")
 # What a resumed run must have in common with its beginning; the rest may change, a longer run being one reason.
-_BINDING = ("model", "data", "loss", "batch", "seed", "head_learning_rate")
+_BINDING = ("model", "data", "loss", "batch", "seed")
+_FREE = ("chunk", "gradient_checkpointing")  # of the model: they change memory, not results
 
 History = Sequence[Mapping[str, float]]
 
@@ -58,9 +59,13 @@ class Summary:
     @property
     def measures(self) -> dict[str, float]:
         """nDCG@10 of each arm at ``best_step``."""
+        return self.measured_at(self.best_step)
+
+    def measured_at(self, step: int) -> dict[str, float]:
+        """nDCG@10 of each arm after a step, 0 being the untrained tower; empty if it was not measured then."""
         found: dict[str, float] = {}
         for line in self.history:
-            if line.get("step") == self.best_step:
+            if line.get("step") == step:
                 found |= {name: value for name, value in line.items() if name.endswith("_ndcg@10")}
         return {arm: found[f"eval_{arm}_ndcg@10"] for arm in ARMS if f"eval_{arm}_ndcg@10" in found}
 
@@ -91,13 +96,22 @@ def check_same_run(config: TrainingConfig, output: Path) -> None:
         UsageError: it has others; the first is named.
     """
     before, now = read_tables(output / SETTINGS), as_tables(config)
+    for tables in (before, now):
+        tables["model"] = {name: value for name, value in tables.get("model", {}).items() if name not in _FREE}
     for name in _BINDING:
-        place, old, new = name, before.get(name), now.get(name)
+        place, old, new = name, _numbered(before.get(name)), _numbered(now.get(name))
         while isinstance(old, dict) and isinstance(new, dict) and old != new:
             key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
-            place, old, new = f"{place}.{key}", old.get(key), new.get(key)
+            place, old, new = f"{place}.{key}", _numbered(old.get(key)), _numbered(new.get(key))
         if old != new:
-            raise UsageError(f"{output} was begun with {place} = {old!r}, now it is {new!r}: another output is needed")
+            raise UsageError(
+                f"{output} was begun with {place} = {old!r}, now it is {new!r}: set it back, or choose another output"
+            )
+
+
+def _numbered(value: object) -> object:
+    """A list as a table of its places, as --set names them."""
+    return {str(i): part for i, part in enumerate(value)} if isinstance(value, list) else value
 
 
 def publish(staged: Path, output: Path) -> None:
@@ -201,7 +215,8 @@ def _card(summary: Summary) -> str:
     for file, options, held in zip(summary.data.files, config.data.files, summary.held_out, strict=True):
         told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")
         data.append(f"| {options.label} | {options.weight:g} | {told} | `{sha256_file(file.path)}` |")
-    measures = [f"| {arm} | {value:.4f} |" for arm, value in summary.measures.items()]
+    before = {arm: f"{value:.4f}" for arm, value in summary.measured_at(0).items()}
+    measures = [f"| {arm} | {before.get(arm, '')} | {value:.4f} |" for arm, value in summary.measures.items()]
     parts = [
         *front,
         "---",
@@ -236,8 +251,8 @@ def _card(summary: Summary) -> str:
         parts += [
             f"nDCG@10 of look-up queries on {summary.validation}:",
             "",
-            "| arm | nDCG@10 |",
-            "|---|--:|",
+            "| arm | untrained | nDCG@10 |",
+            "|---|--:|--:|",
             *measures,
             "",
         ]

@@ -21,13 +21,14 @@ from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, training_arguments
-from lightretriever.training.examples import describe_counts
+from lightretriever.training.examples import ExampleFile, describe_counts
 from lightretriever.training.exclusion import Exclusion
 from lightretriever.training.mining import describe_mining, mine_negatives
 from lightretriever.training.output import SETTINGS, Summary, check_output, check_same_run, publish, write_summary
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.searches import index_search
 from lightretriever.training.tower import ModelConfig, TrainableTower
+from lightretriever.training.tower_folder import write_merged
 from lightretriever.training.trainer import LookupTrainer, Progress, last_checkpoint
 from lightretriever.training.validation import Validation, open_validation
 
@@ -114,7 +115,7 @@ def train(
             tell(f"going on from {checkpoint}")
         elif resume:
             tell(f"{output} holds no complete checkpoint: starting at the beginning")
-        if checkpoint is None and tower.tied is not None:
+        if checkpoint is None and tower.tied is not None and tower.new_head:
             tower.tied.set_idf(torch.from_numpy(_inverse_frequencies(data, collator, tower.vocab_size)))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
@@ -131,6 +132,9 @@ def train(
             device=_device_name(arguments.device),
             seconds=time.monotonic() - started,
         )
+        untrained = summary.measured_at(0).get(config.arm)
+        if untrained is not None and summary.measures.get(config.arm, untrained) <= untrained:
+            tell(f"no step was better than the untrained tower, whose {config.arm} nDCG@10 is {untrained:.4f}")
         trainer.save_whole(output / _STAGED)
         if is_first:
             write_summary(output / _STAGED, summary)
@@ -148,10 +152,9 @@ def merge_tower(config: TrainingConfig, folder: Path) -> None:
         ArtifactError: ``folder`` exists.
         ModelError: the run's output is no finished one, or the base is not there any more.
     """
+    base = config.model.base if config.model.adapter == "lora" else None
     with quiet(errors=True), new_folder(folder) as temporary:
-        tower = TrainableTower.load(_model_config(config))
-        tower.restore(Path(config.output))
-        tower.save_merged(temporary)
+        write_merged(Path(config.output), temporary, base)
 
 
 def mine_files(
@@ -213,12 +216,10 @@ def make_collator(tower: TrainableTower, config: TrainingConfig) -> Collator:
 
 def _model_config(config: TrainingConfig) -> ModelConfig:
     """The model's settings: gradient checkpointing may be asked for under [trainer] too, as Trainer has it, and a
-    sparse head that no loss would train is left out."""
+    sparse head is left out that no loss would train."""
     names = ("gradient_checkpointing", "activation_checkpointing")
     wanted = config.model.gradient_checkpointing or any(config.trainer.get(name) for name in names)
-    head = config.model.sparse_head
-    if not config.loss.needs_sparse and head in ("auto", "tied"):
-        head = "none"
+    head = config.model.sparse_head if config.loss.needs_sparse else "none"
     return replace(config.model, gradient_checkpointing=wanted, sparse_head=head)
 
 
@@ -231,6 +232,8 @@ def _open_data(
     validation, data = open_validation(config.validation, whole)
     held = [len(before) - len(after) for before, after in zip(whole.files, data.files, strict=True)]
     for number, (file, options) in enumerate(zip(data.files, config.data.files, strict=True)):
+        if config.loss.cross_encoder:
+            _check_scores(file)
         kept = f", {held[number]:,} held out to measure on" if held[number] else ""
         tell(f"{options.label}: {describe_counts(file.counts)}; {len(file):,} to train on{kept}")
         if data.schedule.share(number) < each:
@@ -239,6 +242,20 @@ def _open_data(
     if config.validation.every and validation is None:
         tell("too few examples to hold any out: nothing is measured; name a BEIR folder under validation.data")
     return data, validation, held
+
+
+def _check_scores(file: ExampleFile) -> None:
+    counts = file.counts
+    if counts.unscored:
+        raise UsageError(
+            f"{file.path}: {counts.unscored:,} of {counts.usable:,} examples have passages without ce_score, and "
+            "loss.cross_encoder learns from all: score them, or set loss.cross_encoder to false"
+        )
+    if 0 < counts.no_negative < counts.usable:  # others' passages stand for them, which nobody scored for this query
+        raise UsageError(
+            f"{file.path}: {counts.no_negative:,} of {counts.usable:,} examples have no negatives, and "
+            "loss.cross_encoder needs scored ones: give them some, or leave these examples out"
+        )
 
 
 def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> NDArray[np.float32]:

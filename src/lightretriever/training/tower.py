@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lightretriever.document.backbone import Backbone, load_backbone
+from lightretriever.document.folder import find_folder
 from lightretriever.document.pooling import Pooling, pool
 from lightretriever.document.sparse import LinearHead
 from lightretriever.document.specials import Specials
-from lightretriever.document.tied import TiedHead, unit_rows
+from lightretriever.document.tied import TIED_HEAD, TiedHead, unit_rows
 from lightretriever.errors import ModelError, UsageError
 from lightretriever.text.tokenizer import id_count
 from lightretriever.training.adapters import add_adapters
@@ -31,7 +31,7 @@ from lightretriever.training.lookup import (
 )
 from lightretriever.training.losses import Representations
 from lightretriever.training.sparse_head import passage_weights
-from lightretriever.training.tower_folder import merge_tower, read_weights, write_tower
+from lightretriever.training.tower_folder import read_weights, write_tower
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +132,16 @@ class TrainableTower(nn.Module):
         backbone: the model with its tokenizer, pooling and head, as `DocumentEncoder` uses it.
         whole: the model, adapters included.
         tied: the sparse head that we gave it, or None.
+        new_head: whether that one is untrained, where the base brought none.
         prompt: what goes before a query.
     """
 
-    def __init__(self, config: ModelConfig, backbone: Backbone, tied: TiedHead | None) -> None:
+    def __init__(
+        self, config: ModelConfig, backbone: Backbone, tied: TiedHead | None = None, new_head: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.whole, self.tied = backbone.whole, tied
+        self.whole, self.tied, self.new_head = backbone.whole, tied, new_head
         self.config = backbone.whole.config
         self._no_split_modules = getattr(backbone.whole, "_no_split_modules", None)  # FSDP: what is a layer
         self.prompt = backbone.query_prompt if config.prompt is None else config.prompt
@@ -162,17 +165,19 @@ class TrainableTower(nn.Module):
         """
         _check(config)
         dtype = "float32" if config.dtype == "auto" else config.dtype
-        lm = {"auto": "auto", "lm": "lm", "tied": "none", "none": "none"}[config.sparse_head]
-        backbone = load_backbone(config.base, None, "cpu", dtype, lm, lowercase=config.lowercase)
+        head = config.sparse_head
+        if head == "tied":  # the base's own, if it was trained with one
+            head = "auto" if find_folder(config.base).has(TIED_HEAD) else "none"
+        backbone = load_backbone(config.base, None, "cpu", dtype, head, lowercase=config.lowercase)
         if backbone.base is not None:
             raise ModelError(f"{config.base} is LoRA weights: merge them into their base first (train --merge)")
         if backbone.head is not None and not isinstance(backbone.head, LinearHead):
             raise ModelError(
                 f"{config.base}: its LM head cannot be trained through: set sparse_head = 'none' or 'tied'"
             )
-        tied = backbone.tied
-        if config.sparse_head == "tied" or (config.sparse_head == "auto" and backbone.head is None):
-            tied = tied or _new_tied_head(backbone)
+        wants_tied = config.sparse_head == "tied" or (config.sparse_head == "auto" and backbone.head is None)
+        new_head = wants_tied and backbone.tied is None
+        tied = _new_tied_head(backbone) if new_head else backbone.tied
         backbone = replace(backbone, pooling=config.pooling or backbone.pooling)
         if config.adapter == "lora":
             add_adapters(backbone, config.rank, config.alpha, config.dropout, config.targets, config.base)
@@ -182,7 +187,7 @@ class TrainableTower(nn.Module):
             whole = backbone.whole  # transformers 5.2x renamed it
             enable = getattr(whole, "activation_checkpointing_enable", None) or whole.gradient_checkpointing_enable
             enable({"use_reentrant": False})  # type: ignore[operator]
-        tower = TrainableTower(config, backbone, None if tied is None else tied.requires_grad_())
+        tower = TrainableTower(config, backbone, None if tied is None else tied.requires_grad_(), new_head)
         return tower.eval()
 
     @property
@@ -237,17 +242,19 @@ class TrainableTower(nn.Module):
         return TowerOutput(**found)
 
     def _rows(self, lookup: Lookup, passages: int) -> Tensor:
-        if not len(lookup.tokens):
-            return torch.zeros(0, self.backbone.dim, device=lookup.tokens.device)
+        # Devices must run the model equally often, which sharded weights need: as many chunks as of passages, whatever
+        # the number of tokens, and one where there is none.
+        count = len(lookup.tokens)
+        tokens = lookup.tokens if count else lookup.tokens.new_zeros(1)
         length, chunk = len(lookup.prompt), self.settings.chunk
         if length not in self._shares:  # what decides it is the length, not the words
             self._shares[length] = shares_prefix(self.backbone, lookup.prompt)
         run = prefix_rows if self._shares[length] else own_rows
-        # As many chunks as of passages: devices then run the model equally often, which sharded weights need.
         parts = -(-passages // chunk) if passages and chunk else 0
-        size = -(-len(lookup.tokens) // parts) if parts else 8 * chunk
-        (rows,) = in_chunks(lambda tokens: (run(self.backbone, lookup.prompt, tokens),), (lookup.tokens,), size)
-        return self._cut(rows)
+        size = -(-len(tokens) // parts) if parts else 8 * chunk
+        tokens = torch.cat([tokens, tokens[-1:].expand(parts * size - len(tokens))]) if parts else tokens
+        (rows,) = in_chunks(lambda some: (run(self.backbone, lookup.prompt, some),), (tokens,), size)
+        return self._cut(rows[:count])
 
     def _cut(self, vectors: Tensor) -> Tensor:
         # No view where there is nothing to cut: sharding wrappers mind views among the results.
@@ -285,15 +292,6 @@ class TrainableTower(nn.Module):
             has_sparse=self.has_sparse,
         )
 
-    def save_merged(self, folder: Path) -> None:
-        """Write an ordinary model folder, adapters added to the base's weights in float32."""
-        if self.settings.adapter == "full":
-            self.save(folder)
-            return
-        with tempfile.TemporaryDirectory() as adapters:
-            self.save(Path(adapters))
-            merge_tower(Path(adapters), folder)
-
     def restore(self, folder: Path) -> None:
         """Take the weights of a folder that `save` wrote, in place.
 
@@ -303,12 +301,15 @@ class TrainableTower(nn.Module):
         read_weights(folder, self.whole, self.tied)
 
 
-def represent(model: nn.Module, batch: Batch, *, sparse: bool = True, sparse_queries: bool = False) -> Representations:
+def represent(
+    model: nn.Module, batch: Batch, *, lookups: bool = True, sparse: bool = True, sparse_queries: bool = False
+) -> Representations:
     """The vectors of a batch, in one forward pass.
 
     Args:
         model: a `TrainableTower`, or what wraps one.
         batch: on the model's device.
+        lookups: whether queries get look-up vectors.
         sparse: whether passages get sparse vectors, where the tower has a head.
         sparse_queries: whether full queries do.
 
@@ -316,12 +317,12 @@ def represent(model: nn.Module, batch: Batch, *, sparse: bool = True, sparse_que
         This device's alone; see `gather`.
     """
     distinct, places = distinct_tokens(batch.query_tokens, batch.query_offsets, batch.prompt_of, len(batch.prompts))
-    lookups = tuple(Lookup(prompt, tokens) for prompt, tokens in zip(batch.prompts, distinct, strict=True))
+    wanted = tuple(Lookup(prompt, tokens) for prompt, tokens in zip(batch.prompts, distinct, strict=True))
     full = None
     if batch.full_query_ids is not None and batch.full_query_lengths is not None:
         full = Texts(batch.full_query_ids, batch.full_query_lengths)
     passages = Texts(batch.passage_ids, batch.passage_lengths)
-    found: TowerOutput = model(TowerInput(passages, lookups, full, sparse, sparse_queries))
+    found: TowerOutput = model(TowerInput(passages, wanted if lookups else (), full, sparse, sparse_queries))
     counts = None
     if found.passages_sparse is not None:
         counts = bag_counts(batch.count_tokens, batch.count_offsets, found.passages_sparse.shape[1])

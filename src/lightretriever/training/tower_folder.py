@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 
 from lightretriever.document.backbone import Backbone, load_backbone
 from lightretriever.document.release import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SWITCHES
-from lightretriever.document.sentence import PROMPTS
+from lightretriever.document.sentence import PROMPTS, SETTINGS
 from lightretriever.document.specials import Specials
 from lightretriever.document.tied import FORMAT, TIED_HEAD, TiedHead, read_tied_head
 from lightretriever.document.transformer import kind_of, load_model, read_config
@@ -67,6 +67,8 @@ def write_tower(
     if head:
         save_file(head, folder / TIED_HEAD, metadata={"lightretriever": json.dumps(FORMAT)})
     _write_settings(folder, backbone, base, prompt, top_k, has_sparse)
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(0o644)  # the library lets nobody else read them
 
 
 def _write_tokenizer(folder: Path, specials: Specials, causal: bool) -> None:
@@ -108,7 +110,11 @@ def _write_settings(
         "sparse_use_log_saturation": True,
     }
     (folder / SWITCHES).write_text(yaml.safe_dump(switches), encoding="utf-8")
-    (folder / PROMPTS).write_text(json.dumps({"prompts": {"query": prompt}}, indent=2) + "\n", encoding="utf-8")
+    prompts = {"query": prompt, "document": backbone.document_prompt}
+    (folder / PROMPTS).write_text(json.dumps({"prompts": prompts}, indent=2) + "\n", encoding="utf-8")
+    if backbone.max_length is not None:
+        limit = {"max_seq_length": backbone.max_length}
+        (folder / SETTINGS[0]).write_text(json.dumps(limit, indent=2) + "\n", encoding="utf-8")
 
 
 def _lowers(specials: Specials) -> bool:
@@ -152,13 +158,13 @@ def read_weights(folder: Path, whole: nn.Module, tied: TiedHead | None) -> None:
         raise ModelError(f"{folder} is of another tower ({reason}): is model.base the same?") from None
 
 
-def merge_tower(folder: Path, target: Path, base: str | Path | None = None) -> None:
-    """Write a tower of adapters as an ordinary model folder, in float32: their sum with the base's weights.
+def write_merged(folder: Path, target: Path, base: str | Path | None = None) -> None:
+    """Write a tower as an ordinary model folder, in float32: the sum of adapters and the base's weights.
 
     Args:
-        folder: what `write_tower` wrote for adapters, or a release of the authors'.
+        folder: what `write_tower` wrote, or a release of the authors'.
         target: a folder to write into.
-        base: where the base is, if `adapter_config.json` does not lead to it.
+        base: where the base of adapters is, if `adapter_config.json` does not lead to it.
 
     Raises:
         ModelError: as `DocumentEncoder.load`.

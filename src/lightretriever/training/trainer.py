@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 
-from lightretriever.errors import TrainingError
+from lightretriever.errors import TrainingError, UsageError
 from lightretriever.training.batch import Batch, Collator
 from lightretriever.training.config import TrainingConfig
 from lightretriever.training.gather import gather
@@ -155,12 +156,22 @@ class LookupTrainer(Trainer):
 
         Raises:
             TrainingError: it is not finite.
+            UsageError: several prompts in a step, with weights that are shared out.
         """
         del return_outputs, num_items_in_batch
         self._meter.begin()
         batch: Batch = inputs["batch"]
         losses = self.config.loss
-        vectors = represent(model, batch, sparse=losses.needs_sparse, sparse_queries=losses.symmetric_sparse)
+        self._refuse_several_prompts(batch)
+        vectors = represent(
+            model,
+            batch,
+            lookups=losses.dense,
+            sparse=losses.needs_sparse,
+            sparse_queries=losses.symmetric_sparse,
+        )
+        if not losses.cross_encoder:  # which a file may have for some passages only, and devices then differ
+            vectors = vectors._replace(ce_scores=None)
         found = gather(vectors)
         loss, terms = total_loss(found, losses, regularisation(self.state.global_step, losses.flops_ramp_steps))
         self._refuse_infinite(loss.detach(), "loss", batch)
@@ -168,6 +179,20 @@ class LookupTrainer(Trainer):
         if self._several:
             self._meter.add({f"dataset/{batch.dataset}": loss.detach()})
         return loss
+
+    def _refuse_several_prompts(self, batch: Batch) -> None:
+        """Each prompt is a run of the model of its own; with sharded weights devices must run it equally often."""
+        sharded = self.is_fsdp_enabled or is_deepspeed_zero3_enabled()
+        if not sharded or self.args.world_size == 1 or not self.config.loss.dense:
+            return
+        length = max(len(prompt) for prompt in batch.prompts)
+        told = torch.tensor([len(batch.prompts), length, -length], device=self.args.device)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+        if told[0] > 1 or told[1] != -told[2]:
+            raise UsageError(
+                f"data set {batch.dataset} has several prompts in one step, and weights are shared out to devices: "
+                "make it a data set for each prompt, or train without FSDP and ZeRO-3"
+            )
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
@@ -187,14 +212,14 @@ class LookupTrainer(Trainer):
     def _stopped(self, reason: str) -> TrainingError:
         last = last_checkpoint(Path(self.args.output_dir))
         kept = f"{last} is the last good checkpoint" if last else "no checkpoint was written yet"
-        return TrainingError(f"{reason}; {kept}. Lower trainer.learning_rate, then go on with --resume or start again")
+        return TrainingError(f"{reason}; {kept}. Lower trainer.learning_rate and run again with --resume")
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW as Trainer makes it, a sparse head that starts from nothing having its own learning rate."""
         made = self.optimizer is None
         optimizer = super().create_optimizer(model)
         tied = self.tower.tied
-        if not made or tied is None:
+        if not made or tied is None or not self.tower.new_head:
             return optimizer
         own = {id(parameter) for parameter in tied.parameters()}
         for group in list(optimizer.param_groups):

@@ -65,7 +65,7 @@ def open_validation(config: ValidationConfig, data: TrainingData) -> tuple[Valid
     if config.data:
         return _of_collection(config), data
     data, held = hold_out(data, config.examples)
-    return _of_examples(held), data
+    return _of_examples(held, [file.instruction for file in data.config.files]), data
 
 
 def _of_collection(config: ValidationConfig) -> Validation:
@@ -105,22 +105,23 @@ def hold_out(data: TrainingData, examples: int) -> tuple[TrainingData, tuple[Exa
     return replace(data, files=tuple(kept), schedule=schedule), tuple(held)
 
 
-def _of_examples(files: Sequence[ExampleFile]) -> Validation | None:
+def _of_examples(files: Sequence[ExampleFile], prompts: Sequence[str | None]) -> Validation | None:
+    """Of the examples of each file, whose prompt stands where one brings none of its own."""
     queries: list[tuple[str, str | None]] = []
     documents: list[Passage] = []
     places: dict[int, int] = {}
     relevant: list[Mapping[int, int]] = []
-    for file in files:
+    for file, prompt in zip(files, prompts, strict=True):
         for i in range(len(file)):
             example = file[i]
             own: dict[int, int] = {}
-            for passage in (*example.positives, *example.negatives):
+            for number, passage in enumerate((*example.positives, *example.negatives)):
                 place = places.setdefault(text_key(passage.input), len(documents))
                 if place == len(documents):
                     documents.append(passage)
-                if len(own) < len(example.positives):
+                if number < len(example.positives):
                     own[place] = 1
-            queries.append((example.query, example.instruction))
+            queries.append((example.query, prompt if example.instruction is None else example.instruction))
             relevant.append(own)
     if not queries:
         return None
