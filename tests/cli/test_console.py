@@ -64,7 +64,7 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(
     lines = capsys.readouterr().err.splitlines()
     assert 1 < len(lines) < 4
     assert all(line.startswith("encoding: ") for line in lines)
-    assert " of 40 documents, 1/s, " in lines[0]
+    assert " of 40 documents, 1.2/s, " in lines[0]
     assert lines[0].endswith("s left")
     assert lines[-1].startswith("encoding: 30 documents in ")
 

@@ -70,6 +70,11 @@ def format_bytes(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
 
 
+def format_rate(per_second: float) -> str:
+    """1,250/s, 3.4/s, 0.31/s."""
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.2g}/s"
+
+
 @contextmanager
 def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
     """Show the progress of one step; yields the function that the step calls with (done, total or None).
@@ -123,7 +128,7 @@ def _bar(what: str, unit: str) -> Iterator[Progress]:
 
         def show(done: int, total: int | None) -> None:
             of = f"/{total:,}" if total is not None else ""
-            per_second = f"{rate.of(done):,.0f}/s"
+            per_second = format_rate(rate.of(done))
             bar.update(task, completed=done, total=total, count=f"{done:,}{of} {unit}", rate=per_second)
 
         yield show
@@ -141,8 +146,9 @@ def _lines(what: str, unit: str) -> Iterator[Progress]:
             return
         printed = time.monotonic()
         of = f" of {total:,}" if total is not None else ""
+        speed = f", {format_rate(per_second)}" if per_second else ""
         left = f", {format_seconds((total - done) / per_second)} left" if total is not None and per_second else ""
-        say(f"{what}: {done:,}{of} {unit}, {per_second:,.0f}/s{left}")
+        say(f"{what}: {done:,}{of} {unit}{speed}{left}")
 
     yield show
 

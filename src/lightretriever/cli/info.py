@@ -109,7 +109,12 @@ def _table(path: Path) -> dict[str, object]:
 def _model(path: Path) -> dict[str, object]:
     """From the folder's own JSON files: weights are not loaded, and no torch is needed."""
     adapter, config = _read(path / "adapter_config.json"), _read(path / "config.json")
-    weights = [file for pattern in ("*.safetensors", "*/*.safetensors") for file in path.glob(pattern)]
+    weights = [
+        file
+        for pattern in ("*.safetensors", "*/*.safetensors")
+        for file in path.glob(pattern)
+        if not file.parent.name.startswith("checkpoint-")  # of a training run
+    ]
     pickles = [file.name for pattern in ("*.bin", "*.pt", "*.pkl") for file in path.glob(pattern)]
     facts: dict[str, object] = {
         "architecture": ", ".join(config.get("architectures") or []) or config.get("model_type"),
@@ -153,7 +158,7 @@ def _lines(facts: Facts, indent: int = 0) -> str:
     for name, value in facts.items():
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
-        start = f"{' ' * indent}{name.replace('_', ' ').ljust(pad)}  "
+        start = f"{' ' * indent}{_words(name).ljust(pad)}  "
         if isinstance(value, Mapping) and value:
             lines += [start.rstrip(), _lines(value, indent + 2)]
         else:
@@ -173,3 +178,8 @@ def _show(name: str, value: object) -> str:
     if name == "prompt":
         return json.dumps(value, ensure_ascii=False)
     return "–" if value in (None, "", [], {}) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _words(name: str) -> str:
+    """A field's name as words; a file's as it is."""
+    return name if "." in name else name.replace("_", " ")

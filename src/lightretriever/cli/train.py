@@ -46,10 +46,12 @@ def command(
     if merge is not None and is_first:
         refuse_existing(merge)
     from lightretriever.training.config import read_config
+    from lightretriever.training.output import check_output
     from lightretriever.training.run import merge_tower, mine_files, train
 
     read = read_config(config, settings or ())
     if mine is not None:
+        check_output(Path(read.output), resume)
         with progress("mining", "examples") as report:
             read = mine_files(read, mine, report, say if is_first else None)
     with progress("training", "steps") as report:

@@ -242,7 +242,7 @@ def parse_example(line: bytes, where: str) -> Example:
         InputError: not UTF-8, not JSON, or no example; the message says what is wrong with which field.
     """
     try:
-        text = line.decode("utf-8-sig")
+        text = line.rstrip(b"\r\n").decode("utf-8-sig")  # so that what is cut short is said of its own end
     except UnicodeDecodeError as error:
         raise not_utf8(error, where) from None
     row = parse_object(text, where)

@@ -45,7 +45,7 @@ class MiningConfig:
 
     def __post_init__(self) -> None:
         if self.depth < 1 or self.negatives < 1:
-            raise UsageError(f"depth {self.depth}, negatives {self.negatives}: both must be at least 1")
+            raise UsageError(f"mining depth {self.depth}, negatives {self.negatives}: both must be at least 1")
         if self.margin is not None and not 0 <= self.margin < float("inf"):
             raise UsageError(f"margin is {self.margin}: a number from 0 on is needed, or none")
         if self.ratio is not None and not 0 < self.ratio <= 1:
@@ -77,6 +77,7 @@ class MiningCounts:
             where there is a limit.
         no_negative: examples left without any.
         few_negatives: examples with some, but fewer than asked.
+        replaced: examples whose own negatives are not kept.
     """
 
     examples: int = 0
@@ -88,6 +89,7 @@ class MiningCounts:
     unranked: int = 0
     no_negative: int = 0
     few_negatives: int = 0
+    replaced: int = 0
 
 
 def describe_mining(counts: MiningCounts) -> str:
@@ -102,6 +104,7 @@ def describe_mining(counts: MiningCounts) -> str:
         "unranked": "{:,} queries did not find their positive",
         "few_negatives": "{:,} have fewer negatives than asked",
         "no_negative": "{:,} have none",
+        "replaced": "own negatives of {:,} left out (mining.keep = true keeps them)",
     }
     return join_counts(counts, phrases)
 
@@ -179,5 +182,6 @@ def _with_negatives(
     negatives = (*own, *mined)
     count["negatives"] += len(mined)
     count["no_negative"] += not negatives
+    count["replaced"] += bool(example.negatives) and not config.keep
     count["few_negatives"] += 0 < len(mined) < config.negatives
     return replace(example, negatives=negatives)

@@ -94,7 +94,8 @@ def convert(hint: Any, value: Any, name: str) -> Any:
         return convert(inner[0], value, name)
     if origin is Literal:
         if value not in options:
-            raise UsageError(f"{name} is {value!r}: choose one of {', '.join(map(str, options))}")
+            choices = ", ".join(str(option) for option in options if option != "")
+            raise UsageError(f"{name} is {value!r}: choose one of {choices}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
