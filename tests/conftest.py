@@ -8,7 +8,11 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("shared machine")  # how long an example takes says nothing there
+hypothesis.settings.load_profile("shared machine")
 
 SHARED = Path(os.environ.get("LIGHTRETRIEVER_SHARED", Path(__file__).parents[2] / "shared"))
 

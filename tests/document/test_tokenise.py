@@ -25,7 +25,7 @@ LONG = st.builds(
 
 
 @pytest.mark.parametrize("make", TOKENIZERS, ids=lambda make: make.__name__)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=LONG)
 def test_ids_of_a_cut_text_are_those_of_the_whole(make: object, text: str) -> None:
     tokenizer = make()  # type: ignore[operator]

@@ -26,7 +26,7 @@ def test_students_t_at_the_tables_quantiles(t: float, n: int, p: float) -> None:
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_randomisation_of_few_queries_tries_all_signs(values: list[int]) -> None:
     seen = abs(sum(values))
     sums = [

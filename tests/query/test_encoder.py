@@ -136,7 +136,7 @@ def test_first_dimensions_are_normalised_anew(tmp_path: Path) -> None:
         QueryEncoder.load(tmp_path / "table", dim=25)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=12))
 def test_rows_are_unit_or_zero(texts: list[str]) -> None:
     encoded = QueryEncoder(make_table(wordpiece(), "int8")).encode(texts)

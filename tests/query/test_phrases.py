@@ -50,7 +50,7 @@ sequences = st.lists(st.lists(tokens, min_size=2, max_size=5), max_size=12, uniq
 wholes = st.lists(st.lists(tokens, min_size=1, max_size=4), max_size=6, unique_by=tuple)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sequences, wholes, st.lists(st.lists(tokens, max_size=9), max_size=8))
 def test_both_paths_find_what_a_slow_search_finds(
     phrases: list[Ids], queries: list[Ids], texts: list[list[int]]

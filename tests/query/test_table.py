@@ -58,7 +58,7 @@ def test_a_zero_row_stays_zero_in_int8() -> None:
     assert np.isfinite(table[:]).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(1e-6, 1e4), st.integers(1, 6))
 def test_int8_keeps_its_scale(scale: float, dim: int) -> None:
     table = TokenTable.from_rows(rows(scale=scale), wordpiece(), model="made", dtype="int8", dim=dim)

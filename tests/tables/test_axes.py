@@ -15,7 +15,7 @@ from lightretriever.query.table import same_rotation
 from lightretriever.tables.axes import principal_axes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 2**31))
 def test_axes_are_orthonormal_and_the_largest_first(count: int, dim: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(count, 12)).astype(np.float32) * np.arange(1, 13)

@@ -279,7 +279,7 @@ identifiers = identifiers.filter(lambda text: text.strip() and len(text.encode()
 texts = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(identifiers, texts, texts), min_size=1), ascii_only=st.booleans())
 def test_json_lines_round_trip(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], ascii_only: bool
@@ -292,7 +292,7 @@ def test_json_lines_round_trip(
     assert contents(list(read_corpus(path))) == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_are_documents_or_an_input_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("bytes")

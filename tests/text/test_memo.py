@@ -82,7 +82,7 @@ def test_the_rule_is_found(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=texts)
 def test_one_text_equals_tokenizers(family: str, text: str) -> None:
     make, rule = FAMILIES[family]
@@ -97,7 +97,7 @@ def test_batches_equal_tokenizers(family: str) -> None:
     make, rule = FAMILIES[family]
     chunked = ChunkTokenizer(make(), rule)  # remembers across examples, as it does in use
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
     @given(batch=st.lists(texts, min_size=1, max_size=40), leading_space=st.booleans())
     def check(batch: list[str], leading_space: bool) -> None:
         batch = (batch * BATCH)[: max(BATCH, len(batch))]

@@ -60,7 +60,7 @@ def test_a_run_from_hits_keeps_their_order() -> None:
         run_from_hits(["1"], hits)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(scores=st.dictionaries(words, score_lists, min_size=1, max_size=3), tag=words)
 def test_runs_round_trip(tmp_path_factory: pytest.TempPathFactory, scores: dict, tag: str) -> None:
     path = tmp_path_factory.mktemp("run") / "a.run"
@@ -69,7 +69,7 @@ def test_runs_round_trip(tmp_path_factory: pytest.TempPathFactory, scores: dict,
     assert read_run(path) == ranked
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(qrels=st.dictionaries(words, st.dictionaries(words, st.integers(-2, 9), min_size=1), min_size=1))
 def test_qrels_round_trip(tmp_path_factory: pytest.TempPathFactory, qrels: dict[str, dict[str, int]]) -> None:
     folder = tmp_path_factory.mktemp("qrels")

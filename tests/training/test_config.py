@@ -71,7 +71,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(_KEYS.filter(lambda key: not any("\ud800" <= c <= "\udfff" for c in key)), _VALUES, max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_tables_survive_being_written(tables: dict[str, object]) -> None:
     assert tomllib.loads(write_tables(tables)) == tables
 

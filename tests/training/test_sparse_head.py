@@ -35,7 +35,7 @@ def _plain(states: torch.Tensor, lengths: torch.Tensor, weight: torch.Tensor, bi
     return logits.masked_fill(outside[:, :, None], float("-inf")).amax(1).relu().log1p()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 12), st.integers(1, 30))
 def test_any_chunk_gives_the_plain_vectors_and_gradients(n: int, length: int, width: int, rows: int) -> None:
     states, lengths, weight, bias = _case(n, length, width)

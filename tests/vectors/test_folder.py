@@ -253,7 +253,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         VectorsFolder.open(tmp_path / "v")
 
 
-@settings(max_examples=10, deadline=None)  # each example waits for the disk some five times
+@settings(max_examples=10)  # each example waits for the disk some five times
 @given(npst.arrays(np.float32, (5, DIM), elements=st.floats(-10, 10, width=32)), st.sampled_from(DTYPES))
 def test_any_direction_survives(tmp_path_factory: pytest.TempPathFactory, rows: np.ndarray, dtype: str) -> None:
     rows = rows + np.where(np.abs(rows).max(axis=1, keepdims=True) < 1e-3, 1, 0).astype(np.float32)
