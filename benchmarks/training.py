@@ -111,7 +111,7 @@ def main() -> None:
         "same tokens, by randomisation; non-zeros of a document's sparse vector, mean and most."
     )
     header = ["collection", "tower", *SYSTEMS, "non-zeros"]
-    report(Result("training", header, rows, notes, {"found": data, "history": history}))
+    report(Result(options.config.stem, header, rows, notes, {"found": data, "history": history}))
 
 
 if __name__ == "__main__":
