@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--queries", type=int, default=16)
-    parser.add_argument("--passages", type=int, default=2, help="of a query, for the whole step")
+    parser.add_argument("--passages", type=int, nargs="+", default=[1, 2], help="of a query, for whole steps")
     parser.add_argument("--passage-tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
@@ -63,10 +63,9 @@ def main() -> None:
     prompt, tokens = draw(PROMPT_TOKENS), draw(arguments.queries * QUERY_TOKENS)
     offsets = torch.arange(0, len(tokens) + 1, QUERY_TOKENS, device=arguments.device)
     (distinct,), places = distinct_tokens(tokens, offsets, torch.zeros_like(offsets[1:]), 1)
-    passages = Texts(
-        draw(arguments.queries * arguments.passages, arguments.passage_tokens),
-        torch.full((arguments.queries * arguments.passages,), arguments.passage_tokens, device=arguments.device),
-    )
+    most = arguments.queries * max(arguments.passages)
+    texts = draw(most, arguments.passage_tokens)
+    lengths = torch.full((most,), arguments.passage_tokens, device=arguments.device)
     everything = torch.arange(len(tokens), device=arguments.device)
 
     def of_distinct(rows: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -86,13 +85,14 @@ def main() -> None:
     names = list(ways)
     ours = next(name for name in names if name.endswith("(ours)"))
 
-    def run(queries: Callable[[], Tensor], whole: bool) -> tuple[float, Tensor]:
+    def run(queries: Callable[[], Tensor], passages: int) -> tuple[float, Tensor]:
         tower.zero_grad()
         start = time.perf_counter()
         vectors = queries()
         loss = torch.nn.functional.normalize(vectors).sum()
-        if whole:
-            found = tower(TowerInput(passages=passages)).passages
+        if passages:
+            count = arguments.queries * passages
+            found = tower(TowerInput(passages=Texts(texts[:count], lengths[:count]))).passages
             loss = loss + torch.nn.functional.normalize(found).sum()
         loss.backward()
         value = loss.item()  # waits for a GPU
@@ -100,29 +100,41 @@ def main() -> None:
         return time.perf_counter() - start, vectors.detach()
 
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    steps: dict[str, list[float]] = {name: [] for name in (names[0], ours)}
+    steps: dict[str, dict[int, list[float]]] = {
+        name: {passages: [] for passages in arguments.passages} for name in (names[0], ours)
+    }
     vectors: dict[str, Tensor] = {}
     for name, way in ways.items():
-        vectors[name] = run(way, False)[1]  # and warm
+        vectors[name] = run(way, 0)[1]  # and warm
     for _ in range(arguments.rounds):
         for name, way in ways.items():
-            seconds[name].append(run(way, False)[0])
-        for name in steps:
-            steps[name].append(run(ways[name], True)[0])
+            seconds[name].append(run(way, 0)[0])
+        for name, whole in steps.items():
+            for passages in arguments.passages:
+                whole[passages].append(run(ways[name], passages)[0])
     middle = {name: statistics.median(found) for name, found in seconds.items()}
-    whole = {name: statistics.median(found) for name, found in steps.items()}
     difference = max(float((found - vectors[names[0]]).abs().max()) for found in vectors.values())
+    base = {passages: statistics.median(found) for passages, found in steps[names[0]].items()}
+
+    def of_whole(name: str, passages: int) -> str:
+        if name not in steps:
+            return ""
+        median = statistics.median(steps[name][passages])
+        return f"{median:.3f} ({base[passages] / median:.1f}×)"
+
     report(
         Result(
             name="training_step",
-            header=["query vectors", "seconds", "faster", "whole step", "faster"],
+            header=[
+                "query vectors",
+                "seconds",
+                *(f"whole step, {passages} passage{'s' * (passages > 1)} a query" for passages in arguments.passages),
+            ],
             rows=[
                 [
                     name,
-                    f"{middle[name]:.3f}",
-                    f"{middle[names[0]] / middle[name]:.1f}×",
-                    f"{whole[name]:.3f}" if name in whole else "",
-                    f"{whole[names[0]] / whole[name]:.1f}×" if name in whole else "",
+                    f"{middle[name]:.3f} ({middle[names[0]] / middle[name]:.1f}×)",
+                    *(of_whole(name, passages) for passages in arguments.passages),
                 ]
                 for name in names
             ],
@@ -130,9 +142,9 @@ def main() -> None:
                 f"Forward and backward pass through a random Qwen2 ({arguments.layers} layers, hidden "
                 f"{arguments.hidden}) with LoRA, float32, {arguments.device}, {torch.get_num_threads()} threads: "
                 f"{arguments.queries} queries of {QUERY_TOKENS} tokens ({len(distinct)} distinct ones) under a prompt "
-                f"of {PROMPT_TOKENS}. The whole step has {arguments.passages} passages of {arguments.passage_tokens} "
-                f"tokens a query besides. Medians of {arguments.rounds} interleaved rounds. Largest difference between "
-                f"the query vectors of any two ways: {difference:.1e}."
+                f"of {PROMPT_TOKENS}. A whole step has passages of {arguments.passage_tokens} tokens besides. In "
+                f"brackets how many times as fast as the first row. Medians of {arguments.rounds} interleaved rounds. "
+                f"Largest difference between the query vectors of any two ways: {difference:.1e}."
             ),
             data={"seconds": seconds, "steps": steps, "difference": difference},
         )
