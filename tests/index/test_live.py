@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +28,22 @@ QUERIES = ["w01 w02", "w03", "w10 w11 w12", "w30 w05"]
 
 def put(index: Index, documents: list[Document]) -> None:
     index.add([d.id for d in documents], TOWER.encode(documents), [payload(d) for d in documents])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe cannot be asked there")
+def test_an_engine_whose_owner_is_gone_before_it_begins_makes_nothing(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "lightretriever.index.worker",
+        "create",
+        str(tmp_path / "shard"),
+        "4",
+        "sparse",
+        "0",
+    ]
+    assert subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 1
+    assert not (tmp_path / "shard").exists()
 
 
 def same_answers(one: Index, other: Index) -> None:

@@ -10,11 +10,14 @@ or not, its input ends, and so does it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
+from typing import cast
 
 from lightretriever.errors import LightRetrieverError
 from lightretriever.index.edge import EdgeBackend
@@ -26,6 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the asking one decides
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not break a frame
+    if _is_alone():
+        os._exit(1)
     try:
         backend = _engine(arguments)
     except Exception as error:
@@ -43,6 +48,15 @@ def main(arguments: Sequence[str]) -> None:
         except Exception as error:
             answer = _failure(error)
         send(answers, answer)
+
+
+def _is_alone() -> bool:
+    """Whether the asking process was killed while this one started: another may own the index by now, and be making
+    an engine of the same name."""
+    if sys.platform == "win32":  # where a pipe cannot be asked
+        return False
+    ready, _, _ = select.select([sys.stdin.buffer], [], [], 0)
+    return bool(ready) and not cast(BufferedReader, sys.stdin.buffer).peek(1)
 
 
 def _engine(arguments: Sequence[str]) -> EdgeBackend:
