@@ -67,25 +67,22 @@ def own_folder(path: Path) -> IO[bytes]:
         ArtifactError: the folder is read-only.
     """
     until = time.monotonic() + ORPHAN
-    try:
-        while True:
-            try:
-                owned = lock_folder(path, OWNER)
-                break
-            except LockedError:
-                # One that was killed while it started a process holds the lock until that one's program begins.
-                if _lives(_owner(path)) or time.monotonic() > until:
-                    raise
-            time.sleep(0.01)
-    except LockedError:
-        pid = _owner(path)
-        process = "another process" if pid is None else "this process" if pid == os.getpid() else f"process {pid}"
-        raise LockedError(f"{path} is open already in {process}: close it there first") from None
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be written to ({error.strerror}): the engine writes also where it is only searched, so "
-            "copy the index to a place that can be"
-        ) from None
+    while True:
+        try:
+            owned = lock_folder(path, OWNER)
+            break
+        except LockedError:
+            # One that was killed while it started a process holds the lock until that one's program begins.
+            pid = _owner(path)
+            if _lives(pid) or time.monotonic() > until:
+                process = {None: "another process", os.getpid(): "this process"}.get(pid, f"process {pid}")
+                raise LockedError(f"{path} is open already in {process}: close it there first") from None
+        except OSError as error:
+            raise ArtifactError(
+                f"{path} cannot be written to ({error.strerror}): the engine writes also where it is only searched, "
+                "so copy the index to a place that can be"
+            ) from None
+        time.sleep(0.01)
     owned.truncate(0)
     owned.write(f"{os.getpid()}\n".encode("ascii"))
     owned.flush()
