@@ -67,8 +67,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         )
     inner, pooling = (str(module.get("path", "")) for module in modules[:2])
     transformer = folder / inner
-    named = [transformer / name for name in SETTINGS]
-    settings = _object(next((file for file in named if file.is_file()), named[0]))
+    settings = _settings(transformer)
     if settings.get("transformer_task") not in (None, "feature-extraction"):
         raise ModelError(f"{folder}: a model for {settings['transformer_task']} gives no dense vectors")
     prompts = _object(folder / PROMPTS).get("prompts")
@@ -78,7 +77,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         parts=tuple(dict.fromkeys((inner, "", pooling))),
         pooling=_pooling(folder / pooling / "config.json"),
         normalize=kinds[-1] == "Normalize",
-        max_length=read_max_length(transformer),
+        max_length=_max_length(settings),
         lowercase=bool(settings.get("do_lower_case")),
         query_prompt=str(prompts.get("query") or ""),
         # The names, and their order, that sentence-transformers' encode_document looks for.
@@ -95,8 +94,16 @@ def read_prompt(folder: Path, name: str) -> str | None:
 
 def read_max_length(folder: Path) -> int | None:
     """Tokens that a transformer's folder says are read, specials included; None where it does not say."""
-    named = [folder / name for name in SETTINGS]
-    length = _object(next((file for file in named if file.is_file()), named[0])).get("max_seq_length")
+    return _max_length(_settings(folder))
+
+
+def _settings(transformer: Path) -> dict[str, object]:
+    named = [transformer / name for name in SETTINGS]
+    return _object(next((file for file in named if file.is_file()), named[0]))
+
+
+def _max_length(settings: dict[str, object]) -> int | None:
+    length = settings.get("max_seq_length")
     return length if isinstance(length, int) else None
 
 
