@@ -17,6 +17,7 @@ from typing import Any
 from lightretriever.artifact import MANIFEST, read_json, write_json
 from lightretriever.errors import ArtifactError
 from lightretriever.index.blocks import data_blocks
+from lightretriever.vectors.lock import LOCK
 
 FILE = "checksums.json"
 _UNCHECKED = {"wal"}  # folders
@@ -79,7 +80,7 @@ def part_files(path: Path, parts: Sequence[str]) -> Iterator[Path]:
         if (path / part).is_dir():
             for folder, folders, names in os.walk(path / part):
                 folders[:] = sorted(set(folders) - _UNCHECKED)
-                yield from (Path(folder, name) for name in sorted(names))
+                yield from (Path(folder, name) for name in sorted(set(names) - {LOCK}))
         elif (path / part).exists():
             yield path / part
 

@@ -14,7 +14,6 @@ import select
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import cast
@@ -25,12 +24,16 @@ from lightretriever.index.wire import receive, send
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Hold an engine until the input ends."""
+    """Hold an engine until it is told to close it.
+
+    Raises:
+        EOFError, BrokenPipeError: nobody is there any more to ask, or to be answered.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the asking one decides
     calls, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not break a frame
     if _is_alone():
-        os._exit(1)
+        raise EOFError
     try:
         backend = _engine(arguments)
     except Exception as error:
@@ -39,10 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     send(answers, ["ok", None])
     name = ""
     while name != "close":
-        try:
-            name, values = receive(calls)
-        except EOFError:
-            os._exit(1)  # at once, as the asking process did: what was acknowledged is on the disk
+        name, values = receive(calls)
         try:
             answer = ["ok", getattr(backend, name)(*values)]
         except Exception as error:
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _is_alone() -> bool:
-    """Whether the asking process was killed while this one started: another may own the index by now, and be making
-    an engine of the same name."""
+    """Whether the asking process was killed while this one started: opening an engine may take long, and the next
+    owner would have to wait for it."""
     if sys.platform == "win32":  # where a pipe cannot be asked
         return False
     ready, _, _ = select.select([sys.stdin.buffer], [], [], 0)
@@ -75,5 +75,7 @@ def _failure(error: Exception) -> list[str]:
 
 
 if __name__ == "__main__":
-    with suppress(BrokenPipeError):  # nobody is there to be answered
+    try:
         main(sys.argv[1:])
+    except (EOFError, BrokenPipeError):
+        os._exit(1)  # at once, as the asking process did: what was acknowledged is on the disk
