@@ -212,9 +212,9 @@ def sync_shard(path: Path, manifest: IndexManifest) -> None:
                 fsync_path(file)
 
 
-def generation(manifest: IndexManifest) -> int:
-    """The greatest number that a part of the index has or had."""
-    numbers = (re.search(r"-(\d+)", part) for part in manifest.parts)
+def generation(manifest: IndexManifest, *new: str) -> int:
+    """The greatest number that a part of the index has, had, or will have by a ``new`` name."""
+    numbers = (re.search(r"-(\d+)", part) for part in (*manifest.parts, *new))
     return max(manifest.generation, *(int(number[1]) if number else 1 for number in numbers))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.index.backend import Points
-from lightretriever.index.folder import next_part, remove_leftovers
+from lightretriever.index.folder import generation, next_part, remove_leftovers
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import State
@@ -42,9 +42,12 @@ class Plan:
 
 def same_points(state: State) -> Plan:
     """A graph over all points, and nothing else changed."""
-    manifest = state.current.manifest
-    changes = {"shard": next_part(state.path, manifest, "shard")}
-    return Plan(changes, (manifest.unoptimised, manifest.bm25_changes))
+    with state.writing:
+        manifest = state.current.manifest
+        shard = next_part(state.path, manifest, "shard")
+        # Noted now: an engine's process may outlive a killed owner, and go on writing under the name it was given.
+        state.save(replace(manifest, generation=generation(manifest, shard)))
+    return Plan({"shard": shard}, (manifest.unoptimised, manifest.bm25_changes))
 
 
 def fresh_statistics(state: State) -> Plan:
@@ -87,7 +90,7 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
         parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
         changes = {**bound, **parts}
         counted = (manifest.unoptimised, manifest.bm25_changes)
-        state.save(replace(manifest, successor=None))
+        state.save(replace(manifest, successor=None, generation=generation(manifest, *parts.values())))
         remove_leftovers(state.path, state.current.manifest)
         table.save(state.path / parts["table"])
         state.save(replace(state.current.manifest, successor={**changes, "counted": counted}))
