@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from made_models import TEXTS, causal_folder, masked_folder, sentence_folder, word_piece
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
@@ -61,6 +62,20 @@ def test_prompts_of_a_sentence_transformers_folder(tmp_path: Path) -> None:
     assert (tower.default_prompt, bare.default_prompt) == ("query: ", "")
     assert np.array_equal(tower.encode(["everest"]).dense, bare.encode(["passage: everest"]).dense)
     assert np.array_equal(tower.encode_queries(["everest"]), bare.encode_queries(["everest"], "query: "))
+
+
+def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    commit, cached = "0123456789" * 4, tmp_path / "models--some--tower"
+    folder = sentence_folder(cached / "snapshots" / commit, MEAN)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    tower = DocumentEncoder.load("some/tower", device="cpu")
+    assert (tower.name, tower.revision) == ("some/tower", commit)
+    assert np.array_equal(tower.encode(TEXTS).dense, DocumentEncoder.load(folder, device="cpu").encode(TEXTS).dense)
+    with pytest.raises(ModelError, match=r"not in its cache.*HF_HUB_OFFLINE\): name a folder that holds it"):
+        DocumentEncoder.load("some/other", device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -100,12 +100,14 @@ def _minilm() -> ModelFolder:
 
 def _from_hub(name: str, hint: str) -> ModelFolder:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         path = Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:160]
+        if isinstance(error, LocalEntryNotFoundError):
+            reason = "it is not in its cache, and the hub cannot be reached or is switched off by HF_HUB_OFFLINE"
         raise ModelError(
             f"no folder {name!r} here, and it cannot be fetched from the Hugging Face hub ({reason})"
             f"{hint or ': name a folder that holds it, or fetch it once where there is a network'}"

@@ -16,6 +16,7 @@ import transformers
 from numpy.typing import NDArray
 
 from lightretriever.artifact import new_file, new_folder
+from lightretriever.document.folder import find_folder
 from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
@@ -35,6 +36,7 @@ from lightretriever.training.validation import Validation, open_validation
 Notice = Callable[[str], None]
 _STAGED = ".finished"
 _IDF_PASSAGES = 4096
+_NO_BASE = ": let model.base name a folder that holds it, or fetch it once where there is a network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def train(
         arguments = training_arguments(config)
         is_first = arguments.process_index == 0
         tell: Notice = notice if notice is not None and is_first else lambda _: None
+        find_folder(config.model.base, _NO_BASE)  # before the data are read, which may take long
         data, validation, held = _open_data(config, arguments, tell)
         if validation is None:  # asked for, perhaps, but there is nothing to measure on
             arguments = training_arguments(replace(config, validation=replace(config.validation, every=0)))
