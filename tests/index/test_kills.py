@@ -21,6 +21,7 @@ import pytest
 from index.conftest import RandomTower, make_encoder, payload
 
 from lightretriever import Index
+from lightretriever.errors import MismatchError
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import pages
 from lightretriever.index.sparse import stored_documents
@@ -28,7 +29,8 @@ from lightretriever.text.corpus import Document
 
 TOWER = RandomTower()
 QUERIES = ["w01 w02", "w03", "w10 w11 w12", "w30 w05"]
-WORK = ("bulk", "add", "replace", "delete", "optimise", "table", "tune")
+WORK = ("bulk", "add", "replace", "delete", "optimise", "table", "tune", "reindex")
+MODELS = {"tiny": "r1", "huge": "r9"}  # with their revisions; both make the same vectors
 WRITER = """
 import sys
 sys.path[:0] = {path!r}
@@ -77,7 +79,13 @@ def write(path: str, seed: int, live: bool, work: list[str]) -> None:
                     elif not live:
                         index.optimise()
                 elif kind == "table":
-                    index.set_table(make_encoder(rng.randrange(3)).table)
+                    model = str(index.info()["model"])
+                    with suppress(MismatchError):  # it went over to the other one just now
+                        index.set_table(make_encoder(rng.randrange(3), model, MODELS[model]).table)
+                elif kind == "reindex" and not index.info().get("background"):
+                    model = next(name for name in MODELS if name != index.info()["model"])
+                    tower = RandomTower(name=model, revision=MODELS[model])
+                    index.reindex(make_encoder(0, model, MODELS[model]), tower, wait=not live)
                 elif kind == "tune":
                     dense = rng.random()
                     index.set_fusion(Fusion(dense=dense, sparse=1 - dense))
