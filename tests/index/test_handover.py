@@ -97,6 +97,32 @@ def test_an_engine_in_its_own_process_writes_nothing_more_when_its_owner_is_gone
         backend.close()
 
 
+def test_an_engine_that_was_killed_as_it_was_made_is_whole_or_not_there(tmp_path: Path) -> None:
+    made = []
+    for turn in range(12):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        command = [
+            sys.executable,
+            "-m",
+            "lightretriever.index.worker",
+            "create",
+            str(folder / "shard"),
+            "4",
+            "sparse",
+            "0",
+        ]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as engine:
+            while not any(folder.iterdir()):
+                time.sleep(0.0005)
+            time.sleep(turn * 0.001)
+            engine.kill()
+        made.append((folder / "shard").exists())
+        if made[-1]:
+            EdgeBackend.open(folder / "shard").close()
+    assert not all(made)
+
+
 def test_an_index_that_nobody_closed_is_let_go_of(tmp_path: Path) -> None:
     fill(tmp_path / "i", 20)
     gc.collect()

@@ -33,7 +33,7 @@ import numpy as np
 import qdrant_edge as qdrant
 from numpy.typing import NDArray
 
-from lightretriever.artifact import fsync_path
+from lightretriever.artifact import fsync_path, new_folder
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import TAGS, intervals, number_paths
@@ -98,7 +98,6 @@ class EdgeBackend:
             ArtifactError: the engine cannot make it there.
         """
         check_room(path.parent, RESERVE)
-        path.mkdir()
         config = qdrant.EdgeConfig(
             vectors={DENSE: qdrant.EdgeVectorParams(dim, qdrant.Distance.Dot)},
             sparse_vectors={SPARSE: qdrant.EdgeSparseVectorParams()} if sparse else None,
@@ -112,11 +111,12 @@ class EdgeBackend:
                 indexing_threshold=max(1, EXACT_BELOW * dim * 4 // 1024),  # kB of dense vectors
             ),
         )
-        held = _hold(path, lambda: qdrant.EdgeShard.create(str(path), config))
-        backend = EdgeBackend(held, path)
         index = qdrant.KeywordIndexParams(memory=qdrant.Memory.Cold, enable_hnsw=False)  # filtered searches scan
-        backend._update(qdrant.UpdateOperation.create_field_index(TAGS, index))
-        return backend
+        with new_folder(path) as folder:
+            backend = EdgeBackend(_hold(folder, lambda: qdrant.EdgeShard.create(str(folder), config)), folder)
+            backend._update(qdrant.UpdateOperation.create_field_index(TAGS, index))
+            backend.close()
+        return EdgeBackend.open(path)
 
     @staticmethod
     def open(path: Path) -> EdgeBackend:
