@@ -87,6 +87,18 @@ def test_counts_what_is_skipped_and_what_lacks(tmp_path: Path) -> None:
     assert len(ExampleFile.open(path, limit=2)) == 2
 
 
+def test_passages_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
+    empty, full = {"text": " "}, {"text": "", "title": "a title"}
+    rows = [
+        {"query": "some", "positive_passages": [empty, full], "negative_passages": [full, empty]},
+        {"query": "none", "positive_passages": [empty], "negative_passages": [full]},
+    ]
+    file = ExampleFile.open(write(tmp_path, *map(json.dumps, rows)))
+    assert [(file[0].positives, file[0].negatives)] == [((Passage("", "a title"),),) * 2]
+    assert (file.counts.no_positive, file.counts.empty_passages) == (1, 3)
+    assert "3 passages left out for having no text" in describe_counts(file.counts)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -151,7 +163,8 @@ def test_makes_text_safe_and_scores_finite() -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-passages = st.builds(Passage, texts, texts, texts, st.none() | st.floats(allow_nan=False, allow_infinity=False))
+scores = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+passages = st.builds(Passage, texts, texts, texts, scores).filter(lambda passage: passage.input.strip())
 examples = st.builds(
     Example,
     texts.filter(str.strip),
@@ -217,6 +230,8 @@ def test_normalises_case_white_space_punctuation_and_forms(one: str, other: str)
 def test_keeps_apart_what_reads_differently() -> None:
     assert normalise("a b") != normalise("ab")
     assert normalise("résumé") != normalise("resume")
+    assert normalise("दिन") != normalise("दीन")  # day and poor: only the vowel signs differ
+    assert normalise("love ❤\ufe0f") == normalise("love ❤")
 
 
 def test_texts_of_punctuation_are_not_equal(tmp_path: Path) -> None:

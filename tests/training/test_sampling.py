@@ -246,6 +246,8 @@ def test_opening_says_what_is_wrong(tmp_path: Path) -> None:
     path = make_file(tmp_path / "a.jsonl", 2)
     with pytest.raises(UsageError, match="passages is 0"):
         TrainingData.open(DataConfig((DataFile(path),), passages=0), 1)
+    with pytest.raises(UsageError, match=r"a\.jsonl: only_hard_negatives, and queries have no negatives"):
+        TrainingData.open(DataConfig((DataFile(path, only_hard_negatives=True),), passages=1), 1)
     with pytest.raises(InputError, match="is no folder"):
         TrainingData.open(DataConfig((DataFile(path),), exclude=(str(tmp_path / "absent"),)), 1)
 

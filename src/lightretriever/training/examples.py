@@ -1,7 +1,7 @@
 """Training files: a query, passages that answer it, passages that do not, one object a line (METHOD "Data format").
 
-A file stays on disk. Opening it reads it once (some 200 MB a second), checks every line and keeps where each usable one
-begins: eight bytes an example, whatever the size of the texts.
+A file stays on disk. Opening it reads it once, checks every line and keeps where each usable one begins: eight bytes an
+example, whatever the size of the texts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +93,7 @@ class ExampleCounts:
         unscored: usable, a passage lacks ``ce_score``.
         excluded: skipped, an evaluation set has the query, or every positive.
         excluded_passages: left out of examples that are used, since an evaluation set judges them.
+        empty_passages: left out, white space alone.
     """
 
     lines: int = 0
@@ -103,6 +104,7 @@ class ExampleCounts:
     unscored: int = 0
     excluded: int = 0
     excluded_passages: int = 0
+    empty_passages: int = 0
 
     @property
     def usable(self) -> int:
@@ -183,7 +185,7 @@ class ExampleFile:
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                example = parse_example(file.readline(), where)
+                example = _with_texts(parse_example(file.readline(), where))
         except (InputError, OSError) as error:
             raise InputError(f"{self.path} has changed since it was opened ({error}): start again") from None
         return example if self.exclusion is None else self.exclusion.without_passages(example)
@@ -194,6 +196,9 @@ def _usable(example: Example, exclusion: Exclusion | None, passages: int, count:
     if not example.query.strip():
         count["no_query"] += 1
         return False
+    given = len(example.positives) + len(example.negatives)
+    example = _with_texts(example)
+    count["empty_passages"] += given - len(example.positives) - len(example.negatives)
     if not example.positives:
         count["no_positive"] += 1
         return False
@@ -211,6 +216,12 @@ def _usable(example: Example, exclusion: Exclusion | None, passages: int, count:
     return True
 
 
+def _with_texts(example: Example) -> Example:
+    """The example without passages that have nothing to read."""
+    kept = [tuple(p for p in passages if p.input.strip()) for passages in (example.positives, example.negatives)]
+    return replace(example, positives=kept[0], negatives=kept[1])
+
+
 def describe_counts(counts: ExampleCounts) -> str:
     """One line for people, without what is zero."""
     phrases = {
@@ -219,6 +230,7 @@ def describe_counts(counts: ExampleCounts) -> str:
         "no_positive": "{:,} skipped without a positive passage",
         "excluded": "{:,} skipped for being in an evaluation set",
         "excluded_passages": "{:,} passages left out for being judged in an evaluation set",
+        "empty_passages": "{:,} passages left out for having no text",
         "no_negative": "{:,} without negatives",
         "few_negatives": "{:,} with fewer negatives than asked",
     }

@@ -18,14 +18,23 @@ from lightretriever.text.corpus import Document
 from lightretriever.training.examples import Example, Passage
 
 _SEPARATORS = re.compile(r"[\W_]+")
+_MARKS = ("Mn", "Mc")
+_VARIATIONS = frozenset(map(chr, range(0xFE00, 0xFE10)))
 
 
 def normalise(text: str) -> str:
-    """The text's letters and digits: NFKC, case folded, runs of all else a single space.
+    """The text's letters with their marks, and its digits: NFKC, case folded, runs of all else a single space.
 
-    What differs in case, white space or punctuation alone is equal: "C++" and "c#" too, so at times a text too many.
+    What differs in case, white space, punctuation or symbols alone is equal: "C++" and "c#" too, so at times a text too
+    many.
     """
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_SEPARATORS.sub(" " if folded.isascii() else _marks, folded).split())
+
+
+def _marks(separators: re.Match[str]) -> str:
+    """The combining marks among them, which are vowels in many scripts; not what only chooses a glyph's form."""
+    return "".join(c if unicodedata.category(c) in _MARKS and c not in _VARIATIONS else " " for c in separators[0])
 
 
 def text_key(text: str) -> int:
