@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lightretriever import TrainingConfig
 from lightretriever.errors import InputError, UsageError
 from lightretriever.training.config import TRAINER_DEFAULTS, read_config, training_arguments
+from lightretriever.training.mining import MiningConfig
 from lightretriever.training.toml import write_tables
 
 LEAST = """
@@ -74,6 +75,16 @@ _VALUES = st.recursive(
 @settings(max_examples=200)
 def test_any_tables_survive_being_written(tables: dict[str, object]) -> None:
     assert tomllib.loads(write_tables(tables)) == tables
+
+
+def test_one_setting_of_mining_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    assert read_config(write(tmp_path)).mining.ratio == 0.95
+    assert read_config(write(tmp_path), ["mining.depth=30"]).mining == MiningConfig(depth=30, ratio=0.95)
+    unlimited = read_config(write(tmp_path), ["mining.ratio=0"])
+    assert not unlimited.mining.is_limited
+    assert read_config(write(tmp_path, unlimited.text())) == unlimited
+    with pytest.raises(UsageError, match=r"ratio is 1\.5: a number from 0 to 1 is needed, 0 for no such limit"):
+        read_config(write(tmp_path), ["mining.ratio=1.5"])
 
 
 def test_a_value_that_is_no_toml_is_text(tmp_path: Path) -> None:

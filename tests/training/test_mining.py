@@ -67,12 +67,14 @@ HITS = (
 @pytest.mark.parametrize(
     ("config", "negatives", "said"),
     [
-        (MiningConfig(), "abcde", "5 negatives, dropped 1 hits as positives"),
-        (MiningConfig(negatives=2), "ab", "2 negatives, dropped 1 hits as positives"),
-        (MiningConfig(depth=4), "abc", "3 negatives, dropped 1 hits as positives"),
-        (MiningConfig(ratio=0.95), "cde", "2 as too close to the positive"),
+        (MiningConfig(ratio=0), "abcde", "5 negatives, dropped 1 hits as positives"),
+        (MiningConfig(negatives=2, ratio=0), "ab", "2 negatives, dropped 1 hits as positives"),
+        (MiningConfig(depth=4, ratio=0), "abc", "3 negatives, dropped 1 hits as positives"),
+        (MiningConfig(), "cde", "2 as too close to the positive"),
+        (MiningConfig(negatives=2), "cd", "2 as too close to the positive"),
         (MiningConfig(ratio=1.0), "bcde", "1 as too close"),
-        (MiningConfig(margin=0.05), "cde", "2 as too close"),
+        (MiningConfig(margin=0.05, ratio=0), "cde", "2 as too close"),
+        (MiningConfig(margin=0.01), "cde", "2 as too close"),
         (MiningConfig(margin=0.5), "de", "3 as too close"),
         (MiningConfig(margin=0.01, ratio=0.6), "de", "3 as too close"),
         (MiningConfig(margin=3), "", "5 as too close to the positive, 1 have none"),
@@ -85,11 +87,11 @@ def test_keeps_the_best_below_the_positive(tmp_path: Path, config: MiningConfig,
 
 
 def test_a_copy_of_a_positive_or_of_a_negative_is_dropped(tmp_path: Path) -> None:
-    found, said = mined(tmp_path, listed(*HITS, ("f THREE", 0.0), ("g = c, three!", 0.0)), MiningConfig())
+    found, said = mined(tmp_path, listed(*HITS, ("f THREE", 0.0), ("g = c, three!", 0.0)), MiningConfig(ratio=0))
     assert found == ["a", "b", "c", "d", "e", "f"]
     assert "dropped 1 hits as positives, 2 as copies" in said
     hits = [Hit("one", 1, "", "P: Yes!"), Hit("two", 1, "p", "yes"), Hit("three", 1, "any", "p yes"), Hit("p", 1)]
-    found, said = mined(tmp_path, lambda queries, _: [hits for _ in queries], MiningConfig())
+    found, said = mined(tmp_path, lambda queries, _: [hits for _ in queries], MiningConfig(ratio=0))
     assert found == []
     assert "dropped 1 hits as positives, 3 as copies" in said
 
@@ -97,9 +99,16 @@ def test_a_copy_of_a_positive_or_of_a_negative_is_dropped(tmp_path: Path) -> Non
 def test_without_the_positive_among_the_hits_a_limit_leaves_none(tmp_path: Path) -> None:
     search = listed(("a", 3), ("b", 2))
     assert mined(tmp_path, search, MiningConfig(ratio=0.9))[0] == []
-    found, said = mined(tmp_path, search, MiningConfig())
+    found, said = mined(tmp_path, search, MiningConfig(ratio=0))
     assert found == ["a", "b"]
     assert "1 queries did not find their positive, 1 have fewer negatives than asked" in said
+
+
+def test_no_ratio_lets_in_what_scores_above_a_positive_below_zero() -> None:
+    assert MiningConfig(ratio=0.95).limit(-0.5) == pytest.approx(-0.525)
+    assert MiningConfig(ratio=0.95).limit(0.5) == pytest.approx(0.475)
+    assert MiningConfig(ratio=1).limit(-0.5) == -0.5
+    assert MiningConfig(ratio=0).limit(-0.5) == float("inf")
 
 
 def test_the_best_of_several_positives_sets_the_limit(tmp_path: Path) -> None:
@@ -110,8 +119,8 @@ def test_the_best_of_several_positives_sets_the_limit(tmp_path: Path) -> None:
 
 
 def test_own_negatives_stay_only_if_asked(tmp_path: Path) -> None:
-    assert mined(tmp_path, listed(*HITS), MiningConfig(negatives=2), own=["m mine"])[0] == ["a", "b"]
-    config = MiningConfig(negatives=2, keep=True)
+    assert mined(tmp_path, listed(*HITS), MiningConfig(negatives=2, ratio=0), own=["m mine"])[0] == ["a", "b"]
+    config = MiningConfig(negatives=2, ratio=0, keep=True)
     assert mined(tmp_path, listed(*HITS), config, own=["m mine", "a one"])[0] == ["m", "a", "b", "c"]
     assert mined(tmp_path, listed(*HITS), config, own=["a one"])[0] == ["a", "b", "c"]
 
@@ -119,7 +128,7 @@ def test_own_negatives_stay_only_if_asked(tmp_path: Path) -> None:
 def test_what_is_evaluated_is_left_out(tmp_path: Path) -> None:
     exclusion = Exclusion(frozenset({text_key("Gone?")}), frozenset({text_key("b two")}))
     source = write(tmp_path / "in.jsonl", Example("gone", passages("p yes")), Example("stays", passages("p yes")))
-    counts = mine_negatives(source, source, listed(*HITS), MiningConfig(), exclusion)
+    counts = mine_negatives(source, source, listed(*HITS), MiningConfig(ratio=0), exclusion)
     file = ExampleFile.open(source)
     assert [file[i].query for i in range(len(file))] == ["stays"]
     assert [passage.docid for passage in file[0].negatives] == ["a", "c", "d", "e"]
@@ -153,7 +162,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"depth": 0}, {"negatives": 0}, {"margin": -1.0}, {"margin": float("nan")}, {"ratio": 0.0}, {"ratio": 1.1}],
+    [{"depth": 0}, {"negatives": 0}, {"margin": -1.0}, {"margin": float("nan")}, {"ratio": -0.1}, {"ratio": 1.1}],
 )
 def test_refuses_what_makes_no_sense(options: dict) -> None:
     with pytest.raises(UsageError):
@@ -170,14 +179,14 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
 @given(
     st.lists(st.tuples(st.sampled_from("abcdpz"), st.floats(-2, 2)), max_size=12),
     st.none() | st.floats(0, 1),
-    st.none() | st.floats(0.1, 1),
+    st.just(0.0) | st.floats(0.1, 1),
     st.integers(1, 4),
 )
 def test_no_negative_is_a_positive_a_copy_or_above_the_limit(
     tmp_path_factory: pytest.TempPathFactory,
     found: list[tuple[str, float]],
     margin: float | None,
-    ratio: float | None,
+    ratio: float,
     negatives: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("mined")
@@ -199,7 +208,7 @@ def test_no_negative_is_a_positive_a_copy_or_above_the_limit(
         assert passage.text not in ("p", "z")
         assert texts[passage.docid].endswith(passage.text)
         assert margin is None or scores[passage.docid] <= max(own) - margin
-        assert ratio is None or scores[passage.docid] <= ratio * max(own)
+        assert ratio == 0 or max(own) - scores[passage.docid] >= (1 - ratio) * abs(max(own)) - 1e-9
     assert counts.negatives == len(mined)
     assert counts.unranked == (not own)
 
@@ -254,7 +263,7 @@ def test_mines_with_an_index(tmp_path: Path, index: Index) -> None:
     first = DOCUMENTS[0]
     source = write(tmp_path / "in.jsonl", Example(QUERIES[0], (Passage(first.text, first.title, first.id),)))
     with index:
-        counts = mine_negatives(source, tmp_path / "out.jsonl", index_search(index), MiningConfig(negatives=2))
+        counts = mine_negatives(source, tmp_path / "out.jsonl", index_search(index), MiningConfig(negatives=2, ratio=0))
     negatives = ExampleFile.open(tmp_path / "out.jsonl")[0].negatives
     assert len(negatives) == 2
     assert {(p.docid, p.title, p.text) for p in negatives} <= {(d.id, d.title, d.text) for d in DOCUMENTS[1:4]}

@@ -122,7 +122,7 @@ class TrainingConfig:
     data: DataConfig
     loss: LossConfig = field(default_factory=LossConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
-    mining: MiningConfig = field(default_factory=lambda: MiningConfig(ratio=0.95))
+    mining: MiningConfig = field(default_factory=MiningConfig)
     seed: int = 42
     batch: int = 128
     head_learning_rate: float = 1e-3

@@ -1,8 +1,9 @@
 """Hard negatives: passages that a search ranks high for a query and that do not answer it.
 
 Some of what ranks high answers the query and nobody judged it. So a candidate must score below the positive by a
-margin: absolute, ``positive − margin``, or relative, ``ratio × positive``. These are TopK-MarginPos and TopK-PercPos of
-Moreira et al., "NV-Retriever: Improving text embedding models with effective hard-negative mining" (arXiv 2407.15831).
+margin: absolute, ``positive − margin``, or relative, ``ratio × positive`` (where that is above 0). These are
+TopK-MarginPos and TopK-PercPos of Moreira et al., "NV-Retriever: Improving text embedding models with effective
+hard-negative mining" (arXiv 2407.15831).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class MiningConfig:
         depth: hits looked at for a query.
         negatives: kept, at most, the best first.
         margin: keep what scores at least so much less than the positive; None for no such limit.
-        ratio: keep what scores at most so much of the positive's score, 0.95 say; None for no such limit.
+        ratio: keep what scores less than the positive by at least 1 - ratio of its score, whatever its sign; 0 for no
+            such limit. Where margin is given too, both hold.
         keep: own negatives of an example stay, the mined ones come after them.
 
     Raises:
@@ -40,26 +42,27 @@ class MiningConfig:
     depth: int = 100
     negatives: int = 15
     margin: float | None = None
-    ratio: float | None = None
+    ratio: float = 0.95
     keep: bool = False
 
     def __post_init__(self) -> None:
         if self.depth < 1 or self.negatives < 1:
             raise UsageError(f"mining depth {self.depth}, negatives {self.negatives}: both must be at least 1")
         if self.margin is not None and not 0 <= self.margin < float("inf"):
-            raise UsageError(f"margin is {self.margin}: a number from 0 on is needed, or none")
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise UsageError(f"ratio is {self.ratio}: a number above 0, at most 1, is needed, or none")
+            raise UsageError(f"margin is {self.margin}: a number from 0 on is needed, or leave it out")
+        if not 0 <= self.ratio <= 1:
+            raise UsageError(f"ratio is {self.ratio}: a number from 0 to 1 is needed, 0 for no such limit")
 
     @property
     def is_limited(self) -> bool:
         """Whether the positive's score limits the negatives'."""
-        return self.margin is not None or self.ratio is not None
+        return self.margin is not None or self.ratio > 0
 
     def limit(self, positive: float) -> float:
         """The highest score that a negative may have beside a positive's."""
         absolute = float("inf") if self.margin is None else positive - self.margin
-        return absolute if self.ratio is None else min(absolute, self.ratio * positive)
+        relative = positive - (1 - self.ratio) * abs(positive) if self.ratio else float("inf")
+        return min(absolute, relative)
 
 
 @dataclass(frozen=True, slots=True)
