@@ -96,6 +96,19 @@ def test_a_copy_of_a_positive_or_of_a_negative_is_dropped(tmp_path: Path) -> Non
     assert "dropped 1 hits as positives, 3 as copies" in said
 
 
+def test_the_query_itself_is_no_negative(tmp_path: Path) -> None:
+    found, said = mined(tmp_path, listed(("copy = Q?", 2.0), *HITS), MiningConfig())
+    assert found == ["c", "d", "e"]
+    assert "2 as copies" in said
+
+
+def test_ids_that_lead_to_other_texts_are_counted(tmp_path: Path) -> None:
+    _, said = mined(tmp_path, listed(("p = no", 1.0), ("z other", 0.9), ("a", 0.1)), MiningConfig())
+    assert "dropped 2 hits as positives, " in said
+    assert "1 hits have a positive's id and another text" in said
+    assert "another text" not in mined(tmp_path, listed(*HITS), MiningConfig())[1]
+
+
 def test_without_the_positive_among_the_hits_a_limit_leaves_none(tmp_path: Path) -> None:
     search = listed(("a", 3), ("b", 2))
     assert mined(tmp_path, search, MiningConfig(ratio=0.9))[0] == []

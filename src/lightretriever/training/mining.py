@@ -15,7 +15,7 @@ from pathlib import Path
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
 from lightretriever.training.examples import Example, ExampleFile, Passage, join_counts, write_lines
-from lightretriever.training.exclusion import Exclusion, passage_keys
+from lightretriever.training.exclusion import Exclusion, passage_keys, text_key
 from lightretriever.training.searches import Search
 from lightretriever.types import Hit
 
@@ -73,7 +73,7 @@ class MiningCounts:
         examples: written; every usable one of the file.
         negatives: mined, in all of them.
         positives: hits dropped as the query's own positives, by id.
-        same_text: hits dropped for reading as a positive or another negative does, whatever their id.
+        same_text: hits dropped for reading as the query, a positive or another negative does, whatever their id.
         excluded: hits dropped since an evaluation set judges them.
         too_close: hits dropped for scoring above the limit that the positive sets.
         unranked: queries whose positives were not among the hits: all hits score above them, so that none is kept
@@ -81,6 +81,8 @@ class MiningCounts:
         no_negative: examples left without any.
         few_negatives: examples with some, but fewer than asked.
         replaced: examples whose own negatives are not kept.
+        only_id: hits among ``positives`` whose text is another than the positive's: cut in one of the two places, or
+            ids of another collection.
     """
 
     examples: int = 0
@@ -93,6 +95,7 @@ class MiningCounts:
     no_negative: int = 0
     few_negatives: int = 0
     replaced: int = 0
+    only_id: int = 0
 
 
 def describe_mining(counts: MiningCounts) -> str:
@@ -108,6 +111,7 @@ def describe_mining(counts: MiningCounts) -> str:
         "few_negatives": "{:,} have fewer negatives than asked",
         "no_negative": "{:,} have none",
         "replaced": "own negatives of {:,} left out (mining.keep = true keeps them)",
+        "only_id": "{:,} hits have a positive's id and another text (is it the same collection?)",
     }
     return join_counts(counts, phrases)
 
@@ -157,8 +161,9 @@ def _with_negatives(
 ) -> Example:
     own = example.negatives if config.keep else ()
     ids = {passage.docid for passage in example.positives if passage.docid}
-    texts = {key for passage in (*example.positives, *own) for key in passage_keys(passage)}
     positives = {key for passage in example.positives for key in passage_keys(passage)}
+    texts = positives | {key for passage in own for key in passage_keys(passage)}
+    texts.add(text_key(example.query))  # where questions are what is searched, this one may be among them
     scores: list[float] = []
     candidates: list[tuple[Passage, float]] = []
     for hit in hits:
@@ -168,6 +173,7 @@ def _with_negatives(
             scores.append(hit.score)
         if hit.id in ids:
             count["positives"] += 1
+            count["only_id"] += keys.isdisjoint(positives)
         elif not keys.isdisjoint(texts):
             count["same_text"] += 1
         elif exclusion is not None and exclusion.has_passage(passage):
