@@ -65,6 +65,7 @@ def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, fo
     assert mined.code == 0, mined.err
     assert (tmp_path / "second.mined" / "questions.jsonl").is_file()
     assert "questions.jsonl: 8 examples" in mined.err
+    assert "; mined: 8 examples" in (tmp_path / "second" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

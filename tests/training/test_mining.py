@@ -148,6 +148,17 @@ def test_what_is_evaluated_is_left_out(tmp_path: Path) -> None:
     assert (counts.examples, counts.excluded, counts.same_text) == (1, 1, 1)
 
 
+def test_says_what_the_source_held_and_keeps_to_the_limit(tmp_path: Path) -> None:
+    rows = [Example("one", passages("p yes")), Example("", passages("p yes")), Example("two", ())]
+    source = write(tmp_path / "in.jsonl", *rows, Example("three", passages("p yes")), Example("four", passages("p")))
+    counts = mine_negatives(source, tmp_path / "out.jsonl", listed(*HITS), limit=2)
+    file = ExampleFile.open(tmp_path / "out.jsonl")
+    assert [file[i].query for i in range(len(file))] == ["one", "three"]
+    said = describe_mining(counts)
+    assert said.startswith("2 examples, ")
+    assert "; of 4 lines, 1 skipped with an empty query, 1 skipped without a positive passage" in said
+
+
 def test_an_interrupted_run_leaves_the_old_file(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", *(Example(f"q{i}", passages("p yes")) for i in range(70)))
     before = source.read_bytes()

@@ -46,8 +46,9 @@ def command(
     if merge is not None and is_first:
         refuse_existing(merge)
     from lightretriever.training.config import read_config
+    from lightretriever.training.mined_files import mine_files
     from lightretriever.training.output import check_output
-    from lightretriever.training.run import merge_tower, mine_files, train
+    from lightretriever.training.run import merge_tower, train
 
     read = read_config(config, settings or ())
     if mine is not None:

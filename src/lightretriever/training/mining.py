@@ -9,12 +9,20 @@ hard-negative mining" (arXiv 2407.15831).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
-from lightretriever.training.examples import Example, ExampleFile, Passage, join_counts, write_lines
+from lightretriever.training.examples import (
+    Example,
+    ExampleCounts,
+    ExampleFile,
+    Passage,
+    describe_counts,
+    join_counts,
+    write_lines,
+)
 from lightretriever.training.exclusion import Exclusion, passage_keys, text_key
 from lightretriever.training.searches import Search
 from lightretriever.types import Hit
@@ -70,6 +78,7 @@ class MiningCounts:
     """What became of the hits.
 
     Attributes:
+        source: what the file to mine for held; examples that cannot be used are not written.
         examples: written; every usable one of the file.
         negatives: mined, in all of them.
         positives: hits dropped as the query's own positives, by id.
@@ -85,6 +94,7 @@ class MiningCounts:
             ids of another collection.
     """
 
+    source: ExampleCounts = field(default_factory=ExampleCounts)
     examples: int = 0
     negatives: int = 0
     positives: int = 0
@@ -113,7 +123,7 @@ def describe_mining(counts: MiningCounts) -> str:
         "replaced": "own negatives of {:,} left out (mining.keep = true keeps them)",
         "only_id": "{:,} hits have a positive's id and another text (is it the same collection?)",
     }
-    return join_counts(counts, phrases)
+    return f"{join_counts(counts, phrases)}; of {describe_counts(counts.source)}"
 
 
 def mine_negatives(
@@ -123,6 +133,7 @@ def mine_negatives(
     config: MiningConfig | None = None,
     exclusion: Exclusion | None = None,
     progress: Progress | None = None,
+    limit: int | None = None,
 ) -> MiningCounts:
     """Write a training file again with hard negatives out of a search; complete or not at all.
 
@@ -133,14 +144,15 @@ def mine_negatives(
         config: how many, and how far below the positive.
         exclusion: also leave out what these evaluation sets hold.
         progress: called with examples done and their number.
+        limit: only the first so many usable examples.
 
     Raises:
         InputError: the file cannot be read.
         UsageError: a mode that the index has no side for.
     """
     options = config or MiningConfig()
-    file = ExampleFile.open(source, options.negatives + 1, exclusion)
-    count = dict.fromkeys((field.name for field in fields(MiningCounts)), 0)
+    file = ExampleFile.open(source, 1, exclusion, limit)
+    count = dict.fromkeys((each.name for each in fields(MiningCounts) if each.name != "source"), 0)
 
     def mined() -> Iterator[Example]:
         for start in range(0, len(file), BATCH):
@@ -153,7 +165,7 @@ def mine_negatives(
 
     with new_file(output) as temporary:
         count["examples"] = write_lines(temporary, mined())
-    return MiningCounts(**count)
+    return MiningCounts(file.counts, **count)
 
 
 def _with_negatives(

@@ -14,6 +14,7 @@ from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.evaluation.plot import need_matplotlib
 from lightretriever.training.config import ARMS, TRAINER_DEFAULTS, TrainingConfig
 from lightretriever.training.examples import describe_counts
+from lightretriever.training.mined_files import describe_mined
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.toml import as_tables, read_tables
 
@@ -214,6 +215,7 @@ def _card(summary: Summary) -> str:
     data = []
     for file, options, held in zip(summary.data.files, config.data.files, summary.held_out, strict=True):
         told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")
+        told += f"; mined: {mined}" if (mined := describe_mined(file.path)) else ""
         data.append(f"| {options.label} | {options.weight:g} | {told} | `{sha256_file(file.path)}` |")
     before = {arm: f"{value:.4f}" for arm, value in summary.measured_at(0).items()}
     measures = [f"| {arm} | {before.get(arm, '')} | {value:.4f} |" for arm, value in summary.measures.items()]

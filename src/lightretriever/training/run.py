@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +22,8 @@ from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, training_arguments
 from lightretriever.training.examples import ExampleFile, describe_counts
-from lightretriever.training.exclusion import Exclusion
-from lightretriever.training.mining import describe_mining, mine_negatives
 from lightretriever.training.output import SETTINGS, Summary, check_output, check_same_run, publish, write_summary
 from lightretriever.training.sampling import TrainingData
-from lightretriever.training.searches import index_search
 from lightretriever.training.tower import ModelConfig, TrainableTower
 from lightretriever.training.tower_folder import write_merged
 from lightretriever.training.trainer import LookupTrainer, Progress, last_checkpoint
@@ -158,51 +154,6 @@ def merge_tower(config: TrainingConfig, folder: Path) -> None:
     base = config.model.base if config.model.adapter == "lora" else None
     with quiet(errors=True), new_folder(folder) as temporary:
         write_merged(Path(config.output), temporary, base)
-
-
-def mine_files(
-    config: TrainingConfig, index: Path, progress: Progress | None = None, notice: Notice | None = None
-) -> TrainingConfig:
-    """Mine hard negatives for every training file, by the dense side of an index; what is mined already is kept.
-
-    Args:
-        config: whose files are mined for, and how; an evaluation set that it excludes is not mined from either.
-        index: an index folder of the documents to mine from.
-        progress: called with examples done and their number, in the process that mines.
-        notice: called with one line for each file.
-
-    Returns:
-        The settings, with the mined files, in ``OUTPUT.mined``, in place of those given.
-
-    Raises:
-        UsageError: two files of one name.
-        InputError: a training file cannot be read.
-        ArtifactError: no index.
-    """
-    folder = Path(f"{config.output}.mined")
-    tell: Notice = notice if notice is not None else lambda _: None
-    places = [folder / f"{file.label}.jsonl" for file in config.data.files]
-    if len(set(places)) < len(places):
-        raise UsageError("two of data.files have the same name: set name for each")
-    if os.environ.get("RANK", "0") != "0":
-        while not all(place.is_file() for place in places):  # the first process mines; a barrier would time out
-            time.sleep(1)
-    elif not all(place.is_file() for place in places):
-        from lightretriever.index.index import Index
-
-        exclusion = Exclusion.of(config.data.exclude) if config.data.exclude else None
-        with Index.open(index) as opened:
-            search = index_search(opened, "dense")
-            for place, file in zip(places, config.data.files, strict=True):
-                if not place.is_file():
-                    counts = mine_negatives(file.path, place, search, config.mining, exclusion, progress)
-                    tell(f"{place}: {describe_mining(counts)}")
-    else:
-        tell(f"{folder} holds mined files already: they are used; remove it to mine again")
-    files = tuple(
-        replace(file, path=str(place), name=file.label) for place, file in zip(places, config.data.files, strict=True)
-    )
-    return replace(config, data=replace(config.data, files=files))
 
 
 def make_collator(tower: TrainableTower, config: TrainingConfig) -> Collator:
