@@ -104,6 +104,13 @@ def test_what_a_killed_process_left_is_made_anew_or_removed(
     assert len(ExampleFile.open(folder / "q.jsonl")) == 2
 
 
+@pytest.mark.parametrize("name", ["../evil", "a/b", "a\\b", ".", "..", ".hidden", "a\0b"])
+def test_a_name_that_leads_elsewhere_is_refused(config: TrainingConfig, index: Path, name: str) -> None:
+    files = tuple(replace(file, name=name) for file in config.data.files)
+    with pytest.raises(UsageError, match="cannot be a mined file's"):
+        mine_files(replace(config, data=replace(config.data, files=files)), index)
+
+
 def test_what_there_is_not_is_named(tmp_path: Path, config: TrainingConfig, index: Path) -> None:
     with pytest.raises(ArtifactError, match="nowhere"):
         mine_files(config, tmp_path / "nowhere")

@@ -36,13 +36,20 @@ def mine_files(
         The settings, with the mined files, in ``OUTPUT.mined``, in place of those given.
 
     Raises:
-        UsageError: two files of one name, or a file that is there was mined from something else, or otherwise.
+        UsageError: two files of one name, a name that is none of a file, or a file that is there was mined from
+            something else, or otherwise.
         InputError: a training file cannot be read.
         ArtifactError: no index.
     """
     folder = Path(f"{config.output}.mined")
     tell = notice if notice is not None else lambda _: None
     files = config.data.files
+    for file in files:
+        if file.label.startswith(".") or any(sign in file.label for sign in "/\\\0"):
+            raise UsageError(
+                f"data.files has the name {file.label!r}, which cannot be a mined file's: set one without / and \\ "
+                "and with no dot before it"
+            )
     places = [folder / f"{file.label}.jsonl" for file in files]
     if len(set(places)) < len(places):
         raise UsageError("two of data.files have the same name: set name for each")
