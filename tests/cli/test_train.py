@@ -98,6 +98,34 @@ def test_what_is_wrong_is_one_line(
     assert "Traceback" not in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("where", "options", "message"),
+    [
+        (
+            "mined_files.mine_files",
+            ["--mine", "i"],
+            "nothing is trained yet, mined files that are complete are kept: run",
+        ),
+        ("run.find_folder", [], "nothing is trained yet\n"),
+        (
+            "run.LookupTrainer.train",
+            [],
+            "what is trained up to the last checkpoint is kept, --resume goes on from there",
+        ),
+    ],
+)
+def test_interrupted_it_says_what_is_kept(
+    verb: Verb, config: Path, where: str, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"lightretriever.training.{where}", interrupt)
+    outcome = verb("train", config, *options)
+    assert outcome.code == 130
+    assert f"lightretriever: interrupted: {message}" in outcome.err
+
+
 def test_a_malformed_line_is_named(verb: Verb, config: Path, tmp_path: Path) -> None:
     with (tmp_path / "questions.jsonl").open("a") as file:
         file.write('{"query": "which", "positive_passages": "none"}\n')

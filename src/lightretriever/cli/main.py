@@ -123,8 +123,8 @@ def execute(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except KeyboardInterrupt:
-        return _fail(130, _interrupted(arguments), verbose)
+    except KeyboardInterrupt as stop:  # a verb that knows better what is kept says so
+        return _fail(130, str(stop) or _interrupted(arguments), verbose)
     except ParseError as error:
         return _fail(2, _usage(error), verbose)
     except UsageError as error:
@@ -190,8 +190,6 @@ def _interrupted(arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     if verb in RESUMABLE or (verb, True) in (("fit", "--cache" in arguments), ("eval", "--suite" in arguments)):
         return "interrupted: what is done is kept, run the same command again to go on from there"
-    if verb == "train":
-        return "interrupted: what is trained up to the last checkpoint is kept, --resume goes on from there"
     return "interrupted: nothing was written"
 
 

@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightretriever.cli.console import LINE_EVERY, folder_size, format_bytes, progress, refuse_existing, say
+
+if TYPE_CHECKING:
+    from lightretriever.training.config import TrainingConfig
 
 EXAMPLE = "lightretriever train tower.toml --set trainer.max_steps=1000"
 
@@ -46,11 +49,19 @@ def command(
     if merge is not None and is_first:
         refuse_existing(merge)
     from lightretriever.training.config import read_config
+
+    read = read_config(config, settings or ())
+    try:
+        _run(read, resume, merge, mine, is_first)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_interrupted(Path(read.output), mine is not None)) from None
+
+
+def _run(read: TrainingConfig, resume: bool, merge: Path | None, mine: Path | None, is_first: bool) -> None:
     from lightretriever.training.mined_files import mine_files
     from lightretriever.training.output import check_output
     from lightretriever.training.run import merge_tower, train
 
-    read = read_config(config, settings or ())
     if mine is not None:
         check_output(Path(read.output), resume)
         with progress("mining", "examples") as report:
@@ -64,6 +75,16 @@ def command(
     if merge is not None:
         merge_tower(read, merge)
         say(f"{merge}: a plain model folder, {format_bytes(folder_size(merge))}")
+
+
+def _interrupted(output: Path, mining: bool) -> str:
+    """What is said of an interrupted run; its settings are written when the training itself begins."""
+    from lightretriever.training.output import SETTINGS
+
+    if (output / SETTINGS).is_file():
+        return "interrupted: what is trained up to the last checkpoint is kept, --resume goes on from there"
+    kept = ", mined files that are complete are kept: run the same command again" if mining else ""
+    return f"interrupted: nothing is trained yet{kept}"
 
 
 def _log_lines() -> Callable[[dict[str, float]], None]:
