@@ -66,6 +66,10 @@ def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, fo
     assert (tmp_path / "second.mined" / "questions.jsonl").is_file()
     assert "questions.jsonl: 8 examples" in mined.err
     assert "; mined: 8 examples" in (tmp_path / "second" / "README.md").read_text()
+    without = verb("train", config, "--set", f"output={tmp_path / 'second'}", "--resume")
+    assert without.code == 2
+    assert "was begun with data.files.0.path = " in without.err
+    assert ": give --mine as then, or choose another output" in without.err
 
 
 @pytest.mark.parametrize(

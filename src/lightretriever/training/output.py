@@ -105,8 +105,10 @@ def check_same_run(config: TrainingConfig, output: Path) -> None:
             key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
             place, old, new = f"{place}.{key}", _numbered(old.get(key)), _numbered(new.get(key))
         if old != new:
+            only_then = Path(str(old)).parent == Path(f"{output}.mined") != Path(str(new)).parent
+            way = "give --mine as then" if place.endswith(".path") and only_then else "set it back"
             raise UsageError(
-                f"{output} was begun with {place} = {old!r}, now it is {new!r}: set it back, or choose another output"
+                f"{output} was begun with {place} = {old!r}, now it is {new!r}: {way}, or choose another output"
             )
 
 
