@@ -87,6 +87,16 @@ def test_what_was_mined_otherwise_is_refused(tmp_path: Path, config: TrainingCon
         mine_files(config, index)
 
 
+def test_another_process_uses_what_the_first_mined(
+    config: TrainingConfig, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mined = mine_files(config, index)
+    monkeypatch.setenv("RANK", "1")
+    assert mine_files(config, index) == mined
+    with pytest.raises(UsageError, match=r"mining\.keep = False, now it is True"):
+        mine_files(replace(config, mining=MiningConfig(ratio=0, keep=True)), index)
+
+
 def test_only_as_many_are_mined_as_are_trained_on(tmp_path: Path, config: TrainingConfig, index: Path) -> None:
     mine_files(replace(config, data=replace(config.data, max_examples=1)), index)
     assert len(ExampleFile.open(tmp_path / "out.mined" / "q.jsonl")) == 1
