@@ -130,6 +130,14 @@ def test_interrupted_it_says_what_is_kept(
     assert f"lightretriever: interrupted: {message}" in outcome.err
 
 
+def test_a_setting_that_the_model_refuses_does_not_bar_the_output(verb: Verb, config: Path, tmp_path: Path) -> None:
+    refused = verb("train", config, "--set", "loss.matryoshka=[999]")
+    assert refused.code == 2
+    assert "loss.matryoshka asks for 999 dimensions" in refused.err
+    assert not list((tmp_path / "out").iterdir())
+    assert verb("train", config, "--set", "trainer.max_steps=1").code == 0
+
+
 def test_a_malformed_line_is_named(verb: Verb, config: Path, tmp_path: Path) -> None:
     with (tmp_path / "questions.jsonl").open("a") as file:
         file.write('{"query": "which", "positive_passages": "none"}\n')

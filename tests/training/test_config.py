@@ -102,6 +102,8 @@ def test_a_value_that_is_no_toml_is_text(tmp_path: Path) -> None:
         ("model.rank=true", "model.rank is True: a whole number is needed"),
         ("model.adapter=dora", "model.adapter is 'dora': choose one of lora, full"),
         ("loss.dense=1", "loss.dense is 1: true or false is needed"),
+        ("loss.matryoshka=[8, 0]", "loss.matryoshka is [8, 0]: positive numbers are needed"),
+        ("loss.matryoshka=[-4]", "loss.matryoshka is [-4]"),
         ("loss.matryoshka=8", "loss.matryoshka is 8: a list is needed"),
         ("validation=no", "validation is 'no': a table is needed"),
         ("batch=0", "batch is 0"),

@@ -244,6 +244,20 @@ def test_a_run_is_resumed_with_its_own_settings_only(settings: Settings) -> None
     assert sorted(losses(longer.history)) == [1, 2, 3, 4]
 
 
+def test_where_nothing_was_kept_a_run_begins_anew_with_other_settings(settings: Settings) -> None:
+    config = read_config(settings(), ["trainer.learning_rate=1e30", "trainer.warmup_steps=0", "validation.every=0"])
+    with pytest.raises(TrainingError, match="no checkpoint was written yet"):
+        train(config)
+    other = ["model.rank=8", "trainer.max_steps=1"]
+    told: list[str] = []
+    found = train(read_config(settings(), other), resume=True, notice=told.append)
+    assert any("no complete checkpoint: starting at the beginning" in line for line in told)
+    assert found.steps == 1
+    shutil.rmtree(found.folder / "checkpoint-1")  # what is finished is still not another run's to overwrite
+    with pytest.raises(UsageError, match=r"begun with model\.rank = 8, now it is 4"):
+        train(read_config(settings()), resume=True)
+
+
 def test_held_out_examples_are_not_trained_on(settings: Settings) -> None:
     config = read_config(settings())
     data = TrainingData.open(config.data, 8)

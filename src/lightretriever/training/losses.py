@@ -67,6 +67,8 @@ class LossConfig:
         for name in ("temperature", "sparse_temperature", "cross_encoder_temperature"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"loss.{name} is {getattr(self, name)}: a positive number is needed")
+        if any(dim < 1 for dim in self.matryoshka):
+            raise UsageError(f"loss.matryoshka is {list(self.matryoshka)}: positive numbers are needed")
 
     @property
     def needs_sparse(self) -> bool:

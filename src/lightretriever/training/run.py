@@ -22,7 +22,15 @@ from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, training_arguments
 from lightretriever.training.examples import ExampleFile, describe_counts
-from lightretriever.training.output import SETTINGS, Summary, check_output, check_same_run, publish, write_summary
+from lightretriever.training.output import (
+    HISTORY,
+    SETTINGS,
+    Summary,
+    check_output,
+    check_same_run,
+    publish,
+    write_summary,
+)
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.tower import ModelConfig, TrainableTower
 from lightretriever.training.tower_folder import write_merged
@@ -86,7 +94,8 @@ def train(
     started = time.monotonic()
     output = Path(config.output)
     check_output(output, resume)
-    if resume:
+    checkpoint = last_checkpoint(output) if resume else None
+    if checkpoint is not None or (output / HISTORY).is_file():  # else nothing is there to be the same as
         check_same_run(config, output)
     with quiet(errors=True):
         arguments = training_arguments(config)
@@ -99,12 +108,12 @@ def train(
         transformers.set_seed(config.seed)  # the adapters' first values are drawn
         with _whole_weights(arguments):
             tower = TrainableTower.load(_model_config(config))
+        _check_dimensions(config, tower.width)
         parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
         counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
         collator = make_collator(tower, config)
         trainer = LookupTrainer(tower, arguments, config, data, collator, validation, progress, logged)
         trainer.wait()  # all have seen the output as it was
-        checkpoint = last_checkpoint(output) if resume else None
         if is_first:
             shutil.rmtree(output / _STAGED, ignore_errors=True)
             with new_file(output / SETTINGS) as file:
@@ -175,6 +184,16 @@ def _model_config(config: TrainingConfig) -> ModelConfig:
     wanted = config.model.gradient_checkpointing or any(config.trainer.get(name) for name in names)
     head = config.model.sparse_head if config.loss.needs_sparse else "none"
     return replace(config.model, gradient_checkpointing=wanted, sparse_head=head)
+
+
+def _check_dimensions(config: TrainingConfig, width: int) -> None:
+    """Before anything is written: a loss would find it out only in the first step."""
+    wrong = [dim for dim in config.loss.matryoshka if dim > width]
+    if wrong:
+        raise UsageError(
+            f"loss.matryoshka asks for {wrong[0]} dimensions, the vectors of {config.model.base} have {width}: "
+            "name no more than that"
+        )
 
 
 def _open_data(
