@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -238,7 +239,17 @@ def test_a_run_is_resumed_with_its_own_settings_only(settings: Settings) -> None
         train(read_config(settings(), ["model.rank=8"]), resume=True)
     with pytest.raises(UsageError, match=r"begun with data\.files\.0\.weight = 1\.0, now it is 2\.0: set it back"):
         train(read_config(settings(), ["data.files.0.weight=2"]), resume=True)
-    more = ["trainer.max_steps=4", "validation.every=2", "model.chunk=4"]  # which changes memory, no result
+    for name, was, now in (
+        ("validation.examples", "6", "4"),  # which examples are trained on hangs on it
+        ("validation.every", "2", "0"),  # on this too
+        ("validation.data", "''", "'elsewhere'"),
+        ("validation.arm", "'hybrid'", "'dense'"),
+        ("trainer.gradient_accumulation_steps", "1", "2"),
+    ):
+        with pytest.raises(UsageError, match=rf"begun with {re.escape(f'{name} = {was}, now it is {now}')}: set"):
+            train(read_config(settings(), [f"{name}={now}"]), resume=True)
+    more = ["trainer.max_steps=4", "validation.every=1", "validation.split=test", "validation.arm=hybrid"]
+    more += ["model.chunk=4", "trainer.logging_steps=1"]  # none of which changes a result
     longer = train(read_config(settings(), more), resume=True)
     assert longer.steps == 4
     assert sorted(losses(longer.history)) == [1, 2, 3, 4]

@@ -25,7 +25,8 @@ CURVES = "curves.png"
 # What says that a folder is a model: moved in last, so that nobody loads half of one.
 _ANNOUNCING = ("adapter_config.json", "config.json", "modules.json")
 # What a resumed run must have in common with its beginning; the rest may change, a longer run being one reason.
-_BINDING = ("model", "data", "loss", "batch", "seed")
+_BINDING = ("model", "data", "loss", "batch", "seed", "validation", "trainer")
+_PARTS = "gradient_accumulation_steps"
 _FREE = ("chunk", "gradient_checkpointing")  # of the model: they change memory, not results
 
 History = Sequence[Mapping[str, float]]
@@ -97,8 +98,12 @@ def check_same_run(config: TrainingConfig, output: Path) -> None:
         UsageError: it has others; the first is named.
     """
     before, now = read_tables(output / SETTINGS), as_tables(config)
-    for tables in (before, now):
+    validations = [tables.get("validation", {}) for tables in (before, now)]
+    for tables, validation in zip((before, now), validations, strict=True):
         tables["model"] = {name: value for name, value in tables.get("model", {}).items() if name not in _FREE}
+        tables["validation"] = {name: validation.get(name) for name in _measure_names(*validations)}
+        tables["validation"]["arm"] = validation.get("arm") or config.arms[-1]
+        tables["trainer"] = {_PARTS: tables.get("trainer", {}).get(_PARTS, 1)}
     for name in _BINDING:
         place, old, new = name, _numbered(before.get(name)), _numbered(now.get(name))
         while isinstance(old, dict) and isinstance(new, dict) and old != new:
@@ -110,6 +115,15 @@ def check_same_run(config: TrainingConfig, output: Path) -> None:
             raise UsageError(
                 f"{output} was begun with {place} = {old!r}, now it is {new!r}: {way}, or choose another output"
             )
+
+
+def _measure_names(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """Of [validation], what decides which examples are held out of training, and on what a best step is measured."""
+    if before.get("data") or now.get("data"):
+        return ["data", "split", "documents"]
+    if bool(before.get("every")) != bool(now.get("every")):
+        return ["every"]
+    return ["examples"] if now.get("every") else []
 
 
 def _numbered(value: object) -> object:
