@@ -255,6 +255,36 @@ def test_a_run_is_resumed_with_its_own_settings_only(settings: Settings) -> None
     assert sorted(losses(longer.history)) == [1, 2, 3, 4]
 
 
+def test_a_run_that_is_no_longer_measured_keeps_its_last_step(settings: Settings, tmp_path: Path) -> None:
+    more = [f"validation.data={beir(tmp_path)}", "trainer.max_steps=2"]
+    begun = train(read_config(settings(), [*more, "validation.every=1"]))
+    assert begun.measures
+    for name, now in (("split", "'test'"), ("documents", "9")):
+        with pytest.raises(UsageError, match=rf"begun with validation\.{name} = .*, now it is {now}: set it back"):
+            train(read_config(settings(), [*more, f"validation.{name}={now}"]), resume=True)
+    told: list[str] = []
+    longer = [*more, "validation.every=0", "trainer.max_steps=4"]  # the data are the same without
+    rest = train(read_config(settings(), longer), resume=True, notice=told.append)
+    assert (rest.steps, rest.best_step, dict(rest.measures)) == (4, 4, {})
+    assert not [line for line in told if "better than" in line]
+    card = (rest.folder / "README.md").read_text()
+    assert "| steps | 4; the weights are those of step 4 |" in card
+    assert "These weights were not measured" in card
+    places = (rest.folder / "checkpoint-4", rest.folder)
+    kept, written = (load_file(place / "adapter_model.safetensors") for place in places)
+    assert all(np.array_equal(kept[name], value) for name, value in written.items())
+
+
+def test_more_steps_than_asked_for_are_told(settings: Settings) -> None:
+    train(read_config(settings(), ["trainer.max_steps=2", "validation.every=0"]))
+    told: list[str] = []
+    fewer = read_config(settings(), ["trainer.max_steps=1", "validation.every=0"])
+    found = train(fewer, resume=True, notice=told.append)
+    assert "2 steps are taken already, trainer.max_steps is 1: no more are" in told
+    assert found.steps == 2
+    assert "| steps | 2; the weights are those of step 2 |" in (found.folder / "README.md").read_text()
+
+
 def test_where_nothing_was_kept_a_run_begins_anew_with_other_settings(settings: Settings) -> None:
     config = read_config(settings(), ["trainer.learning_rate=1e30", "trainer.warmup_steps=0", "validation.every=0"])
     with pytest.raises(TrainingError, match="no checkpoint was written yet"):
@@ -304,14 +334,19 @@ def test_cross_encoder_scores_must_be_whole(settings: Settings) -> None:
         train(read_config(settings(), ["loss.cross_encoder=true"]))
 
 
-def test_a_collection_to_measure_on(settings: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "beir"
+def beir(parent: Path, judged: str = "q\td9\t1\n") -> Path:
+    """A folder of twelve documents and one query; lines of its dev.tsv."""
+    folder = parent / "beir"
     (folder / "qrels").mkdir(parents=True)
     rows = [{"_id": f"d{i}", "title": "", "text": f"a river {i} meters long"} for i in range(12)]
     (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "which river"}) + "\n")
-    (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq\td9\t1\n")
-    overrides = [f"validation.data={folder}", "validation.documents=4", "trainer.max_steps=1"]
+    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
+    return folder
+
+
+def test_a_collection_to_measure_on(settings: Settings, tmp_path: Path) -> None:
+    overrides = [f"validation.data={beir(tmp_path)}", "validation.documents=4", "trainer.max_steps=1"]
     config = read_config(settings(), overrides)
     validation, data = open_validation(config.validation, TrainingData.open(config.data, 8))
     assert validation is not None

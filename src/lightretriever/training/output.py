@@ -42,6 +42,7 @@ class Summary:
         held_out: examples set aside, for each file.
         validation: what was measured on, "" for nothing.
         history: what was logged.
+        steps: taken in all.
         best_step: of the weights that are written.
         parameters: trained, and in all.
         processes, device, seconds: of the run, the last time it was started.
@@ -52,6 +53,7 @@ class Summary:
     held_out: Sequence[int]
     validation: str
     history: History
+    steps: int
     best_step: int
     parameters: tuple[int, int]
     processes: int
@@ -213,7 +215,7 @@ def _card(summary: Summary) -> str:
         if config.model.adapter == "lora"
         else ("weights", "all of them"),
         ("trained parameters", f"{summary.parameters[0]:,} of {summary.parameters[1]:,}"),
-        ("steps", f"{config.steps:,}; the weights are those of step {summary.best_step:,}"),
+        ("steps", f"{summary.steps:,}; the weights are those of step {summary.best_step:,}"),
         ("batch", f"{config.batch} queries × {config.data.passages} passages"),
         ("learning rate", f"{settings['learning_rate']}, {settings['lr_scheduler_type']}, "
                           f"{settings['warmup_steps']} steps of warm-up"),
@@ -266,8 +268,9 @@ def _card(summary: Summary) -> str:
         "",
     ]
     if measures:
+        where = f" on {summary.validation}" if summary.validation else ", measured before the run was resumed"
         parts += [
-            f"nDCG@10 of look-up queries on {summary.validation}:",
+            f"nDCG@10 of look-up queries{where}:",
             "",
             "| arm | untrained | nDCG@10 |",
             "|---|--:|--:|",
@@ -275,6 +278,6 @@ def _card(summary: Summary) -> str:
             "",
         ]
     else:
-        parts += ["Nothing was measured while it was trained.", ""]
+        parts += ["These weights were not measured.", ""]
     parts += [f"![losses, nDCG@10 and speed over the steps]({CURVES})", ""]
     return "\n".join(parts)

@@ -121,6 +121,9 @@ def train(
         if checkpoint is not None:
             arguments.eval_on_start = False
             tell(f"going on from {checkpoint}")
+            done = int(checkpoint.name.rpartition("-")[2])
+            if done > config.steps:
+                tell(f"{done:,} steps are taken already, trainer.max_steps is {config.steps:,}: no more are")
         elif resume:
             tell(f"{output} holds no complete checkpoint: starting at the beginning")
         if checkpoint is None and tower.tied is not None and tower.new_head:
@@ -128,20 +131,23 @@ def train(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
         state = trainer.state
+        # A state that was resumed may name a best step where nothing is measured any more, and none is gone back to.
+        chosen = arguments.load_best_model_at_end and state.best_model_checkpoint
         summary = Summary(
             config=config,
             data=data,
             held_out=held,
             validation=validation.name if validation else "",
             history=state.log_history,
-            best_step=state.best_global_step if state.best_model_checkpoint else state.global_step,
+            steps=state.global_step,
+            best_step=state.best_global_step if chosen else state.global_step,
             parameters=counts,
             processes=arguments.world_size,
             device=_device_name(arguments.device),
             seconds=time.monotonic() - started,
         )
         untrained = summary.measured_at(0).get(config.arm)
-        if untrained is not None and summary.measures.get(config.arm, untrained) <= untrained:
+        if untrained is not None and summary.measures.get(config.arm, float("inf")) <= untrained:
             tell(f"no step was better than the untrained tower, whose {config.arm} nDCG@10 is {untrained:.4f}")
         trainer.save_whole(output / _STAGED)
         if is_first:
