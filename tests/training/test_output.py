@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_it_tells_what_was_done(run: TrainingConfig, questions: Path) -> None:
     card = (folder / "README.md").read_text()
     assert sha256_file(questions) in card
     assert "| small questions | 1 | 61 lines, 1 skipped without a positive passage" in card
-    assert "54 trained on, 6 held out" in card
+    assert "54 trained on, 6 held out |" in card
+    assert "| batch | 8 queries × 3 passages |" in card
     assert "LoRA, r 4, alpha 32, dropout 0.1" in card
     assert "nDCG@10 of look-up queries on 6 training examples held out" in card
     assert str(questions.parent) not in card
@@ -89,6 +91,31 @@ def test_it_tells_what_was_done(run: TrainingConfig, questions: Path) -> None:
     assert tomllib.loads((folder / "training.toml").read_text())["model"]["rank"] == 4
     assert read_config(folder / "training.toml") == run
     assert list((folder / "runs").rglob("events.out.tfevents*"))
+
+
+def test_a_card_tells_the_batches_that_there_were(settings: Settings, questions: Path, tmp_path: Path) -> None:
+    few, bare = tmp_path / "few.jsonl", tmp_path / "bare.jsonl"
+    lines = questions.read_text().splitlines(keepends=True)
+    few.write_text("".join(lines[:3]))
+    bare.write_text("".join(json.dumps({**json.loads(line), "negative_passages": []}) + "\n" for line in lines[10:30]))
+    more = ["trainer.max_steps=1", "validation.every=0"]
+    alone = read_config(
+        settings("alone"), [*more, f"data.files.0.path={bare}", "trainer.gradient_accumulation_steps=2"]
+    )
+    train(alone)
+    card = (Path(alone.output) / "README.md").read_text()
+    assert "| batch | 8 queries × 1 passage, in 2 accumulated parts |" in card
+    assert "a batch |" not in card
+    files = "".join(f"[[data.files]]\npath = {json.dumps(str(path))}\n" for path in (questions, few, bare))
+    path = settings("three", more=files)
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("files = ")))
+    several = read_config(path, more)
+    train(several)
+    card = (Path(several.output) / "README.md").read_text()
+    assert "| batch | that of the data set, see there |" in card
+    assert "; 60 trained on; 8 queries × 3 passages a batch |" in card
+    assert "3 lines; 3 trained on; 3 queries × 3 passages a batch |" in card
+    assert "20 lines, 20 without negatives; 20 trained on; 8 queries × 1 passage a batch |" in card
 
 
 def test_no_pickle_and_nothing_temporary_lies_in_it(run: TrainingConfig) -> None:

@@ -202,6 +202,13 @@ def _points(lines: History, name: str) -> tuple[list[float], list[float]]:
     return [line["step"] for line in lines], [line[name] for line in lines]
 
 
+def _batches(data: TrainingData, parts: int) -> list[str]:
+    """What a step sees of each data set: fewer queries where there are no more, positives alone where no negatives."""
+    queries = [data.schedule.share(i) * data.schedule.world * parts for i in range(len(data.files))]
+    passages = [data.passages(i) for i in range(len(data.files))]
+    return [f"{q} queries × {p} passage{'s' * (p > 1)}" for q, p in zip(queries, passages, strict=True)]
+
+
 def _card(summary: Summary) -> str:
     config = summary.config
     base = Path(config.model.base).name if Path(config.model.base).expanduser().is_dir() else config.model.base
@@ -209,6 +216,9 @@ def _card(summary: Summary) -> str:
     if base == config.model.base and "/" in base:
         front.append(f"base_model: {base}")
     settings = {**TRAINER_DEFAULTS, **config.trainer}
+    parts = int(str(settings.get(_PARTS, 1)))
+    batches = _batches(summary.data, parts)
+    same = len(set(batches)) == 1  # else each is told with its data set
     rows = [
         ("base model", base),
         ("weights", f"LoRA, r {config.model.rank}, alpha {config.model.alpha:g}, dropout {config.model.dropout:g}")
@@ -216,7 +226,8 @@ def _card(summary: Summary) -> str:
         else ("weights", "all of them"),
         ("trained parameters", f"{summary.parameters[0]:,} of {summary.parameters[1]:,}"),
         ("steps", f"{summary.steps:,}; the weights are those of step {summary.best_step:,}"),
-        ("batch", f"{config.batch} queries × {config.data.passages} passages"),
+        ("batch", (batches[0] if same else "that of the data set, see there")
+                  + (f", in {parts} accumulated parts" if parts > 1 else "")),
         ("learning rate", f"{settings['learning_rate']}, {settings['lr_scheduler_type']}, "
                           f"{settings['warmup_steps']} steps of warm-up"),
         ("weight decay, clipping", f"{settings['weight_decay']}, {settings['max_grad_norm']}"),
@@ -231,13 +242,15 @@ def _card(summary: Summary) -> str:
         speed = median(line["tokens_per_second"] for line in steps)
         rows.append(("cost", f"{speed:,.0f} tokens per second (median), {', '.join(memory)} at the peak"))
     data = []
-    for file, options, held in zip(summary.data.files, config.data.files, summary.held_out, strict=True):
+    files = zip(summary.data.files, config.data.files, summary.held_out, batches, strict=True)
+    for file, options, held, batch in files:
         told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")
         told += f"; mined: {mined}" if (mined := describe_mined(file.path)) else ""
+        told += "" if same else f"; {batch} a batch"
         data.append(f"| {options.label} | {options.weight:g} | {told} | `{sha256_file(file.path)}` |")
     before = {arm: f"{value:.4f}" for arm, value in summary.measured_at(0).items()}
     measures = [f"| {arm} | {before.get(arm, '')} | {value:.4f} |" for arm, value in summary.measures.items()]
-    parts = [
+    text = [
         *front,
         "---",
         f"# {Path(config.output).resolve().name}",
@@ -269,7 +282,7 @@ def _card(summary: Summary) -> str:
     ]
     if measures:
         where = f" on {summary.validation}" if summary.validation else ", measured before the run was resumed"
-        parts += [
+        text += [
             f"nDCG@10 of look-up queries{where}:",
             "",
             "| arm | untrained | nDCG@10 |",
@@ -278,6 +291,6 @@ def _card(summary: Summary) -> str:
             "",
         ]
     else:
-        parts += ["These weights were not measured.", ""]
-    parts += [f"![losses, nDCG@10 and speed over the steps]({CURVES})", ""]
-    return "\n".join(parts)
+        text += ["These weights were not measured.", ""]
+    text += [f"![losses, nDCG@10 and speed over the steps]({CURVES})", ""]
+    return "\n".join(text)
