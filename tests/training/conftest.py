@@ -83,3 +83,21 @@ dataloader_pin_memory = false
         return path
 
     return write
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a BEIR folder: d0 to d9, the queries q and r, and the lines given as its dev judgements."""
+
+    def write(*lines: str) -> Path:
+        folder = tmp_path / "beir"
+        (folder / "qrels").mkdir(parents=True, exist_ok=True)
+        documents = [{"_id": f"d{i}", "title": "", "text": f"a river {i} meters long"} for i in range(10)]
+        queries = [{"_id": "q", "text": "which river"}, {"_id": "r", "text": "long or 9 meters"}]
+        for name, rows in (("corpus", documents), ("queries", queries)):
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        told = ["query-id corpus-id score", *lines]
+        (folder / "qrels" / "dev.tsv").write_text("".join("\t".join(line.split()) + "\n" for line in told))
+        return folder
+
+    return write

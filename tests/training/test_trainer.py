@@ -29,6 +29,7 @@ from lightretriever.training.validation import hold_out, open_validation
 from lightretriever.types import Run
 
 Settings = Callable[..., Path]
+Judged = Callable[..., Path]
 EXACT = ("model.dropout=0.0",)
 
 
@@ -255,8 +256,8 @@ def test_a_run_is_resumed_with_its_own_settings_only(settings: Settings) -> None
     assert sorted(losses(longer.history)) == [1, 2, 3, 4]
 
 
-def test_a_run_that_is_no_longer_measured_keeps_its_last_step(settings: Settings, tmp_path: Path) -> None:
-    more = [f"validation.data={beir(tmp_path)}", "trainer.max_steps=2"]
+def test_a_run_that_is_no_longer_measured_keeps_its_last_step(settings: Settings, judged: Judged) -> None:
+    more = [f"validation.data={judged('q d9 1')}", "trainer.max_steps=2"]
     begun = train(read_config(settings(), [*more, "validation.every=1"]))
     assert begun.measures
     for name, now in (("split", "'test'"), ("documents", "9")):
@@ -334,19 +335,8 @@ def test_cross_encoder_scores_must_be_whole(settings: Settings) -> None:
         train(read_config(settings(), ["loss.cross_encoder=true"]))
 
 
-def beir(parent: Path, judged: str = "q\td9\t1\n") -> Path:
-    """A folder of twelve documents and one query; lines of its dev.tsv."""
-    folder = parent / "beir"
-    (folder / "qrels").mkdir(parents=True)
-    rows = [{"_id": f"d{i}", "title": "", "text": f"a river {i} meters long"} for i in range(12)]
-    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "which river"}) + "\n")
-    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judged}")
-    return folder
-
-
-def test_a_collection_to_measure_on(settings: Settings, tmp_path: Path) -> None:
-    overrides = [f"validation.data={beir(tmp_path)}", "validation.documents=4", "trainer.max_steps=1"]
+def test_a_collection_to_measure_on(settings: Settings, judged: Judged) -> None:
+    overrides = [f"validation.data={judged('q d9 1')}", "validation.documents=4", "trainer.max_steps=1"]
     config = read_config(settings(), overrides)
     validation, data = open_validation(config.validation, TrainingData.open(config.data, 8))
     assert validation is not None

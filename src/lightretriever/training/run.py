@@ -218,6 +218,8 @@ def _open_data(
         if data.schedule.share(number) < each:
             smaller = data.schedule.share(number) * arguments.world_size
             tell(f"{options.label}: fewer examples than batch = {config.batch}: its steps have {smaller} queries")
+    if validation is not None and validation.absent:
+        tell(f"{validation.name}: {validation.absent}; they count as not found")
     if config.validation.every and validation is None:
         tell("too few examples to hold any out: nothing is measured; name a BEIR folder under validation.data")
     return data, validation, held

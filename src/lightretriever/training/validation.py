@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.measures import check_measures, evaluate
 from lightretriever.fusion import fuse_scores
@@ -43,20 +44,23 @@ class Validation:
         name: what it is, for people.
         queries: text and prompt (None for the model's) of each query.
         documents: what is ranked.
-        relevant: for each query, the places in ``documents`` of the judged ones, and their relevance.
+        relevant: for each query, the places in ``documents`` of the judged ones, and their relevance. Places and
+            queries beyond those there are stand for what a collection judges and lacks: never found, they count zero.
+        absent: judged documents and queries that are not there, in words for people; "" for none.
     """
 
     name: str
     queries: tuple[tuple[str, str | None], ...]
     documents: tuple[Passage, ...]
     relevant: tuple[Mapping[int, int], ...]
+    absent: str = ""
 
 
 def open_validation(config: ValidationConfig, data: TrainingData) -> tuple[Validation | None, TrainingData]:
     """What a run is measured on, and the training data without it.
 
     Raises:
-        InputError: the BEIR folder cannot be read, or has no such split.
+        InputError: the BEIR folder cannot be read, has no such split, or none of the documents relevant there.
         MissingExtraError: ``ir-measures`` is not installed.
     """
     if not config.every:
@@ -81,12 +85,33 @@ def _of_collection(config: ValidationConfig) -> Validation:
             room = None if room is None else room - 1
         places[document.id] = len(documents)
         documents.append(Passage(document.text, document.title, document.id))
-    relevant = tuple(
-        {places[document]: grade for document, grade in collection.qrels[name].items() if document in places}
-        for name in collection.queries
+    relevant = {
+        document for name in collection.queries for document, grade in collection.qrels[name].items() if grade > 0
+    }
+    if relevant.isdisjoint(places):
+        raise InputError(
+            f"{config.data}: no document that {config.split} judges relevant is in the corpus: there is nothing to "
+            "measure, name another folder under validation.data or another validation.split"
+        )
+    absent = []
+    if missing := len(judged - places.keys()):
+        absent.append(f"judged documents that are not in the corpus: {missing:,}")
+    if collection.textless:
+        absent.append(f"judged queries without text: {collection.textless:,}")
+    textless = [query for query in collection.qrels if query not in collection.queries]
+    everything = (name for grades in collection.qrels.values() for name in grades)
+    for number, name in enumerate(everything):
+        places.setdefault(name, len(documents) + number)
+    return Validation(
+        name=f"{collection.path.name}/{config.split}",
+        queries=tuple((text, None) for text in collection.queries.values()),
+        documents=tuple(documents),
+        relevant=tuple(
+            {places[name]: grade for name, grade in collection.qrels[query].items()}
+            for query in (*collection.queries, *textless)
+        ),
+        absent=", ".join(absent),
     )
-    queries = tuple((text, None) for text in collection.queries.values())
-    return Validation(f"{collection.path.name}/{config.split}", queries, tuple(documents), relevant)
 
 
 def hold_out(data: TrainingData, examples: int) -> tuple[TrainingData, tuple[ExampleFile, ...]]:
@@ -262,5 +287,4 @@ def _ndcg(ranked: Sequence[Mapping[int, float]], validation: Validation) -> floa
     qrels = {
         str(i): {str(place): grade for place, grade in found.items()} for i, found in enumerate(validation.relevant)
     }
-    qrels = {query: judged for query, judged in qrels.items() if judged}
     return float(evaluate(Run(run), qrels, [MEASURE]).means[MEASURE])
