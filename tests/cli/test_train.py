@@ -45,6 +45,7 @@ def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, fo
     assert outcome.code == 0, outcome.err
     assert outcome.out == ""
     lines = outcome.err.splitlines()
+    assert not [line for line in lines if "nothing is measured" in line]
     assert "questions: 8 lines; 8 to train on" in lines
     assert any(line.startswith("step 0: nDCG@10 dense ") for line in lines)
     assert any("tokens/s, peak memory " in line and line.startswith("step 1: loss ") for line in lines)
@@ -135,7 +136,9 @@ def test_a_setting_that_the_model_refuses_does_not_bar_the_output(verb: Verb, co
     assert refused.code == 2
     assert "loss.matryoshka asks for 999 dimensions" in refused.err
     assert not list((tmp_path / "out").iterdir())
-    assert verb("train", config, "--set", "trainer.max_steps=1").code == 0
+    done = verb("train", config, "--set", "trainer.max_steps=1")
+    assert done.code == 0
+    assert "validation.examples is 0: nothing is measured; name a BEIR folder" in done.err
 
 
 def test_a_malformed_line_is_named(verb: Verb, config: Path, tmp_path: Path) -> None:

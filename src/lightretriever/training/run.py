@@ -221,7 +221,8 @@ def _open_data(
     if validation is not None and validation.absent:
         tell(f"{validation.name}: {validation.absent}; they count as not found")
     if config.validation.every and validation is None:
-        tell("too few examples to hold any out: nothing is measured; name a BEIR folder under validation.data")
+        why = "too few examples to hold any out" if config.validation.examples else "validation.examples is 0"
+        tell(f"{why}: nothing is measured; name a BEIR folder under validation.data")
     return data, validation, held
 
 
