@@ -88,6 +88,10 @@ def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, fo
         (["RUN", "--set", "validation.data=nowhere"], 1, "nowhere is no folder"),
         (["RUN", "--mine", "nowhere.index"], 1, "nowhere.index"),
         (["RUN", "--set", "loss.matryoshka=[999]"], 2, "999"),
+        (["RUN", "--set", "seed=5000000000"], 2, "seed is 5000000000"),
+        (["RUN", "--set", "trainer.report_to=foo"], 2, "[trainer]: foo is not supported"),
+        (["RUN", "--set", "trainer.dataloader_num_workers=-1"], 2, "[trainer]: num_workers option should be"),
+        (["RUN", "--set", "trainer.max_steps=99999999999999999999999"], 2, "trainer.max_steps is 99999999999999999999"),
         (["RUN", "--set", "trainer.learning_rate=1e30", "--set", "validation.every=0"], 1, "no checkpoint was written"),
     ],
 )  # fmt: skip

@@ -108,6 +108,7 @@ def test_a_value_that_is_no_toml_is_text(tmp_path: Path) -> None:
         ("validation=no", "validation is 'no': a table is needed"),
         ("batch=0", "batch is 0"),
         ("seed=-1", "seed is -1"),
+        ("seed=5000000000", "seed is 5000000000: 0 to 4294967295 is needed"),
         ("head_learning_rate=0.0", "head_learning_rate is 0.0"),
         ("loss.temperature=0", "loss.temperature is 0.0"),
         ("data.max_examples=0", "data.max_examples is 0"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from lightretriever.errors import MissingExtraError, UsageError
+from lightretriever.errors import LightRetrieverError, MissingExtraError, UsageError
 from lightretriever.training.losses import LossConfig
 from lightretriever.training.mining import MiningConfig
 from lightretriever.training.sampling import DataConfig
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ARMS = ("dense", "sparse", "hybrid")
 _COSINE = "cosine_with_min_lr"
+_LARGEST_SEED = 2**32 - 1  # of NumPy's older generator, which transformers seeds too
+_MOST_STEPS = 10**12  # counted in 64 bits, times what is accumulated
 
 TRAINER_DEFAULTS: Mapping[str, object] = {
     "max_steps": 12_000,
@@ -133,8 +136,8 @@ class TrainingConfig:
             raise UsageError("output is empty: name the folder to write")
         if self.batch < 1:
             raise UsageError(f"batch is {self.batch}: a positive number is needed")
-        if self.seed < 0:
-            raise UsageError(f"seed is {self.seed}: 0 or more is needed")
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise UsageError(f"seed is {self.seed}: 0 to {_LARGEST_SEED} is needed")
         if not self.head_learning_rate > 0:
             raise UsageError(f"head_learning_rate is {self.head_learning_rate}: a positive number is needed")
         if not (self.loss.dense or self.loss.sparse):
@@ -221,6 +224,19 @@ def _check_trainer(given: Mapping[str, object]) -> None:
             convert(kinds[0], value, f"trainer.{name}")
 
 
+@contextmanager
+def refusals_told() -> Iterator[None]:
+    """What transformers refuses of [trainer], as a `UsageError` of one line."""
+    from torch import OutOfMemoryError
+
+    try:
+        yield
+    except (LightRetrieverError, OutOfMemoryError):
+        raise
+    except (ValueError, TypeError, ImportError, RuntimeError, OSError, OverflowError) as error:
+        raise UsageError(f"[trainer]: {' '.join(str(error).split())[:300]}") from None
+
+
 def training_arguments(config: TrainingConfig) -> TrainingArguments:
     """What ``transformers.Trainer`` is told, the batch shared out to the processes that were started.
 
@@ -266,6 +282,8 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
         raise UsageError(f"trainer.gradient_accumulation_steps is {accumulation}: at least 1 is needed")
     if config.steps < 1:
         raise UsageError(f"trainer.max_steps is {config.steps}: at least 1 is needed, a run is as long as this says")
+    if config.steps > _MOST_STEPS:
+        raise UsageError(f"trainer.max_steps is {config.steps}: at most {_MOST_STEPS} can be counted")
     # The tower does this itself, see ModelConfig; Trainer would look for methods of its own models.
     given |= {"gradient_checkpointing": False, "activation_checkpointing": False}
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -283,10 +301,8 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
         "log_level": "error",
         "log_level_replica": "error",
     }
-    try:
+    with refusals_told():
         arguments = TrainingArguments(**given, **own)
-    except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
-        raise UsageError(f"[trainer]: {' '.join(str(error).split())[:300]}") from None
     if not arguments.use_cpu and arguments.n_gpu > 1 and world == 1:
         # One process for several devices would be DataParallel, under which the losses see parts of a batch.
         arguments._n_gpu = 1

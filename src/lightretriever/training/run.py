@@ -20,7 +20,7 @@ from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
-from lightretriever.training.config import TrainingConfig, training_arguments
+from lightretriever.training.config import TrainingConfig, refusals_told, training_arguments
 from lightretriever.training.examples import ExampleFile, describe_counts
 from lightretriever.training.output import (
     HISTORY,
@@ -112,7 +112,9 @@ def train(
         parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
         counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
         collator = make_collator(tower, config)
-        trainer = LookupTrainer(tower, arguments, config, data, collator, validation, progress, logged)
+        with refusals_told():
+            trainer = LookupTrainer(tower, arguments, config, data, collator, validation, progress, logged)
+            trainer.get_train_dataloader()  # what it refuses it refuses before anything is written
         trainer.wait()  # all have seen the output as it was
         if is_first:
             shutil.rmtree(output / _STAGED, ignore_errors=True)
