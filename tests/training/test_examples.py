@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lightretriever.errors import InputError
 from lightretriever.training.collection import write_examples
 from lightretriever.training.examples import Example, ExampleFile, Passage, describe_counts, parse_example, write_lines
-from lightretriever.training.exclusion import Exclusion, normalise
+from lightretriever.training.exclusion import Exclusion
+from lightretriever.training.text_keys import normalise
 
 
 def line(query: str = "q", positives: int = 1, negatives: int = 2, **fields: object) -> str:

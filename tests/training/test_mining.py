@@ -19,9 +19,10 @@ from lightretriever.text.corpus import Document, read_corpus
 from lightretriever.text.tokenizer import id_count
 from lightretriever.training.collection import write_examples
 from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
-from lightretriever.training.exclusion import Exclusion, normalise, text_key
+from lightretriever.training.exclusion import Exclusion
 from lightretriever.training.mining import MiningConfig, describe_mining, mine_negatives
 from lightretriever.training.searches import Search, bm25_search, index_search, vector_search
+from lightretriever.training.text_keys import normalise, text_key
 
 
 def passages(*texts: str) -> tuple[Passage, ...]:

@@ -22,8 +22,8 @@ from safetensors.numpy import load_file
 from lightretriever import DocumentEncoder, QueryEncoder, cache_table, train
 from lightretriever.errors import TrainingError, UsageError
 from lightretriever.evaluation.measures import evaluate
-from lightretriever.training.config import read_config
-from lightretriever.training.sampling import TrainingData
+from lightretriever.training.config import ValidationConfig, read_config
+from lightretriever.training.sampling import DataConfig, DataFile, TrainingData
 from lightretriever.training.trainer import last_checkpoint
 from lightretriever.training.validation import hold_out, open_validation
 from lightretriever.types import Run
@@ -311,6 +311,30 @@ def test_held_out_examples_are_not_trained_on(settings: Settings) -> None:
     assert not seen & aside
     _, most = hold_out(data, 1000)
     assert len(most[0]) == 6  # a tenth
+
+
+def test_all_lines_of_a_held_out_query_are_held_out(tmp_path: Path) -> None:
+    files = []
+    for name, numbers in (("one", range(40)), ("two", range(20, 60))):
+        lines = [
+            {"query": f"q{number}", "positive_passages": [{"text": f"{name} {number} {turn}"}]}
+            for number in numbers
+            for turn in range(3)
+        ]
+        files.append(DataFile(str(tmp_path / f"{name}.jsonl")))
+        Path(files[-1].path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = TrainingData.open(DataConfig(tuple(files)), 4)
+    rest, held = hold_out(data, 12)
+    aside, left = ({file[i].query for file in some for i in range(len(file))} for some in (held, rest.files))
+    assert len(aside) >= 2
+    assert not aside & left
+    assert sum(map(len, held)) + sum(map(len, rest.files)) == 240
+    fewer = {file[i].query for file in hold_out(data, 6)[1] for i in range(len(file))}
+    assert fewer < aside
+    validation, _ = open_validation(ValidationConfig(every=1, examples=12), data)
+    assert validation is not None
+    assert len(validation.queries) == len(aside)
+    assert all(len(judged) in (3, 6) for judged in validation.relevant)
 
 
 def test_held_out_queries_have_their_files_prompt_and_their_own_positives(settings: Settings, tmp_path: Path) -> None:

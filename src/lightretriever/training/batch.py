@@ -14,8 +14,8 @@ from lightretriever.document.tokenise import TextTokenizer, make_text_tokenizer
 from lightretriever.errors import UsageError
 from lightretriever.text.corpus import safe_text
 from lightretriever.text.tokenizer import is_byte_level
-from lightretriever.training.exclusion import text_key
 from lightretriever.training.sampling import DrawnBatch
+from lightretriever.training.text_keys import text_key
 
 
 @dataclass(frozen=True, slots=True, eq=False)

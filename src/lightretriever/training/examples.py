@@ -1,7 +1,7 @@
 """Training files: a query, passages that answer it, passages that do not, one object a line (METHOD "Data format").
 
-A file stays on disk. Opening it reads it once, checks every line and keeps where each usable one begins: eight bytes an
-example, whatever the size of the texts.
+A file stays on disk. Opening it reads it once, checks every line and keeps where each usable one begins, with a hash of
+its query: sixteen bytes an example, whatever the size of the texts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lightretriever.errors import InputError
 from lightretriever.text.corpus import safe_text
 from lightretriever.text.rows import not_utf8, parse_object, split_suffix
+from lightretriever.training.text_keys import text_key
 
 if TYPE_CHECKING:
     from lightretriever.training.exclusion import Exclusion
@@ -121,12 +122,14 @@ class ExampleFile:
     Attributes:
         path: the file.
         offsets: int64 [n], the byte where each usable line begins.
+        queries: int64 [n], the `text_key` of each one's query.
         counts: what there was.
         exclusion: what an evaluation set holds, left out of examples.
     """
 
     path: Path
     offsets: NDArray[np.int64]
+    queries: NDArray[np.int64]
     counts: ExampleCounts
     exclusion: Exclusion | None = None
 
@@ -148,7 +151,7 @@ class ExampleFile:
         source = Path(path)
         if split_suffix(source)[1]:
             raise InputError(f"{path}: training files are read out of order, compressed ones cannot be: decompress it")
-        offsets, count = array("q"), dict.fromkeys(ExampleCounts.__slots__, 0)
+        offsets, queries, count = array("q"), array("q"), dict.fromkeys(ExampleCounts.__slots__, 0)
         number = position = 0
         try:
             with source.open("rb") as file:
@@ -160,6 +163,7 @@ class ExampleFile:
                     count["lines"] += 1
                     if _usable(example, exclusion, passages, count):
                         offsets.append(start)
+                        queries.append(text_key(example.query))
                         if limit is not None and len(offsets) >= limit:
                             break
         except FileNotFoundError:
@@ -169,10 +173,15 @@ class ExampleFile:
         counts = ExampleCounts(**count)
         if not offsets:
             raise InputError(f"{path} holds no usable example: {describe_counts(counts)}")
-        return ExampleFile(source, np.frombuffer(offsets, dtype=np.int64), counts, exclusion)
+        places, keys = (np.frombuffer(numbers, dtype=np.int64) for numbers in (offsets, queries))
+        return ExampleFile(source, places, keys, counts, exclusion)
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def take(self, chosen: NDArray[np.bool_]) -> ExampleFile:
+        """The file with some of its examples, bool [n]."""
+        return replace(self, offsets=self.offsets[chosen], queries=self.queries[chosen])
 
     def __getitem__(self, i: int) -> Example:
         """Example i, read from disk.

@@ -23,8 +23,9 @@ from lightretriever.training.examples import (
     join_counts,
     write_lines,
 )
-from lightretriever.training.exclusion import Exclusion, passage_keys, text_key
+from lightretriever.training.exclusion import Exclusion, passage_keys
 from lightretriever.training.searches import Search
+from lightretriever.training.text_keys import text_key
 from lightretriever.types import Hit
 
 Progress = Callable[[int, int | None], None]

@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from lightretriever.errors import InputError
+from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.measures import check_measures, evaluate
 from lightretriever.fusion import fuse_scores
 from lightretriever.training.batch import Batch, Collator
 from lightretriever.training.config import ValidationConfig
 from lightretriever.training.examples import ExampleFile, Passage
-from lightretriever.training.exclusion import text_key
 from lightretriever.training.sampling import Drawn, DrawnBatch, Schedule, TrainingData
+from lightretriever.training.text_keys import text_key
 from lightretriever.training.tower import Lookup, Texts, TowerInput, TowerOutput
 from lightretriever.types import Run
 
 MEASURE = "nDCG@10"
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: multiplying by it scatters
 DEPTH = 100
 """Documents that each arm lists for a query; the hybrid is fused of these."""
 _TOKENS = 512  # rows of the token table in one forward pass
@@ -115,43 +116,54 @@ def _of_collection(config: ValidationConfig) -> Validation:
 
 
 def hold_out(data: TrainingData, examples: int) -> tuple[TrainingData, tuple[ExampleFile, ...]]:
-    """Set examples aside, from every file in proportion, at most a tenth of it: the rest, and those set aside."""
+    """Set examples aside, from every file in proportion, a tenth of it or less: the rest, and those set aside.
+
+    All lines of a query go together, in every file: what is measured on is not trained on. Which queries are taken
+    follows from their hashes and the seed, so that files that share queries give the same, and a smaller number is part
+    of a greater.
+    """
     total = sum(len(file) for file in data.files)
-    kept, held = [], []
-    for number, file in enumerate(data.files):
+    salt = np.random.default_rng(data.schedule.seed).integers(1 << 63, dtype=np.uint64)
+    taken = []
+    for file in data.files:
         count = min(-(-examples * len(file) // total), len(file) // 10)
-        random = np.random.default_rng([data.schedule.seed, number, count])
-        chosen = np.zeros(len(file), dtype=bool)
-        chosen[random.permutation(len(file))[:count]] = True
-        kept.append(replace(file, offsets=file.offsets[~chosen]))
-        held.append(replace(file, offsets=file.offsets[chosen]))
+        queries, lines = np.unique(file.queries, return_counts=True)
+        queries, lines = queries[lines <= count], lines[lines <= count]
+        order = np.argsort((queries.view(np.uint64) ^ salt) * _ODD)
+        taken.append(queries[order][np.cumsum(lines[order]) <= count])
+    held = [np.isin(file.queries, np.concatenate(taken)) for file in data.files]
+    kept = tuple(file.take(~chosen) for file, chosen in zip(data.files, held, strict=True))
     old = data.schedule
+    for file in kept:
+        if len(file) < old.world:
+            raise UsageError(
+                f"{file.path} has {len(file)} examples left for {old.world} devices, the others share their queries "
+                "with what is held out to measure on: leave it out, or measure on a BEIR folder (validation.data)"
+            )
     schedule = Schedule(tuple(len(file) for file in kept), old.weights, old.batch, old.world, old.seed)
-    return replace(data, files=tuple(kept), schedule=schedule), tuple(held)
+    aside = tuple(file.take(chosen) for file, chosen in zip(data.files, held, strict=True))
+    return replace(data, files=kept, schedule=schedule), aside
 
 
 def _of_examples(files: Sequence[ExampleFile], prompts: Sequence[str | None]) -> Validation | None:
     """Of the examples of each file, whose prompt stands where one brings none of its own."""
-    queries: list[tuple[str, str | None]] = []
+    judged: dict[tuple[str, str | None], dict[int, int]] = {}  # lines of one query are one query
     documents: list[Passage] = []
     places: dict[int, int] = {}
-    relevant: list[Mapping[int, int]] = []
     for file, prompt in zip(files, prompts, strict=True):
         for i in range(len(file)):
             example = file[i]
-            own: dict[int, int] = {}
+            own = judged.setdefault((example.query, prompt if example.instruction is None else example.instruction), {})
             for number, passage in enumerate((*example.positives, *example.negatives)):
                 place = places.setdefault(text_key(passage.input), len(documents))
                 if place == len(documents):
                     documents.append(passage)
                 if number < len(example.positives):
                     own[place] = 1
-            queries.append((example.query, prompt if example.instruction is None else example.instruction))
-            relevant.append(own)
-    if not queries:
+    if not judged:
         return None
-    name = f"{len(queries)} training examples held out"
-    return Validation(name, tuple(queries), tuple(documents), tuple(relevant))
+    name = f"{sum(map(len, files))} training examples held out"
+    return Validation(name, tuple(judged), tuple(documents), tuple(judged.values()))
 
 
 @dataclass(frozen=True, slots=True)
