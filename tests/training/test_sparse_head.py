@@ -60,6 +60,15 @@ def test_a_frozen_head_and_no_bias() -> None:
     assert (ours - theirs).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("rows", [1, 2, 30])
+def test_a_state_that_is_not_a_number_is_not_hidden(rows: int) -> None:
+    states, _, weight, bias = _case(2, 5, 7)
+    states = states.detach()
+    states[0, 2] = float("nan")  # finite ones stand before and after it, in its chunk or in others
+    found = passage_weights(states, torch.tensor([5, 5]), (weight, bias), lambda x: x, chunk_bytes=4 * 7 * rows)
+    assert found[0].isnan().all() and found[1].isfinite().all()
+
+
 def test_top_k_is_what_the_encoder_keeps() -> None:
     states, lengths, weight, bias = _case(6, 9, 40)
     found = passage_weights(states, lengths, (weight, bias), lambda x: x, top_k=9)

@@ -76,7 +76,7 @@ class _LargestProducts(Function):
             products = linear(states[low:high], weight, bias)
             for run, start, end in runs:
                 best, where = products[start - low : end - low].max(0)
-                better = best.float() > largest[run]
+                better = (best.float() > largest[run]) | best.isnan()  # which stays: nothing is larger
                 largest[run] = torch.where(better, best.float(), largest[run])
                 at[run] = torch.where(better, (where + start).to(torch.int32), at[run])
         ctx.save_for_backward(states, weight, bias, at)
