@@ -110,6 +110,26 @@ def test_adapters_over_a_sentence_transformers_folder(tmp_path: Path) -> None:
     assert np.abs(merged.encode(["the world"]).dense - encoded.dense).max() < 1e-5
 
 
+@pytest.mark.parametrize("pooling", ["mean", "lasttoken", "cls"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_no_tokens_have_zero_vectors_and_no_gradient(kind: str, pooling: str, tmp_path: Path) -> None:
+    tower = tower_of(kind, tmp_path, pooling=pooling)
+    ids = torch.tensor([[0, 0, 0], [5, 6, 7]])
+    texts = ((ids, [0, 3]), (ids[1:], [3]), (ids[:, :0], [0, 0]))
+    both, alone, nothing = (tower(TowerInput(Texts(some, torch.tensor(lengths)))) for some, lengths in texts)
+    slopes = []
+    for found in (both, alone, nothing):
+        tower.zero_grad()
+        (torch.nn.functional.normalize(found.passages)[:, 0].sum() + found.passages_sparse.sum()).backward()
+        slopes.append(gradients(tower))
+    for name in ("passages", "passages_sparse"):
+        two, one, none = (getattr(found, name) for found in (both, alone, nothing))
+        assert not two[0].any() and (two[1] - one[0]).abs().max() < 1e-5
+        assert none.shape == two.shape and not none.any()
+    for ours, theirs, zeros in zip(*(each.values() for each in slopes), strict=True):
+        assert (ours - theirs).abs().max() < 1e-4 * max(1, theirs.abs().max()) and not zeros.any()
+
+
 def test_a_saved_folder_is_what_peft_reads(tmp_path: Path) -> None:
     tower = tower_of("causal", tmp_path)
     tower.save(tmp_path / "saved")

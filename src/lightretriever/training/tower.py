@@ -76,7 +76,7 @@ class ModelConfig:
 
 
 class Texts(NamedTuple):
-    """Right-padded token ids int64 [n, T] with specials, and lengths int64 [n], at least 1."""
+    """Right-padded token ids int64 [n, T] with specials, and lengths int64 [n]; one of 0 gives zero vectors."""
 
     ids: Tensor
     lengths: Tensor
@@ -222,9 +222,12 @@ class TrainableTower(nn.Module):
         matrix, unit = self._matrix() if inputs.sparse or inputs.sparse_queries else (None, None)
 
         def encode(ids: Tensor, lengths: Tensor, sparse: bool) -> tuple[Tensor, ...]:
-            ids = ids[:, : int(lengths.max())]  # a chunk's longest may be shorter than the batch's
-            hidden = self.backbone.hidden(ids, lengths)
-            dense = self._cut(pool(hidden, lengths, self.backbone.pooling))
+            # A chunk's longest may be shorter than the batch's. A text of no tokens, which a tokenizer without specials
+            # leaves empty, is run as one of padding, and its vector put to 0.
+            ids = ids[:, : int(lengths.max())] if lengths.any() else ids.new_zeros(len(ids), 1)
+            read = lengths.clamp(min=1)
+            hidden = self.backbone.hidden(ids, read)
+            dense = self._cut(pool(hidden, read, self.backbone.pooling)) * (lengths > 0)[:, None]
             if not sparse or matrix is None:
                 return (dense,)
             top_k = self.settings.top_k
