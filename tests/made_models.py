@@ -132,7 +132,16 @@ def sentence_folder(
     prompts: dict[str, str] | None = None,
 ) -> Path:
     """Save a sentence-transformers folder around a random BERT, written by hand: no test needs that package."""
-    masked_folder(folder, "bert", head=False)
+    return sentence_files(masked_folder(folder, "bert", head=False), pooling, modules, prompts)
+
+
+def sentence_files(
+    folder: Path,
+    pooling: dict[str, object],
+    modules: tuple[str, ...] = ("Transformer", "Pooling", "Normalize"),
+    prompts: dict[str, str] | None = None,
+) -> Path:
+    """Add to a model's folder what makes it one of sentence-transformers."""
     paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize", "Dense": "2_Dense"}
     listed = [
         {"idx": i, "name": str(i), "path": paths[kind], "type": f"sentence_transformers.models.{kind}"}

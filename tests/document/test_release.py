@@ -12,10 +12,12 @@ import pytest
 import torch
 from made_models import TEXTS, causal_folder, masked_folder
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lightretriever import DocumentEncoder
 from lightretriever.errors import ModelError
+from lightretriever.text.tokenizer import load_tokenizer
 
 SWITCHES = "add_bos_num: 1\nadd_eos_num: 1\nlowercase: true\npooling_strategy: lasttoken\nnormalize: true\n"
 
@@ -133,6 +135,19 @@ def test_switches_are_obeyed(tmp_path: Path) -> None:
     assert tower.tokenize(["A"]) == [[tower.tokenizer.token_to_id("A"), tower.eos_id]]
     assert (tower.top_k, tower.dim, tower.has_sparse, tower.backbone.pooling) == (16, 8, False, "mean")
     assert np.allclose(np.linalg.norm(tower.encode(TEXTS).dense, axis=1), 1)
+
+
+def test_a_post_processor_that_was_not_edited_stays(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    switches = "edit_tokenizer_post_processor: false\nadd_bos_num: -1\nadd_eos_num: -1\nlowercase: false\n"
+    release = _release(tmp_path / "release", base, switches)
+    letter = DocumentEncoder.load(base, device="cpu").tokenizer.token_to_id("a")
+    assert DocumentEncoder.load(release, base, device="cpu").tokenize(["a", ""]) == [[letter], []]
+    tokenizer = load_tokenizer(release)
+    pad = tokenizer.token_to_id("<pad>")
+    tokenizer.post_processor = TemplateProcessing("$A <pad>", special_tokens=[("<pad>", pad)])
+    tokenizer.save(str(release / "tokenizer.json"))
+    assert DocumentEncoder.load(release, base, device="cpu").tokenize(["a", ""]) == [[letter, pad], [pad]]
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import peft
 import pytest
 import torch
-from made_models import TEXTS, masked_folder, sentence_folder
+from made_models import TEXTS, causal_folder, masked_folder, sentence_files, sentence_folder
 from made_towers import QUERIES, batch_of, gradients, step, tower_of, train
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from lightretriever import DocumentEncoder, QueryEncoder, cache_table
 from lightretriever.document.tied import FORMAT
 from lightretriever.errors import ModelError, UsageError
+from lightretriever.text.tokenizer import load_tokenizer
 from lightretriever.training.losses import LossConfig
 from lightretriever.training.tower import ModelConfig, Texts, TowerInput, TrainableTower, represent
 from lightretriever.training.tower_folder import write_merged
@@ -63,6 +66,38 @@ def test_saved_tower_gives_the_vectors_of_the_trained_one(kind: str, adapter: st
         assert np.abs(merged.encode(TEXTS).sparse.to_dense() - sparse).max() < 1e-4
         assert np.abs(cache_table(merged)[np.arange(50)] - table[np.arange(50)]).max() < 1e-5
         assert (tmp_path / "merged/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+@pytest.mark.parametrize("around", [("<s>", "</s>"), (None, "<pad>"), (None, None)])
+def test_a_causal_sentence_folder_keeps_its_own_specials(
+    around: tuple[str | None, str | None], adapter: str, tmp_path: Path
+) -> None:
+    base = sentence_files(causal_folder(tmp_path / "base", "qwen3"), {"pooling_mode": "lasttoken"})
+    (base / "sentence_bert_config.json").unlink()  # its length limit is below that of the made batches
+    tokenizer = load_tokenizer(base)
+    before, after = ([] if token is None else [tokenizer.token_to_id(token)] for token in around)
+    names = [(token, tokenizer.token_to_id(token)) for token in around if token is not None]
+    template = [around[0], "$A", around[1]]
+    tokenizer.post_processor = TemplateProcessing([part for part in template if part], special_tokens=names)
+    tokenizer.save(str(base / "tokenizer.json"))
+    tower = tower_of("causal", tmp_path, adapter=adapter)
+    assert (tower.specials.before, tower.specials.after) == (tuple(before), tuple(after))
+    batch = batch_of(tower)
+    train(tower, batch)
+    tower.save(tmp_path / "trained")
+    write_merged(tmp_path / "trained", tmp_path / "merged")
+    dense, sparse = _encoded(tower, TEXTS)
+    with torch.no_grad():
+        trained = torch.nn.functional.normalize(represent(tower, batch).queries).numpy()
+    for name in ("trained", "merged"):
+        loaded = DocumentEncoder.load(tmp_path / name, device="cpu", max_length=40 + len(before) + len(after))
+        assert replace(loaded.backbone.specials, tokenizer=None) == replace(tower.specials, tokenizer=None)
+        encoded = loaded.encode(TEXTS)
+        assert encoded.sparse is not None
+        assert np.abs(encoded.dense - dense).max() < 1e-5
+        assert np.abs(encoded.sparse.to_dense() - sparse).max() < 1e-4
+        assert np.abs(QueryEncoder(cache_table(loaded)).encode(QUERIES).dense - trained).max() < 1e-5
 
 
 @pytest.mark.parametrize("head", ["auto", "tied"])

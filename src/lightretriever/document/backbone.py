@@ -148,7 +148,7 @@ def load_backbone(
     declared = declared_specials(tokens, config.to_dict(), tokenizer)
     said = switches or sentence or Switches(pooling="lasttoken" if causal else "mean", lowercase=causal)
     lower = said.lowercase if lowercase is None else lowercase
-    if causal and (switches is not None or sentence is None):
+    if causal and (switches.edit_specials if switches else sentence is None):
         add_bos = (switches or Switches()).add_bos
         specials = causal_specials(tokenizer, declared, lowercase=lower, add_bos=add_bos, where=str(tokens))
     else:

@@ -56,7 +56,9 @@ class Switches:
     Attributes:
         pooling: of the dense vector.
         normalize: whether it is scaled to unit length.
-        lowercase, add_bos: of the tokenizer.
+        lowercase: of the tokenizer.
+        edit_specials: whether it is edited to write ``bos? A eos``, or puts around a text what it always did.
+        add_bos: whether there is a bos then.
         has_sparse: whether the model was trained for a sparse vector too.
         top_k: entries kept of it; None for all.
         dim: first dimensions kept of the dense vector; None for all.
@@ -65,6 +67,7 @@ class Switches:
     pooling: Pooling = "lasttoken"
     normalize: bool = True
     lowercase: bool = True
+    edit_specials: bool = True
     add_bos: bool = True
     has_sparse: bool = True
     top_k: int | None = None
@@ -100,13 +103,15 @@ def read_switches(folder: Path) -> Switches:
     pooling = found.get("pooling_strategy_psg") or found.get("pooling_strategy") or "lasttoken"
     if pooling not in POOLINGS:
         raise ModelError(f"{file}: pooling {pooling!r} is not supported, only {', '.join(POOLINGS)}")
-    if found.get("add_bos_num", 1) not in (0, 1) or found.get("add_eos_num", 1) != 1:
+    edit_specials = bool(found.get("edit_tokenizer_post_processor", True))  # without it the counts mean nothing
+    if edit_specials and (found.get("add_bos_num", 1) not in (0, 1) or found.get("add_eos_num", 1) != 1):
         raise ModelError(f"{file}: only one begin token, or none, and one end token are supported")
     with _reading(file):
         return Switches(
             pooling=pooling,
             normalize=bool(found.get("normalize", True)),
             lowercase=bool(found.get("lowercase", True)),
+            edit_specials=edit_specials,
             add_bos=found.get("add_bos_num", 1) == 1,
             has_sparse=bool(found.get("hybrid_use_token_id_vector", True) or found.get("hybrid_use_sparse_vector")),
             top_k=int(found.get("sparse_top_k_psg") or 0) or None,

@@ -28,6 +28,7 @@ class Specials:
         tokenizer: adds specials, cuts and pads nothing.
         bos_id, eos_id, pad_id: None where the tokenizer has no such token; pad may equal eos.
         before, after: what the tokenizer puts around a text's own ids.
+        edited: whether that is METHOD's ``bos? A eos`` in place of the tokenizer's own.
     """
 
     tokenizer: Tokenizer
@@ -36,6 +37,7 @@ class Specials:
     pad_id: int | None
     before: tuple[int, ...]
     after: tuple[int, ...]
+    edited: bool
 
 
 def open_tokenizer(folder: Path) -> Tokenizer:
@@ -130,7 +132,7 @@ def causal_specials(
     ]
     pad = declared["pad"] or next(iter(reserved), eos)
     edited = with_bos_eos(with_lowercase(tokenizer) if lowercase else tokenizer, bos, eos)
-    return _specials(edited, bos, eos, pad)
+    return _specials(edited, bos, eos, pad, edited=True)
 
 
 def own_specials(tokenizer: Tokenizer, declared: Mapping[str, str | None], *, lowercase: bool = False) -> Specials:
@@ -140,13 +142,14 @@ def own_specials(tokenizer: Tokenizer, declared: Mapping[str, str | None], *, lo
         declared["bos"] or declared["cls"],
         declared["eos"] or declared["sep"],
         declared["pad"],
+        edited=False,
     )
 
 
-def _specials(tokenizer: Tokenizer, bos: str | None, eos: str | None, pad: str | None) -> Specials:
+def _specials(tokenizer: Tokenizer, bos: str | None, eos: str | None, pad: str | None, *, edited: bool) -> Specials:
     # What surrounds a text is read off one, rather than out of the many kinds of post-processor.
     probe = tokenizer.encode("a")
     own = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
     first, last = (own[0], own[-1] + 1) if own else (len(probe.ids), len(probe.ids))
     bos_id, eos_id, pad_id = (None if token is None else tokenizer.token_to_id(token) for token in (bos, eos, pad))
-    return Specials(tokenizer, bos_id, eos_id, pad_id, tuple(probe.ids[:first]), tuple(probe.ids[last:]))
+    return Specials(tokenizer, bos_id, eos_id, pad_id, tuple(probe.ids[:first]), tuple(probe.ids[last:]), edited)

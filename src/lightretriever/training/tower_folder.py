@@ -92,9 +92,9 @@ def _write_settings(
         "score_function": "cos_sim",
         "lowercase": _lowers(specials),
         "edit_tokenizer_normalizers": True,
-        "edit_tokenizer_post_processor": backbone.causal,
-        "add_bos_num": 1 if specials.bos_id in specials.before else 0,
-        "add_eos_num": 1,
+        "edit_tokenizer_post_processor": specials.edited,  # if not, the base's own stay, as -1 says too
+        "add_bos_num": int(specials.bos_id in specials.before) if specials.edited else -1,
+        "add_eos_num": 1 if specials.edited else -1,
         "pad_token": None if specials.pad_id is None else specials.tokenizer.id_to_token(specials.pad_id),
         "dense_shrink_dim": backbone.dim,
         "hybrid_use_dense_vector": True,
