@@ -6,14 +6,17 @@ import gc
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from index.conftest import RandomTower, fill, make_documents
+from index.conftest import RandomTower, fill, make_documents, make_encoder
 
 from lightretriever import Index
-from lightretriever.errors import LockedError
+from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.index import index as opening
+from lightretriever.index import ingest, migrate, state
 from lightretriever.index.backend import Points, document_payload, pages, point_key
 from lightretriever.index.edge import EdgeBackend
 from lightretriever.index.wire import receive, send
@@ -128,3 +131,61 @@ def test_an_index_that_nobody_closed_is_let_go_of(tmp_path: Path) -> None:
     gc.collect()
     with Index.open(tmp_path / "i") as index:
         assert index.count == 20
+
+
+def test_an_index_that_its_owner_rebuilt_as_the_next_one_came_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "i"
+    fill(path, 50)[0].close()
+
+    def rebuilt(model: object) -> object:  # by another process, say, while this one loads its document model
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "_tower", lambda model: model)
+            with Index.open(path, live=True) as before:
+                before.optimise()
+        return model
+
+    monkeypatch.setattr(opening, "_tower", rebuilt)
+    with Index.open(path) as index:
+        assert (index.manifest.shard, index.count) == ("shard-2", 50)
+
+    def half_built(model: object) -> object:
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "_tower", lambda model: model)
+            with Index.open(path) as before:
+                before.update_manifest(replace(before.manifest, state="building"))
+        return model
+
+    monkeypatch.setattr(opening, "_tower", half_built)
+    with pytest.raises(ArtifactError, match="half-built"):
+        Index.open(path)
+
+
+def test_what_another_process_finished_as_this_one_came_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path / "source", 50)[0].close()
+
+    def build() -> ingest.IngestReport:
+        return ingest.index_corpus(tmp_path / "built", make_documents(50), RandomTower(), make_encoder())
+
+    def copy() -> migrate.Migration:
+        return migrate.migrate_index(tmp_path / "source", "edge", tmp_path / "copied")
+
+    def late(path: Path, *values: object) -> state.State:
+        monkeypatch.undo()
+        if path.name == "built":
+            build()
+        with Index.open(path, live=True) as before:
+            before.optimise()
+        return state.open_state(path, *values)
+
+    monkeypatch.setattr(ingest, "open_state", late)
+    assert build().complete_before
+    copy()
+    monkeypatch.setattr(migrate, "open_state", late)
+    assert (copy().copied, copy().documents) == (0, 50)
+    for name in ("built", "copied"):
+        with Index.open(tmp_path / name) as index:
+            assert (index.manifest.shard, index.count) == ("shard-2", 50)

@@ -117,13 +117,9 @@ class Index:
             LockedError: it is open already, here or in another process, which is named.
         """
         folder = Path(path)
-        manifest = IndexManifest.load(folder)
-        if manifest.state != "complete":
-            raise ArtifactError(f"{folder} is half-built: run the same `index` command again, it resumes, or remove it")
+        _check(folder, None, IndexManifest.load(folder))  # before the tower is loaded, which takes seconds
         tower = _tower(model)
-        if tower is not None:
-            check_model("the model given", tower.name, tower.revision, f"{folder}", manifest.model, manifest.revision)
-        return Index(open_state(folder, manifest, live, flush), tower)
+        return Index(open_state(folder, partial(_check, folder, tower), live, flush), tower)
 
     def __enter__(self) -> Index:
         return self
@@ -447,6 +443,13 @@ class Index:
     def restore(file: str | Path, path: str | Path) -> None:
         """Make an index, in a new folder, of what `snapshot` wrote; see `restore_snapshot` for what it raises."""
         restore_snapshot(Path(file), Path(path))
+
+
+def _check(folder: Path, tower: DocumentEncoder | None, manifest: IndexManifest) -> None:
+    if manifest.state != "complete":
+        raise ArtifactError(f"{folder} is half-built: run the same `index` command again, it resumes, or remove it")
+    if tower is not None:
+        check_model("the model given", tower.name, tower.revision, f"{folder}", manifest.model, manifest.revision)
 
 
 def _page_from(start: int, current: Current) -> Points:

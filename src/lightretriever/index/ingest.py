@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -181,18 +182,27 @@ def _begin(path: Path, manifest: IndexManifest, encoder: QueryEncoder) -> tuple[
     if not resumed:
         create_folder(path, encoder.table, manifest)
     begun = IndexManifest.load(path)
+    _check(path, manifest, begun)
+    if begun.state == "complete":
+        return None, resumed
+    state = open_state(path, partial(_check, path, manifest))
+    if state.current.manifest.state == "complete":  # by another process, meanwhile
+        state.close()
+        return None, resumed
+    return Index(state), resumed
+
+
+def _check(path: Path, manifest: IndexManifest, begun: IndexManifest) -> None:
+    """Raises MismatchError when what was begun is another build."""
     for name, value in manifest.identity().items():
         found = begun.identity()[name]
         if found != value:
             raise MismatchError(f"{path} was begun with {name} {found!r}, now it is {value!r}: choose another output")
-    if begun.state == "complete":
-        return None, resumed
-    if begun.built_from != manifest.built_from:
+    if begun.state != "complete" and begun.built_from != manifest.built_from:
         raise MismatchError(
             f"{path} was begun from {begun.built_from or 'something unknown'}, now it is {manifest.built_from}: "
             "go on from the same, or choose another output"
         )
-    return Index(open_state(path, begun)), resumed
 
 
 def _complete(path: Path, digest: str, read: int) -> IngestReport:

@@ -16,6 +16,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from lightretriever.index.folder import create_folder
 from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.qdrant_url import check_engine
-from lightretriever.index.state import open_state
+from lightretriever.index.state import State, open_state
 from lightretriever.types import take_sparse
 
 BUILT_FROM = "migration"
@@ -75,10 +76,9 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
     report = report or _no_report
     with Index.open(source) as index:
         origin = str(Path(source).resolve()) if index.manifest.engine == "edge" else index.manifest.engine
-        resumed = _begin(target_path, engine, index, origin)
-        begun = IndexManifest.load(target_path)
-        target = open_state(target_path, begun)
+        target, resumed = _begin(target_path, engine, index, origin)
         try:
+            begun = target.current.manifest
             engines, copied, passed = (index.backend, target.current.backend), 0, 0
             building = begun.state != "complete"
             if building:
@@ -103,14 +103,25 @@ def _manifest(of: IndexManifest, parts: IndexManifest) -> IndexManifest:
     return replace(of, unoptimised=0, successor=None, **{name: getattr(parts, name) for name in names})
 
 
-def _begin(path: Path, engine: str, index: Index, origin: str) -> bool:
-    """Make the new folder, or check that it is one to go on with; returns whether it was there."""
+def _begin(path: Path, engine: str, index: Index, origin: str) -> tuple[State, bool]:
+    """Make the new folder, or check that it is one to go on with, and own it; says also whether it was there."""
     table = index.encoder.table
     manifest = _manifest(index.manifest, IndexManifest.of(table, index.manifest.sparse, engine=engine))
     resumed = path.exists()
     if not resumed:
         create_folder(path, table, replace(manifest, state="building", built_from=BUILT_FROM))
-    begun = IndexManifest.load(path)
+    check = partial(_check, path, manifest, origin)
+    check(IndexManifest.load(path))
+    target = open_state(path, check)
+    statistics = index.path / index.manifest.statistics
+    if statistics.exists() and target.current.manifest.state != "complete":
+        with new_file(path / manifest.statistics) as copy:
+            shutil.copyfile(statistics, copy)
+    return target, resumed
+
+
+def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifest) -> None:
+    """Raises MismatchError when what was begun is another copy."""
     for name, value in manifest.identity().items():
         found = begun.identity()[name]
         if found != value:
@@ -121,11 +132,6 @@ def _begin(path: Path, engine: str, index: Index, origin: str) -> bool:
         before = read_json(path / NOTE).get("from")
         if before != origin:
             raise MismatchError(f"{path} was begun from {before}, now it is {origin}: choose another output")
-    statistics = index.path / index.manifest.statistics
-    if statistics.exists() and begun.state != "complete":
-        with new_file(path / manifest.statistics) as copy:
-            shutil.copyfile(statistics, copy)
-    return resumed
 
 
 def _copy(source: Backend, target: Backend, path: Path, origin: str, progress: Progress) -> tuple[int, int]:

@@ -190,15 +190,25 @@ class State:
 _NOTED = 1_000
 
 
-def open_state(path: Path, manifest: IndexManifest, live: bool = False, policy: FlushPolicy | None = None) -> State:
-    """Own an index's folder and open what its manifest names.
+def open_state(
+    path: Path, check: Callable[[IndexManifest], None], live: bool = False, policy: FlushPolicy | None = None
+) -> State:
+    """Own the folder of an index that there is, and open what its manifest names.
+
+    Args:
+        path: its folder.
+        check: raises what is wrong with the manifest; nothing was opened or removed by then.
+        live, policy: as `State`.
 
     Raises:
+        What ``check`` raises.
         LockedError: another process owns it, or this one.
         ArtifactError, MismatchError: a part is absent, damaged or not the index's.
     """
     owned = own_folder(path)
     try:
+        manifest = IndexManifest.load(path)  # not before: its last owner may have gone over to other parts
+        check(manifest)
         remove_leftovers(path, manifest)
         encoder = QueryEncoder(open_table(path, manifest))
         check_files(path)
