@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from index.conftest import RandomTower, make_documents, make_encoder, payload
 
 from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, InputError, LightRetrieverError, MismatchError, UsageError
-from lightretriever.index import upkeep
+from lightretriever.fusion import Fusion
+from lightretriever.index import plans, upkeep
 from lightretriever.index.durability import FlushPolicy
+from lightretriever.index.folder import next_part
 from lightretriever.index.rebuild import Rebuild
 from lightretriever.text.corpus import Document
 from lightretriever.types import take_sparse
@@ -24,6 +27,11 @@ from lightretriever.types import take_sparse
 TOWER = RandomTower()
 PARTS = {"manifest.json", "owner", "checksums.json"}
 QUERIES = ["w01 w02", "w03", "w10 w11 w12", "w30 w05"]
+
+
+class Tired(RandomTower):
+    def encode(self, documents: list[Document]) -> Encoded:
+        raise ArtifactError(f"the tower is tired of {len(documents)}")
 
 
 def put(index: Index, documents: list[Document]) -> None:
@@ -297,3 +305,36 @@ def test_threads_get_what_one_caller_gets(live: Index) -> None:
         thread.join()
     assert all(found[number] == alone * 5 for number in range(6))
     assert np.array_equal(sorted(found), range(6))
+
+
+def test_what_is_set_as_a_reindex_begins_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rebuilt(tmp_path / "a", make_documents(50)).close()
+    weights, other = Fusion(dense=0.25, sparse=0.75), make_encoder(1).table
+    with Index.open(tmp_path / "a") as index:
+        setter = threading.Thread(target=lambda: (index.set_fusion(weights), index.set_table(other)))
+
+        def meanwhile(*given: object) -> str:
+            """Another thread comes when the manifest is read; it waits, or is done before the next is written."""
+            if not setter.ident:
+                setter.start()
+                setter.join(0.5)
+            return next_part(*given)
+
+        monkeypatch.setattr(plans, "next_part", meanwhile)
+        with pytest.raises(ArtifactError, match="tired"):
+            index.reindex(make_encoder(0, "huge", "r9"), Tired(name="huge", revision="r9"))
+        setter.join()
+        assert (index.fusion, index.encoder.table.hash) == (weights, other.hash)
+        assert index.info()["reindexing"] == {"stale": True, "to": "huge"}
+    with Index.open(tmp_path / "a") as index:
+        assert (index.fusion, index.encoder.table.hash) == (weights, other.hash)
+
+
+def test_a_closed_index_writes_no_manifest(tmp_path: Path) -> None:
+    index = rebuilt(tmp_path / "a", make_documents(5))
+    manifest = index.manifest
+    index.close()
+    with pytest.raises(UsageError, match="closed"):
+        index.update_manifest(replace(manifest, shard="shard-7"))
+    with Index.open(tmp_path / "a") as index:
+        assert index.count == 5

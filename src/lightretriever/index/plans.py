@@ -78,22 +78,24 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
         raise MismatchError(f"{tower.name} has {tower.dim} dimensions, the token table {table.dim}: use its own table")
     if sparse == "lm" and not tower.has_sparse:
         raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
-    manifest = state.current.manifest
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     bound = {name: value for name, value in asdict(IndexManifest.of(table, sparse)).items() if name in _BOUND}
     bound["encoding"] = encoding
-    begun = manifest.successor
-    if begun is not None and all(begun[name] == value for name, value in bound.items()):
-        changes: dict[str, Any] = dict(begun)
-        counted = tuple(changes.pop("counted"))
-    else:
-        parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
-        changes = {**bound, **parts}
-        counted = (manifest.unoptimised, manifest.bm25_changes)
-        state.save(replace(manifest, successor=None, generation=generation(manifest, *parts.values())))
-        remove_leftovers(state.path, state.current.manifest)
-        table.save(state.path / parts["table"])
-        state.save(replace(state.current.manifest, successor={**changes, "counted": counted}))
+    with state.writing:  # all of it: what another thread saves in between would be lost, or its parts removed
+        manifest = state.current.manifest
+        begun = manifest.successor
+        if begun is not None and all(begun[name] == value for name, value in bound.items()):
+            changes: dict[str, Any] = dict(begun)
+            counted = tuple(changes.pop("counted"))
+        else:
+            parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
+            changes = {**bound, **parts}
+            counted = (manifest.unoptimised, manifest.bm25_changes)
+            manifest = replace(manifest, successor=None, generation=generation(manifest, *parts.values()))
+            state.save(manifest)
+            remove_leftovers(state.path, manifest)
+            table.save(state.path / parts["table"])
+            state.save(replace(manifest, successor={**changes, "counted": counted}))
     side = SparseSide(sparse, table, state.path / changes["statistics"])
     if sparse == "bm25" and not side.file.exists():
         side.take_statistics(state.current.backend).save(side.file)

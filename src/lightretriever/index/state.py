@@ -124,11 +124,11 @@ class State:
         self._current = replace(self.current, manifest=replace(manifest, unoptimised=unoptimised, bm25_changes=changes))
 
     def save(self, manifest: IndexManifest) -> None:
-        """Write a changed manifest, durably; the parts it names are those there were."""
+        """Write a changed manifest, durably; the parts it names are those there were. Raises UsageError when closed."""
         with self.writing:
+            changed = replace(self.current, manifest=manifest)  # before it is written: the folder may be another's now
             manifest.save(self.path)
-            self._written = manifest
-            self._current = replace(self.current, manifest=manifest)
+            self._written, self._current = manifest, changed
 
     def go_over(self, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> Current:
         """Make other parts the index's, all at once, for readers and on disk.
