@@ -18,6 +18,7 @@ from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, InputError, LightRetrieverError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index import plans, upkeep
+from lightretriever.index.backend import point_key
 from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import next_part
 from lightretriever.index.rebuild import Rebuild
@@ -338,3 +339,38 @@ def test_a_closed_index_writes_no_manifest(tmp_path: Path) -> None:
         index.update_manifest(replace(manifest, shard="shard-7"))
     with Index.open(tmp_path / "a") as index:
         assert index.count == 5
+
+
+def test_what_was_encoded_for_the_model_before_is_not_stored(tmp_path: Path) -> None:
+    rebuilt(tmp_path / "a", make_documents(50)).close()
+    late = Document("late", "w01 w02 w03")
+
+    class Turned(RandomTower):
+        def encode(self, documents: list[Document]) -> Encoded:
+            encoded = RandomTower.encode(self, documents)
+            return Encoded(-encoded.dense, encoded.sparse)
+
+    class Slow(RandomTower):
+        """While it encodes, the index goes over to another model, of as many dimensions."""
+
+        def encode(self, documents: list[Document]) -> Encoded:
+            encoded = RandomTower.encode(self, documents)
+            index.reindex(make_encoder(0, "huge", "r9"), Turned(name="huge", revision="r9"))
+            return encoded
+
+    with Index.open(tmp_path / "a", model=Slow()) as index:
+        assert index.add_documents([{"id": "late", "text": late.text}]).documents == 1
+        assert index.backend.points([point_key("late")]).dense == pytest.approx(-TOWER.encode([late]).dense, abs=1e-5)
+
+        class Ids(list):
+            """Read when the call was begun, and the index goes back to the model that it had."""
+
+            def __iter__(self) -> Iterator[str]:
+                if index.manifest.model == "huge":
+                    index.reindex(make_encoder(), RandomTower())
+                return list.__iter__(self)
+
+        with pytest.raises(MismatchError, match="went over from 'huge' to 'tiny' before the documents were stored"):
+            index.add(Ids(["later"]), TOWER.encode([late]), [payload(late)])
+        assert index.count == 51
+        assert type(index.model) is RandomTower

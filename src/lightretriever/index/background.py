@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from threading import Lock, Thread
 
 from lightretriever.errors import LightRetrieverError, UsageError
@@ -28,8 +27,8 @@ class Background:
         """Whether there is work under way."""
         return self._work is not None
 
-    def run(self, name: str, work: Rebuild, wait: bool, done: Callable[[], None] | None = None) -> None:
-        """Do it, here or in a thread; ``done`` is called when it went well.
+    def run(self, name: str, work: Rebuild, wait: bool) -> None:
+        """Do it, here or in a thread.
 
         Raises:
             UsageError: other work is under way.
@@ -40,10 +39,10 @@ class Background:
                 raise UsageError(f"the index is busy {self.said}: wait for that first")
             self._work, self.said, self._error = work, name, None
         if wait:
-            self._do(name, work, done)
+            self._do(name, work)
             self.wait()
             return
-        self._thread = Thread(target=self._do, args=(name, work, done), name=name, daemon=True)
+        self._thread = Thread(target=self._do, args=(name, work), name=name, daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
@@ -62,12 +61,10 @@ class Background:
         if self._thread is not None:
             self._thread.join()
 
-    def _do(self, name: str, work: Rebuild, done: Callable[[], None] | None) -> None:
+    def _do(self, name: str, work: Rebuild) -> None:
         said = ""
         try:
             work.run()
-            if done is not None:
-                done()
         except LightRetrieverError as error:
             self._error, said = error, f"failed {name}: {error}"
         except BaseException as error:

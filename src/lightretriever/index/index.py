@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import Backend, Points, point_key
 from lightretriever.index.durability import FlushPolicy
@@ -233,19 +233,27 @@ class Index:
             How many were stored, how many were there before, and whether all is durable.
 
         Raises:
-            MismatchError: numbers, dimensions or widths that do not belong to the index.
+            MismatchError: numbers, dimensions or widths that do not belong to the index, or it went over to another
+                document model meanwhile.
             InputError: an id or payload that cannot be stored, a vector that is not finite or not of unit length.
             UsageError: no sparse vectors where the index needs them.
             ArtifactError: the engine failed, or the disk is full; what was acknowledged before is kept.
         """
         if isinstance(ids, str):
             raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
-        documents = given_documents(ids, payloads, self.manifest.sparse)
-        dim, rotation = self.manifest.dim, self.encoder.table.rotation
+        current = self._state.current
+        documents = given_documents(ids, payloads, current.manifest.sparse)
+        dim, rotation = current.manifest.dim, current.encoder.table.rotation
         whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
         check_vectors(list(ids), encoded, whole)
         vectors = encoded if whole == dim and rotation is None else usable(encoded, dim, rotation)
-        return self._store(documents, vectors, flush)
+        added = self._store(documents, vectors, current, flush)
+        if added is None:
+            raise MismatchError(
+                f"{self.path} went over from {current.manifest.model!r} to {self.manifest.model!r} before the "
+                "documents were stored: encode them with that"
+            )
+        return added
 
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
@@ -260,17 +268,19 @@ class Index:
             UsageError: the index was opened without ``model``, or a document has no id.
             InputError, ArtifactError: as `add`.
         """
-        if self.model is None:
-            raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
-        stream, total, rotation = iter(documents), Added(), self.encoder.table.rotation
-        first = self._lacks_statistics(self._state.current)
+        _, current = self._encodes()
+        stream, total, first = iter(documents), Added(), self._lacks_statistics(current)
         try:
             while chunk := list(of_tenants(map(as_document, islice(stream, _CHUNK)), self.manifest.tenant)):
                 for document in chunk:
                     if not document.id:
                         raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
-                vectors = usable(self.model.encode(chunk), self.manifest.dim, rotation)
-                total += self._store(chunk, vectors, flush=False)
+                added = None
+                while added is None:  # again, where the index went over to another model meanwhile
+                    tower, current = self._encodes()
+                    vectors = usable(tower.encode(chunk), current.manifest.dim, current.encoder.table.rotation)
+                    added = self._store(chunk, vectors, current, flush=False)
+                total += added
                 if progress:
                     progress(total.documents, None)
         finally:  # what was stored before a document that cannot be stays, as durable as if it were all
@@ -279,9 +289,22 @@ class Index:
             self.flush()
         return replace(total, durable=True)
 
-    def _store(self, documents: Sequence[Document], encoded: Encoded, flush: bool | None) -> Added:
+    def _encodes(self) -> tuple[DocumentEncoder, Current]:
+        """The document tower, and the index that it belongs to; both change at once."""
+        with self._state.writing:
+            tower, current = self.model, self._state.current
+        if tower is None:
+            raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
+        return tower, current
+
+    def _store(
+        self, documents: Sequence[Document], encoded: Encoded, encoded_for: Current, flush: bool | None
+    ) -> Added | None:
+        """None, and nothing is stored, where the index is of another model than it was when they were encoded."""
         documents = list(of_tenants(documents, self.manifest.tenant))
         with self._state.changing([point_key(document.id) for document in documents]) as current:
+            if not current.takes_vectors_of(encoded_for):
+                return None
             first = self._lacks_statistics(current)
             added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
             self._state.changed(added.documents, counted=not first)

@@ -37,14 +37,21 @@ Progress = Callable[[int, int | None], None]
 class Rebuild:
     """One such replacement. `run` it in any thread; `stop` it from another."""
 
-    def __init__(self, state: State, plan: Callable[[State], Plan], progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        plan: Callable[[State], Plan],
+        progress: Progress | None = None,
+        gone_over: Callable[[], None] | None = None,
+    ) -> None:
         """
         Args:
             state: the index.
             plan: says what will be new; called when it is begun, and may take its time.
             progress: called with the number of points seen so far and of all.
+            gone_over: called when the new engine is the index's, before any writer finds it so.
         """
-        self._state, self._plan, self._progress = state, plan, progress
+        self._state, self._plan, self._progress, self._gone_over = state, plan, progress, gone_over
         self._stopped = Event()
         self._builder: Backend | None = None
 
@@ -116,7 +123,10 @@ class Rebuild:
             manifest = replace(now.manifest, **{**plan.changes, **counts})
             if plan.lasting:
                 manifest = replace(manifest, successor=None)
-            return state.go_over(manifest, plan.encoder or now.encoder, backend)
+            old = state.go_over(manifest, plan.encoder or now.encoder, backend)
+            if self._gone_over is not None:
+                self._gone_over()
+            return old
 
     def stop(self) -> None:
         """Make `run` end soon, with an error."""

@@ -28,6 +28,7 @@ from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.query.table import same_rotation
 
 T = TypeVar("T")
 
@@ -46,6 +47,13 @@ class Current:
         """The sparse side follows from the rest."""
         return Current(
             manifest, encoder, backend, SparseSide(manifest.sparse, encoder.table, path / manifest.statistics)
+        )
+
+    def takes_vectors_of(self, before: Current) -> bool:
+        """Whether documents encoded for what the index was before belong to what it is now."""
+        names = ("model", "revision", "dim", "width", "sparse", "tokenizer_hash", "encoding")
+        return all(getattr(self.manifest, name) == getattr(before.manifest, name) for name in names) and same_rotation(
+            self.encoder.table, before.encoder.table
         )
 
 

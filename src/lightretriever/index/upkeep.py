@@ -121,7 +121,7 @@ class Upkeep:
             sparse: the sparse side of the new index; None keeps the kind.
             wait: as for `optimise`.
             progress: called with the number of documents seen and of all.
-            done: called when it is the index's model.
+            done: called when it is the index's model, before any writer finds it so.
 
         Raises:
             MismatchError: table and model do not belong together.
@@ -130,7 +130,7 @@ class Upkeep:
         """
         kind = sparse or self._state.current.manifest.sparse
         plan = partial(other_model, encoder=encoder, tower=tower, sparse=kind)
-        self._background.run("reindexing", Rebuild(self._state, plan, progress), wait, done)
+        self._background.run("reindexing", Rebuild(self._state, plan, progress, done), wait)
 
     def wait(self) -> None:
         """Wait for what runs in the background. Raises what it failed with."""
