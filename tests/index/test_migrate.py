@@ -15,7 +15,7 @@ from lightretriever import Index
 from lightretriever.artifact import read_json
 from lightretriever.cli.main import execute
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
-from lightretriever.index import migrate, qdrant_calls
+from lightretriever.index import migrate, qdrant_calls, state
 from lightretriever.index.backend import Backend, Points, pages, point_key
 from lightretriever.index.migrate import migrate_index
 from lightretriever.index.qdrant import QdrantBackend
@@ -111,6 +111,34 @@ def test_an_interrupted_migration_goes_on(
     assert_equal(first, output)
     again = migrate_index(first, engine, output)
     assert (again.documents, again.copied, again.resumed) == (COUNT + 2, 0, True)
+
+
+def test_a_migration_goes_on_when_the_statistics_were_taken_anew(
+    tmp_path: Path, source: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, output = source("bm25"), tmp_path / "other"
+
+    def stop(phase: str) -> migrate.Progress:
+        if phase == "comparing":
+            raise KeyboardInterrupt
+        return lambda *_: None
+
+    with pytest.raises(KeyboardInterrupt):
+        migrate_index(first, "edge", output, stop)
+    with Index.open(first) as index:
+        more = make_documents(COUNT + 30)[COUNT:]
+        index.add([d.id for d in more], RandomTower().encode(more), [payload(d) for d in more])
+        index.refresh_bm25()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(state, "note_closed", lambda *_: None)  # as when it is killed
+        migrate_index(first, "edge", output, stop)
+    for _ in range(2):  # begun, then complete
+        done = migrate_index(first, "edge", output)
+        assert (done.documents, done.resumed) == (COUNT + 32, True)
+    assert_equal(first, output)
+    with Index.open(first) as one, Index.open(output) as other:
+        assert one.sparse_side.file.read_bytes() == other.sparse_side.file.read_bytes()
+        assert [entry.name for entry in output.glob("bm25*")] == [other.manifest.statistics]
 
 
 @pytest.mark.parametrize("change", ["payload", "dense", "sparse", "lost", "more"])

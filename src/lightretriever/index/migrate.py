@@ -12,6 +12,7 @@ that is copied must not be written to meanwhile; if it is, the comparison says s
 
 from __future__ import annotations
 
+import filecmp
 import json
 import shutil
 from collections.abc import Callable
@@ -24,7 +25,7 @@ import numpy as np
 from lightretriever.artifact import new_file, read_json, write_json
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.index.backend import Backend, Points, pages
-from lightretriever.index.folder import create_folder
+from lightretriever.index.folder import create_folder, next_part
 from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.qdrant_url import check_engine
@@ -78,10 +79,10 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
         origin = str(Path(source).resolve()) if index.manifest.engine == "edge" else index.manifest.engine
         target, resumed = _begin(target_path, engine, index, origin)
         try:
-            begun = target.current.manifest
             engines, copied, passed = (index.backend, target.current.backend), 0, 0
-            building = begun.state != "complete"
+            building = target.current.manifest.state != "complete"
             if building:
+                _copy_statistics(index.sparse_side.file, target)
                 copied, passed = _copy(*engines, target_path, origin, report("copying"))
                 report("optimising")
                 engines[1].optimise()
@@ -90,7 +91,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
             documents = _compare(*engines, target_path, report("comparing"), building)
             if building:
                 (target_path / NOTE).unlink(missing_ok=True)
-                complete = _manifest(index.manifest, begun)
+                complete = _manifest(index.manifest, target.current.manifest)
                 target.save(replace(complete, documents=documents))
         finally:
             target.close()
@@ -112,12 +113,7 @@ def _begin(path: Path, engine: str, index: Index, origin: str) -> tuple[State, b
         create_folder(path, table, replace(manifest, state="building", built_from=BUILT_FROM))
     check = partial(_check, path, manifest, origin)
     check(IndexManifest.load(path))
-    target = open_state(path, check)
-    statistics = index.path / index.manifest.statistics
-    if statistics.exists() and target.current.manifest.state != "complete":
-        with new_file(path / manifest.statistics) as copy:
-            shutil.copyfile(statistics, copy)
-    return target, resumed
+    return open_state(path, check), resumed
 
 
 def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifest) -> None:
@@ -132,6 +128,18 @@ def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifes
         before = read_json(path / NOTE).get("from")
         if before != origin:
             raise MismatchError(f"{path} was begun from {before}, now it is {origin}: choose another output")
+
+
+def _copy_statistics(source: Path, target: State) -> None:
+    """Give the new index the statistics of the one that is copied, which may have taken them anew since it was begun:
+    then by another name, as the checksum of those before may have been noted."""
+    now = target.current
+    if not source.exists() or (now.side.file.exists() and filecmp.cmp(source, now.side.file, shallow=False)):
+        return
+    name = next_part(target.path, now.manifest, "statistics") if now.side.file.exists() else now.manifest.statistics
+    with new_file(target.path / name) as copy:
+        shutil.copyfile(source, copy)
+    target.put_away(target.go_over(replace(now.manifest, statistics=name), now.encoder, now.backend))
 
 
 def _copy(source: Backend, target: Backend, path: Path, origin: str, progress: Progress) -> tuple[int, int]:
