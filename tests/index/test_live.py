@@ -374,3 +374,27 @@ def test_what_was_encoded_for_the_model_before_is_not_stored(tmp_path: Path) -> 
             index.add(Ids(["later"]), TOWER.encode([late]), [payload(late)])
         assert index.count == 51
         assert type(index.model) is RandomTower
+
+
+@pytest.mark.parametrize("in_between", ["gone on with", "under way"])
+def test_no_fewer_than_none_were_written_since_a_graph_was_built(tmp_path: Path, in_between: str) -> None:
+    late = make_documents(53)[50:]
+    with rebuilt(tmp_path / "a", make_documents(50), "bm25") as index:
+        put(index, make_documents(50))
+        if in_between == "gone on with":
+            with pytest.raises(ArtifactError, match="tired"):
+                index.reindex(make_encoder(0, "huge", "r9"), Tired(name="huge", revision="r9"))
+            index.refresh_bm25()
+            put(index, late)
+        tower = RandomTower(name="huge", revision="r9")
+        optimised = []
+
+        def encode(documents: list[Document]) -> Encoded:
+            if in_between == "under way" and not optimised:
+                optimised.append(index.optimise())
+            return TOWER.encode(documents)
+
+        tower.encode = encode
+        index.reindex(make_encoder(0, "huge", "r9"), tower)
+        assert index.manifest.model == "huge"
+        assert (index.manifest.unoptimised, index.manifest.bm25_changes) == (0, 0)

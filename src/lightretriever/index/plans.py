@@ -86,7 +86,8 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
         begun = manifest.successor
         if begun is not None and all(begun[name] == value for name, value in bound.items()):
             changes: dict[str, Any] = dict(begun)
-            counted = tuple(changes.pop("counted"))
+            # The graph is built of all that there is by now, the statistics were taken when it was begun.
+            counted = (manifest.unoptimised, changes.pop("counted")[1])
         else:
             parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
             changes = {**bound, **parts}

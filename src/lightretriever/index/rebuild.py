@@ -117,9 +117,10 @@ class Rebuild:
             self._copy_again(plan, backend, list(watched))
             backend.flush()
             now = state.current
-            counts = {"unoptimised": now.manifest.unoptimised - plan.counted[0]}
+            # Fewer than were counted: the engine that there was had a graph or statistics made anew meanwhile.
+            counts = {"unoptimised": max(0, now.manifest.unoptimised - plan.counted[0])}
             if "statistics" in plan.changes:
-                counts["bm25_changes"] = now.manifest.bm25_changes - plan.counted[1]
+                counts["bm25_changes"] = max(0, now.manifest.bm25_changes - plan.counted[1])
             manifest = replace(now.manifest, **{**plan.changes, **counts})
             if plan.lasting:
                 manifest = replace(manifest, successor=None)
