@@ -22,6 +22,8 @@ from lightretriever.index.backend import point_key
 from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import next_part
 from lightretriever.index.rebuild import Rebuild
+from lightretriever.index.remote import RemoteBackend
+from lightretriever.index.state import Current
 from lightretriever.text.corpus import Document
 from lightretriever.types import take_sparse
 
@@ -398,3 +400,39 @@ def test_no_fewer_than_none_were_written_since_a_graph_was_built(tmp_path: Path,
         index.reindex(make_encoder(0, "huge", "r9"), tower)
         assert index.manifest.model == "huge"
         assert (index.manifest.unoptimised, index.manifest.bm25_changes) == (0, 0)
+
+
+def test_closing_as_a_new_engine_took_over_ends_both(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = live.backend
+    assert isinstance(before, RemoteBackend)
+    go_over = Rebuild._go_over
+
+    def close_then(*given: object) -> Current:
+        old = go_over(*given)
+        closer = threading.Thread(target=live.close)
+        closer.start()
+        closer.join(5)
+        return old
+
+    monkeypatch.setattr(Rebuild, "_go_over", close_then)
+    live.optimise()
+    with pytest.raises(ArtifactError, match="is gone"):
+        before.count()
+    with Index.open(live.path) as index:
+        assert (index.count, index.manifest.shard) == (200, "shard-2")
+
+
+def test_closing_as_a_graph_is_built_is_what_is_said(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Rebuild._copy
+
+    def close_then(*given: object) -> None:
+        copy(*given)
+        closer = threading.Thread(target=live.close)
+        closer.start()
+        closer.join(5)
+
+    monkeypatch.setattr(Rebuild, "_copy", close_then)
+    with pytest.raises(ArtifactError, match="was closed before the work"):
+        live.optimise()
+    with Index.open(live.path) as index:
+        assert index.count == 200

@@ -75,7 +75,7 @@ class Rebuild:
                         backend.close()
                     raise
             except BaseException:
-                if not plan.lasting:
+                if not plan.lasting and not state.closed:
                     for part in _PARTS & plan.changes.keys():
                         if getattr(state.current.manifest, part) == plan.changes[part]:
                             continue  # it had gone over already, when something else failed

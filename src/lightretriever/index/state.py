@@ -157,13 +157,15 @@ class State:
         return old
 
     def put_away(self, old: Current) -> None:
-        """Close and remove what is the index's no more."""
-        now = self.current
-        if old.backend is not now.backend:
+        """Close and remove what is the index's no more; once that is closed, its next owner removes."""
+        now = self._current
+        if now is None or old.backend is not now.backend:
             if isinstance(old.backend, RemoteBackend):
                 old.backend.kill()  # closing would flush first, half a second in which its last searches wait
             with suppress(ArtifactError):
                 old.backend.close()
+        if now is None:
+            return
         for part in ("table", "shard", "statistics"):
             if getattr(old.manifest, part) != getattr(now.manifest, part):
                 remove_named(self.path, old.manifest, part)
