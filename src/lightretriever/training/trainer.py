@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
@@ -196,6 +197,8 @@ class LookupTrainer(Trainer):
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(norm, DTensor):  # FSDP: each process holds a part of it
+            norm = norm.full_tensor()
         if not self.args.fp16:  # whose scaler steps over an overflow by itself
             self._refuse_infinite(torch.as_tensor(norm, device=self.args.device), "gradient's norm", None)
         return norm
