@@ -169,6 +169,17 @@ def fsdp(kind: str) -> str:
     return f"fsdp = true\nfsdp_config = {{ {', '.join(f'{name} = {json.dumps(told[name])}' for name in told)} }}\n"
 
 
+@pytest.fixture
+def still_encoder_base(encoder_base: Path, tmp_path: Path) -> Path:
+    """Without the dropout that a BERT brings: two processes draw other numbers than one."""
+    folder = tmp_path / "still"
+    shutil.copytree(encoder_base, folder)
+    told = json.loads((folder / "config.json").read_text())
+    told |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(told))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["fsdp", "deepspeed-zero2", "deepspeed-zero3"])
 def test_two_processes_that_share_the_weights_are_one(
@@ -212,6 +223,20 @@ def test_two_processes_that_share_the_weights_are_one(
     )
     assert np.allclose(ours.dense, theirs.dense, atol=1e-4)
     assert np.allclose(ours.sparse.to_dense(), theirs.sparse.to_dense(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["base", "encoder_base"])
+def test_sharded_weights_in_bf16(settings: Settings, kind: str, base: Path, still_encoder_base: Path) -> None:
+    """An LM head, and a tied one: the losses are float32, and those of one process as far as bfloat16 goes."""
+    model = base if kind == "base" else still_encoder_base
+    path = settings("shared", model=model, more=f"bf16 = true\n{fsdp(kind)}")
+    done = launch(path, 2, *(part for setting in EXACT for part in ("--set", setting)), program=ON_CPUS)
+    assert done.returncode == 0, done.stderr
+    alone = train(read_config(settings("one", model=model), EXACT))
+    history = json.loads((Path(read_config(path).output) / "history.json").read_text())["log"]
+    assert losses(history) == pytest.approx(losses(alone.history), rel=2e-2)
+    DocumentEncoder.load(Path(read_config(path).output), base=model, device="cpu").encode(["a small river"])
 
 
 def test_accumulated_and_chunked_steps(settings: Settings) -> None:

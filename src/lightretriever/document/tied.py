@@ -61,9 +61,10 @@ class TiedHead(nn.Module):
     def states(self, hidden: Tensor, ids: Tensor, unit: Tensor) -> Tensor:
         """u float32 [n, T, E] of hidden states [n, T, H], ids int64 [n, T] and `unit_rows` [V, E]."""
         with torch.autocast(hidden.device.type, enabled=False):  # in bfloat16 the gate beside s would go by sixteenths
-            hidden = hidden.float()
+            hidden = hidden.to(self.gate.weight.dtype)  # float32, but where DeepSpeed has rounded all weights
+            gate = SCALE + self.gate(hidden).float()
             own = nn.functional.embedding(ids, unit)
-            return (SCALE + self.gate(hidden)) * own + self.norm(nn.functional.gelu(self.dense(hidden)))
+            return gate * own + self.norm(nn.functional.gelu(self.dense(hidden))).float()
 
     def over(self, embeddings: Tensor, width: int, folder: Path) -> LinearHead:
         """The head over a tower's embeddings [≥ V, E], for states that `states` gave.

@@ -9,12 +9,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -124,9 +126,22 @@ class LookupTrainer(Trainer):
             eval_dataset=validation,  # that there is one is all that is looked at
             callbacks=[_Watch(progress, logged)],
         )
+        self._refine_precision()
         self.remove_callback(PrinterCallback)
         self._meter = Meter(arguments.device)
         self._several = len(data.files) > 1
+
+    def _refine_precision(self) -> None:
+        """FSDP with bf16 or fp16 rounds a model's results too; the tower's are float32, as the losses need them.
+
+        A tied head's weights it must not round either: a bias near -8 would go by 1/32. Then all weights are gathered
+        in float32, and autocast computes with them as it does without FSDP.
+        """
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        policy = getattr(plugin, "mixed_precision_policy", None)
+        if plugin is not None and isinstance(policy, MixedPrecisionPolicy):
+            tied = self.tower.tied is not None
+            plugin.mixed_precision_policy = MixedPrecisionPolicy() if tied else replace(policy, output_dtype=None)
 
     @property
     def _is_sharded(self) -> bool:
