@@ -181,13 +181,14 @@ def still_encoder_base(encoder_base: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["fsdp", "deepspeed-zero2", "deepspeed-zero3"])
+@pytest.mark.parametrize("how", ["fsdp", "fsdp and a tied head", "deepspeed-zero2", "deepspeed-zero3"])
 def test_two_processes_that_share_the_weights_are_one(
-    settings: Settings, how: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, how: str, base: Path, still_encoder_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resumed once: the same losses as one process, and the best step's weights, gathered, in a folder that loads."""
-    if how == "fsdp":
-        more, program = fsdp("base"), ON_CPUS
+    if how.startswith("fsdp"):
+        base, kind = (base, "base") if how == "fsdp" else (still_encoder_base, "encoder_base")
+        more, program = fsdp(kind), ON_CPUS
     else:
         pytest.importorskip("deepspeed")
         monkeypatch.setenv("DS_ACCELERATOR", "cpu")
@@ -196,7 +197,7 @@ def test_two_processes_that_share_the_weights_are_one(
             told["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # these weights are small: share all
         (tmp_path / "deepspeed.json").write_text(json.dumps(told))
         more, program = f"deepspeed = {json.dumps(str(tmp_path / 'deepspeed.json'))}\n", PLAIN
-    path = settings("shared", more=more)
+    path = settings("shared", model=base, more=more)
     exact = [part for setting in EXACT for part in ("--set", setting)]
     done = launch(path, 2, *exact, program=program)
     assert done.returncode == 0, done.stderr
@@ -206,7 +207,7 @@ def test_two_processes_that_share_the_weights_are_one(
     resumed = launch(path, 2, *exact, "--resume", program=program)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on from" in resumed.stderr
-    alone = train(read_config(settings("one"), EXACT))
+    alone = train(read_config(settings("one", model=base), EXACT))
     history = json.loads((folder / "history.json").read_text())
     assert losses(history["log"]) == pytest.approx(losses(alone.history), rel=1e-4)
     assert whole == pytest.approx(losses(alone.history), rel=1e-4)

@@ -247,10 +247,12 @@ def _inverse_frequencies(data: TrainingData, collator: Collator, width: int) -> 
     found = np.zeros(width, dtype=np.int64)
     passages = step = 0
     while passages < _IDF_PASSAGES and step < _IDF_PASSAGES:
-        batch = collator(data.draw(step))  # of the first process, whichever this is: all must agree
-        for ids, length in zip(batch.passage_ids, batch.passage_lengths, strict=True):
-            found[np.unique(ids[:length].numpy())] += 1
-        passages, step = passages + len(batch.passage_lengths), step + 1
+        for rank in range(data.schedule.world):  # of all, in all: they must agree, however many they are
+            batch = collator(data.draw(step, rank))
+            for ids, length in zip(batch.passage_ids, batch.passage_lengths, strict=True):
+                found[np.unique(ids[:length].numpy())] += 1
+            passages += len(batch.passage_lengths)
+        step += 1
     return inverse_frequencies(passages, found).astype(np.float32)
 
 
