@@ -27,13 +27,24 @@ class Turns:
             turn = Lock()
             turn.acquire()
             self._waiting.append(turn)
-        turn.acquire()  # until the one before lets go
+        try:
+            turn.acquire()  # until the one before lets go
+        except BaseException:  # Ctrl-C: nobody may wait for one who is gone
+            with self._mutex:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                else:  # it was our turn already
+                    self._hand_over()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._mutex:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().release()
+        else:
+            self._taken = False
