@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +14,26 @@ from lightretriever.errors import LockedError
 
 LOCK = "lock"
 _HELD = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+
+class _LockFile(FileIO):
+    """A file whose lock ends when this process closes it.
+
+    The system ends it when the last copy of the descriptor is closed, and a process that was forked meanwhile, such as
+    one that is about to start a program, has a copy.
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._taker = os.getpid()
+
+    def close(self) -> None:
+        if sys.platform != "win32" and not self.closed and os.getpid() == self._taker:  # not in a copy of the process
+            import fcntl
+
+            with suppress(OSError):  # where nothing was held
+                fcntl.flock(self, fcntl.LOCK_UN)
+        super().close()
 
 
 def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
@@ -21,7 +44,7 @@ def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
     Raises:
         LockedError: it is held already, here or in another process.
     """
-    file = (folder / name).open("ab")
+    file = _LockFile(folder / name, "ab")
     try:
         if sys.platform == "win32":
             import msvcrt
