@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +192,50 @@ def test_what_another_process_finished_as_this_one_came_is_complete(
     for name in ("built", "copied"):
         with Index.open(tmp_path / name) as index:
             assert (index.manifest.shard, index.count) == ("shard-2", 50)
+
+
+@contextmanager
+def searched(backend: EdgeBackend) -> Iterator[list[ArtifactError]]:
+    """Threads ask an engine all the while, each until it is refused; gives what they were refused with."""
+    wanted, stop, refused = points(), threading.Event(), []
+    backend.upsert(wanted)
+
+    def ask() -> None:
+        try:
+            while not stop.is_set():
+                backend.payloads(wanted.keys)
+        except ArtifactError as error:
+            refused.append(error)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    try:
+        time.sleep(0.05)
+        yield refused
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+
+
+def test_an_engine_is_closed_beside_searches(tmp_path: Path) -> None:
+    shard = tmp_path / "shard"
+    EdgeBackend.create(shard, RandomTower.dim, True).close()
+    for _ in range(TURNS):
+        backend = EdgeBackend.open(shard)
+        with searched(backend):
+            backend.close()
+    again = EdgeBackend.open(shard)
+    check_whole(again)
+    again.close()
+
+
+def test_an_engine_is_optimised_beside_searches(tmp_path: Path) -> None:
+    backend = EdgeBackend.create(tmp_path / "shard", RandomTower.dim, True)
+    with searched(backend) as refused:
+        for _ in range(3):
+            backend.optimise()
+            time.sleep(0.02)
+        assert not refused
+    backend.close()
