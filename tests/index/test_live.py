@@ -159,6 +159,28 @@ def test_stale_statistics_are_taken_anew_with_the_graph(tmp_path: Path, monkeypa
             same_answers(index, other)
 
 
+def test_a_load_that_begins_upkeep_by_itself_ends_with_statistics_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "OPTIMISE_DOCUMENTS", 550)  # reached by the second chunk of three
+    build, left = Rebuild._build, []
+
+    def late(self: Rebuild, *values: object) -> object:
+        """Under way still when all is stored and flushed."""
+        end, state = time.monotonic() + 10, self._state
+        while (state.current.backend.count() < 1_100 or state.durability.pending) and time.monotonic() < end:
+            time.sleep(0.01)
+        left.append(state.durability.pending)
+        return build(self, *values)
+
+    monkeypatch.setattr(Rebuild, "_build", late)
+    with Index.create(tmp_path / "a", make_encoder(), sparse="bm25", model=TOWER, live=True) as index:
+        assert index.add_documents(make_documents(1_100)).documents == 1_100
+        assert left == [0, 0]
+        assert index.info()["bm25"]["documents"] == 1_100
+        assert index.info()["bm25"]["changes"] == 0
+
+
 def test_a_failure_in_the_background_changes_nothing(live: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Rebuild, "_copy", lambda *_: (_ for _ in ()).throw(ArtifactError("the disk is full")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock, Thread
+from threading import Condition, Thread
 
 from lightretriever.errors import LightRetrieverError, UsageError
 from lightretriever.index.rebuild import Rebuild
@@ -17,7 +17,7 @@ class Background:
 
     def __init__(self) -> None:
         self.said = ""
-        self._lock = Lock()
+        self._lock = Condition()  # told of when work ends
         self._work: Rebuild | None = None
         self._thread: Thread | None = None
         self._error: LightRetrieverError | None = None
@@ -27,15 +27,17 @@ class Background:
         """Whether there is work under way."""
         return self._work is not None
 
-    def run(self, name: str, work: Rebuild, wait: bool) -> None:
+    def run(self, name: str, work: Rebuild, wait: bool, queue: bool = False) -> None:
         """Do it, here or in a thread.
 
         Raises:
-            UsageError: other work is under way.
+            UsageError: other work is under way; with ``queue`` it is waited for, however it ends.
             What the work fails with, if it is waited for; else `wait` raises it.
         """
         with self._lock:
-            if self._work is not None:
+            if queue:
+                self._lock.wait_for(lambda: self._work is None)
+            elif self._work is not None:
                 raise UsageError(f"the index is busy {self.said}: wait for that first")
             self._work, self.said, self._error = work, name, None
         if wait:
@@ -73,3 +75,4 @@ class Background:
         finally:
             with self._lock:
                 self._work, self.said = None, said
+                self._lock.notify_all()

@@ -284,9 +284,9 @@ class Index:
                 if progress:
                     progress(total.documents, None)
         finally:  # what was stored before a document that cannot be stays, as durable as if it were all
-            if first and total.documents > _CHUNK:
-                self.refresh_bm25()  # the statistics are of the first few documents only
             self.flush()
+            if first and total.documents > _CHUNK:  # the statistics are of the first few documents only
+                self._upkeep.refresh_bm25(queue=True)  # the graph may be being built by now
         return replace(total, durable=True)
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:

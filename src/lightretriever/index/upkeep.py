@@ -72,9 +72,9 @@ class Upkeep:
                 else:
                     self.optimise(wait=False)
 
-    def refresh_bm25(self, wait: bool = True) -> None:
+    def refresh_bm25(self, wait: bool = True, queue: bool = False) -> None:
         """Take the BM25 statistics anew from the stored texts, and every document's impacts with them, in a copy that
-        then takes the index's place; ``wait`` as for `optimise`.
+        then takes the index's place; ``wait`` as for `optimise`, and ``queue`` waits for other work first.
 
         Raises:
             UsageError: the index's sparse side is not BM25.
@@ -82,7 +82,7 @@ class Upkeep:
         kind = self._state.current.side.kind
         if kind != "bm25":
             raise UsageError(f"the sparse side of {self._state.path} is {kind!r}: there is nothing to refresh")
-        self._background.run("refreshing BM25", Rebuild(self._state, fresh_statistics), wait)
+        self._background.run("refreshing BM25", Rebuild(self._state, fresh_statistics), wait, queue=queue)
 
     def set_table(self, table: TokenTable) -> None:
         """Replace the token table by another of the same model, at once and durably, while searches go on.
