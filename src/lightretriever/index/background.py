@@ -20,7 +20,7 @@ class Background:
         self._lock = Condition()  # told of when work ends
         self._work: Rebuild | None = None
         self._thread: Thread | None = None
-        self._error: LightRetrieverError | None = None
+        self._error: Exception | None = None
 
     @property
     def running(self) -> bool:
@@ -69,8 +69,10 @@ class Background:
             work.run()
         except LightRetrieverError as error:
             self._error, said = error, f"failed {name}: {error}"
-        except BaseException as error:
-            said = f"failed {name}: {type(error).__name__}: {error}"
+        except Exception as error:
+            self._error, said = error, f"failed {name}: {type(error).__name__}: {error}"
+        except BaseException:
+            said = f"failed {name}: interrupted"
             raise
         finally:
             with self._lock:

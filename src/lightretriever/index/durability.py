@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from threading import Timer
 
-from lightretriever.errors import LightRetrieverError, UsageError
+from lightretriever.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Durability:
         self.pending = 0
         self._flush, self._writing = flush, writing
         self._timer: Timer | None = None
-        self._failed: LightRetrieverError | None = None  # on the clock, where nobody could be told
+        self._failed: Exception | None = None  # on the clock, where nobody could be told
 
     def wrote(self, documents: int, flush: bool | None = None) -> bool:
         """Note a write, and flush if it is time, or if told to; False tells not to. Returns whether all is durable."""
@@ -71,5 +71,5 @@ class Durability:
                 return  # somebody flushed since
             try:
                 self.flush()
-            except LightRetrieverError as error:
+            except Exception as error:
                 self._failed = error
