@@ -50,3 +50,26 @@ def test_the_next_write_raises_whatever_a_flush_by_the_clock_failed_with() -> No
     time.sleep(0.05)
     with pytest.raises(RuntimeError, match="no such pipe"):
         durability.wrote(1)
+
+
+def test_work_can_be_stopped_as_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    background, beginning = Background(), threading.Event()
+    work, stopped = Work(ValueError("stopped")), []
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            beginning.set()
+            time.sleep(0.1)
+            super().start()
+
+    def stop() -> None:
+        beginning.wait(10)
+        background.stop()
+        stopped.append(background.running)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    monkeypatch.setattr("lightretriever.index.background.Thread", Slow)
+    background.run("optimising", work, wait=False)  # type: ignore[arg-type]
+    stopper.join()
+    assert stopped == [False]

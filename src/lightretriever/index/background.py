@@ -39,29 +39,34 @@ class Background:
                 self._lock.wait_for(lambda: self._work is None)
             elif self._work is not None:
                 raise UsageError(f"the index is busy {self.said}: wait for that first")
-            self._work, self.said, self._error = work, name, None
+            self._error = None
+            if not wait:  # begun before anybody can see it, and join it
+                thread = Thread(target=self._do, args=(name, work), name=name, daemon=True)
+                thread.start()
+                self._thread = thread
+            self._work, self.said = work, name
         if wait:
             self._do(name, work)
             self.wait()
-            return
-        self._thread = Thread(target=self._do, args=(name, work), name=name, daemon=True)
-        self._thread.start()
 
     def wait(self) -> None:
         """Until there is no work. Raises what the last failed with, once."""
-        if self._thread is not None:
-            self._thread.join()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         error, self._error = self._error, None
         if error is not None:
             raise error
 
     def stop(self) -> None:
         """End the work, done or not."""
-        work = self._work
+        with self._lock:
+            work, thread = self._work, self._thread
         if work is not None:
             work.stop()
-        if self._thread is not None:
-            self._thread.join()
+        if thread is not None:
+            thread.join()
 
     def _do(self, name: str, work: Rebuild) -> None:
         said = ""
