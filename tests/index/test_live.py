@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -213,6 +214,11 @@ def test_a_dead_engine_is_said_and_loses_nothing(live: Index) -> None:
         live.close()
     with Index.open(live.path, live=True) as again:
         assert again.count == 200
+    again = Index.open(live.path, live=True)
+    again.backend.kill()
+    with pytest.raises(ArtifactError, match="is gone"):  # its files are not what a closed index's are
+        again.close()
+    assert json.loads((live.path / "checksums.json").read_text())["closed"] is False
 
 
 @pytest.mark.parametrize("is_live", [False, True])

@@ -319,12 +319,16 @@ def _hold(path: Path, begin: Callable[[], qdrant.EdgeShard]) -> _Held:
     try:
         lock = lock_folder(path)
     except LockedError:
-        raise LockedError(f"{path.parent} is open already, or still being closed: wait until that is done") from None
+        raise _is_held(path) from None
     try:
         return _Held(_call(path, begin), lock)
     except BaseException:
         lock.close()
         raise
+
+
+def _is_held(path: Path) -> LockedError:
+    return LockedError(f"{path.parent} is open already, or still being closed: wait until that is done")
 
 
 def _load(path: Path) -> qdrant.EdgeShard:
@@ -354,6 +358,8 @@ def _call(path: Path, action: Callable[[], T]) -> T:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         message = (str(error).splitlines() or [type(error).__name__])[0]
+        if "WouldBlock" in message:  # the engine's own lock, of which a process forked from the last owner has a copy
+            raise _is_held(path) from None
         raise ArtifactError(f"{path}: the engine failed: {message}") from None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lightretriever.index.qdrant_server import QdrantServer
 
 OWNER = "owner"
-ORPHAN = 10.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
+ORPHAN = 30.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
 _PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?")
 
 

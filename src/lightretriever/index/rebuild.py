@@ -72,7 +72,8 @@ class Rebuild:
                     self._switch(plan, backend, watched)
                 except BaseException:
                     if state.closed or state.current.backend is not backend:
-                        backend.close()
+                        with suppress(ArtifactError):  # it may be what failed
+                            backend.close()
                     raise
             except BaseException:
                 if not plan.lasting and not state.closed:

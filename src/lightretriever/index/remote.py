@@ -123,14 +123,17 @@ class RemoteBackend:
         self._process.kill()
 
     def close(self) -> None:
+        gone = self._process.poll() is not None  # and has not brought its files to an end
         try:
-            if self._process.poll() is None:
+            if not gone:
                 self._call("close")
         finally:
             with suppress(OSError):  # what it did not take when it was killed
                 self._calls.close()
             self._answers.close()
             self._process.wait()
+        if gone:
+            raise self._is_gone()
 
     def _call(self, name: str, *values: object) -> Any:
         with self._turns:
@@ -138,15 +141,17 @@ class RemoteBackend:
                 send(self._calls, [name, values])
                 answer = receive(self._answers)
             except (EOFError, OSError, ValueError):  # ValueError: the pipe is closed already
-                raise ArtifactError(
-                    f"{self._path}: the engine's process {self.pid} is gone: open the index again, it has what was "
-                    "acknowledged"
-                ) from None
+                raise self._is_gone() from None
             except BaseException:  # Ctrl-C: what is half-read cannot be read on
                 self._process.kill()
                 self._process.wait()
                 raise
         return _result(answer)
+
+    def _is_gone(self) -> ArtifactError:
+        return ArtifactError(
+            f"{self._path}: the engine's process {self.pid} is gone: open the index again, it has what was acknowledged"
+        )
 
 
 def _start(path: Path, *arguments: str) -> RemoteBackend:
