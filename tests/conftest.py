@@ -11,7 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("shared machine")  # how long an example takes says nothing there
+# How long an example takes says nothing there.
+hypothesis.settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("shared machine")
 
 SHARED = Path(os.environ.get("LIGHTRETRIEVER_SHARED", Path(__file__).parents[2] / "shared"))

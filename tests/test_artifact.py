@@ -74,7 +74,7 @@ json_values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=4))
 def test_json_is_read_as_written(tmp_path: Path, value: dict) -> None:
     try:
@@ -105,7 +105,7 @@ def test_manifests_of_other_kinds_and_later_versions_are_refused(tmp_path: Path)
         read_manifest(tmp_path, "index", 1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
 @given(
     st.sampled_from(["float32", "float16", "int8", "int32", "int64"]),
     st.tuples(st.integers(0, 4), st.integers(0, 4)),

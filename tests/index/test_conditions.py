@@ -160,7 +160,7 @@ def check(stored: Stored, wanted: dict) -> None:
     assert set(dense.keys) == set(sparse.keys) == expected
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(wanted=filters)
 def test_the_engine_finds_what_matches(stored: Stored, wanted: dict) -> None:
     check(stored, wanted)

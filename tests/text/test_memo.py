@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tokenizers import LINES, SPECIALS, gpt2, llama, qwen, unigram, whole_text_bpe, wordpiece
 from tokenizers import AddedToken, Tokenizer
@@ -97,7 +97,7 @@ def test_batches_equal_tokenizers(family: str) -> None:
     make, rule = FAMILIES[family]
     chunked = ChunkTokenizer(make(), rule)  # remembers across examples, as it does in use
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=40)
     @given(batch=st.lists(texts, min_size=1, max_size=40), leading_space=st.booleans())
     def check(batch: list[str], leading_space: bool) -> None:
         batch = (batch * BATCH)[: max(BATCH, len(batch))]
