@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,6 +70,13 @@ class Example:
     positives: tuple[Passage, ...]
     negatives: tuple[Passage, ...] = ()
     instruction: str | None = None
+
+    def only(self, wanted: Callable[[Passage], bool]) -> Example:
+        """The example with the passages that are wanted; itself where all are."""
+        positives, negatives = (tuple(filter(wanted, some)) for some in (self.positives, self.negatives))
+        if len(positives) + len(negatives) == len(self.positives) + len(self.negatives):
+            return self
+        return replace(self, positives=positives, negatives=negatives)
 
     def line(self) -> str:
         """As a training file holds it, with the line end."""
@@ -194,7 +201,7 @@ class ExampleFile:
         try:
             with self.path.open("rb") as file:
                 file.seek(start)
-                example = _with_texts(parse_example(file.readline(), where))
+                example = parse_example(file.readline(), where).only(_has_text)
         except (InputError, OSError) as error:
             raise InputError(f"{self.path} has changed since it was opened ({error}): start again") from None
         return example if self.exclusion is None else self.exclusion.without_passages(example)
@@ -206,7 +213,7 @@ def _usable(example: Example, exclusion: Exclusion | None, passages: int, count:
         count["no_query"] += 1
         return False
     given = len(example.positives) + len(example.negatives)
-    example = _with_texts(example)
+    example = example.only(_has_text)
     count["empty_passages"] += given - len(example.positives) - len(example.negatives)
     if not example.positives:
         count["no_positive"] += 1
@@ -225,10 +232,8 @@ def _usable(example: Example, exclusion: Exclusion | None, passages: int, count:
     return True
 
 
-def _with_texts(example: Example) -> Example:
-    """The example without passages that have nothing to read."""
-    kept = [tuple(p for p in passages if p.input.strip()) for passages in (example.positives, example.negatives)]
-    return replace(example, positives=kept[0], negatives=kept[1])
+def _has_text(passage: Passage) -> bool:
+    return bool(passage.input.strip())
 
 
 def describe_counts(counts: ExampleCounts) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.evaluation.collection import read_collection
@@ -62,10 +62,4 @@ class Exclusion:
 
     def without_passages(self, example: Example) -> Example:
         """The example less the passages that an evaluation set judges; itself where there are none."""
-        if not self.passages:
-            return example
-        positives = tuple(passage for passage in example.positives if not self.has_passage(passage))
-        negatives = tuple(passage for passage in example.negatives if not self.has_passage(passage))
-        if len(positives) + len(negatives) == len(example.positives) + len(example.negatives):
-            return example
-        return replace(example, positives=positives, negatives=negatives)
+        return example.only(lambda passage: not self.has_passage(passage)) if self.passages else example
