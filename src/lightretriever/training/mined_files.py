@@ -53,7 +53,8 @@ def mine_files(
     places = [folder / f"{file.label}.jsonl" for file in files]
     if len(set(places)) < len(places):
         raise UsageError("two of data.files have the same name: set name for each")
-    made = [_made(config, file, index) for file in files]
+    indexed = IndexManifest.load(index)
+    made = [_made(config, file, indexed) for file in files]
     if os.environ.get("RANK", "0") != "0":
         while not all(map(_is_mined, places)):  # the first process mines; a barrier would time out
             time.sleep(1)
@@ -100,19 +101,15 @@ def _is_mined(place: Path) -> bool:
     return place.is_file() and _record(place).is_file()  # the record is written last
 
 
-def _made(config: TrainingConfig, file: DataFile, index: Path) -> dict[str, object]:
+def _made(config: TrainingConfig, file: DataFile, index: IndexManifest) -> dict[str, object]:
     """What decides a mined file's lines, by the names that a message gives them."""
-    manifest = IndexManifest.load(index)
     try:
         source = sha256_file(file.path)
     except OSError as error:
         raise InputError(f"{file.path} cannot be read ({error.strerror})") from None
-    indexed: Mapping[str, object] = {
-        name: getattr(manifest, name) for name in ("model", "revision", "table_hash", "documents")
-    }
     return {
         "its source's SHA-256": source,
-        **{f"{name} of the index": value for name, value in indexed.items()},
+        **{f"{name} of the index": getattr(index, name) for name in ("model", "revision", "table_hash", "documents")},
         **{f"mining.{name}": value for name, value in asdict(config.mining).items()},
         "data.max_examples": config.data.max_examples,
         "data.exclude": list(config.data.exclude),

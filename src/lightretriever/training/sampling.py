@@ -238,19 +238,21 @@ class TrainingData:
         for file in files:
             if len(file) < world:
                 raise UsageError(f"{file.path} has {len(file)} examples for {world} devices: leave it out")
-        for file, options in zip(files, config.files, strict=True):
-            if options.only_hard_negatives and _passages(file, config) == 1:
-                raise UsageError(
-                    f"{file.path}: only_hard_negatives, and queries have no negatives here, so there is nothing to "
-                    "tell their positives from: give them some, let passages be 2 at least, or turn it off"
-                )
         weights = tuple(float(file.weight) for file in config.files)
         schedule = Schedule(tuple(len(file) for file in files), weights, batch, world, seed)
-        return TrainingData(config, files, schedule)
+        data = TrainingData(config, files, schedule)
+        for number, options in enumerate(config.files):
+            if options.only_hard_negatives and data.passages(number) == 1:
+                raise UsageError(
+                    f"{files[number].path}: only_hard_negatives, and queries have no negatives here, so there is "
+                    "nothing to tell their positives from: give them some, let passages be 2 at least, or turn it off"
+                )
+        return data
 
     def passages(self, dataset: int) -> int:
         """P in a data set's batches: what was asked for, or 1 where no example has a negative."""
-        return _passages(self.files[dataset], self.config)
+        counts = self.files[dataset].counts
+        return 1 if counts.no_negative == counts.usable else self.config.passages
 
     def draw(self, step: int, rank: int = 0) -> DrawnBatch:
         """What one device sees in a step, counted from 0.
@@ -273,10 +275,6 @@ class TrainingData:
             instruction = options.instruction if example.instruction is None else example.instruction
             rows.append(Drawn(example.query, draw_passages(example, wanted, random), instruction))
         return DrawnBatch(options.label, tuple(rows), options.only_hard_negatives)
-
-
-def _passages(file: ExampleFile, config: DataConfig) -> int:
-    return 1 if file.counts.no_negative == file.counts.usable else config.passages
 
 
 def _with_others(example: Example, file: ExampleFile, i: int, wanted: int, random: np.random.Generator) -> Example:
