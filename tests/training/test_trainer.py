@@ -325,6 +325,18 @@ def test_a_run_that_is_no_longer_measured_keeps_its_last_step(settings: Settings
     assert all(np.array_equal(kept[name], value) for name, value in written.items())
 
 
+def test_dimensions_that_a_shortened_base_lacks_are_refused_before_anything_is_written(
+    settings: Settings, base: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(base, short)
+    (short / "model_args.yaml").write_text("dense_shrink_dim: 16\n")
+    config = read_config(settings(model=short), ["loss.matryoshka=[8, 32]"])
+    with pytest.raises(UsageError, match=r"loss\.matryoshka asks for 32 dimensions, .* have 16"):
+        train(config)
+    assert not (Path(config.output) / "training.toml").exists()
+
+
 def test_more_steps_than_asked_for_are_told(settings: Settings) -> None:
     train(read_config(settings(), ["trainer.max_steps=2", "validation.every=0"]))
     told: list[str] = []

@@ -108,7 +108,7 @@ def train(
         transformers.set_seed(config.seed)  # the adapters' first values are drawn
         with _whole_weights(arguments):
             tower = TrainableTower.load(_model_config(config))
-        _check_dimensions(config, tower.width)
+        _check_dimensions(config, tower.backbone.dim)
         parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
         counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
         collator = make_collator(tower, config)

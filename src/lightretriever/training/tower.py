@@ -201,11 +201,6 @@ class TrainableTower(nn.Module):
         return self.backbone.document_prompt
 
     @property
-    def width(self) -> int:
-        """d, of dense vectors."""
-        return int(self.backbone.model.config.hidden_size)  # type: ignore[union-attr, arg-type]
-
-    @property
     def vocab_size(self) -> int:
         """V."""
         return id_count(self.backbone.specials.tokenizer)
