@@ -126,7 +126,7 @@ def test_every_file_that_was_changed_is_named(filled, harm: Callable[[Path], obj
         harm(file)
         with pytest.raises(ArtifactError) as raised:
             Index.open(index.path)
-        assert str(file) in str(raised.value) or file.name == "config.json"
+        assert str(file) in str(raised.value) or file.name == "table.json"
         file.write_bytes(good)
     with Index.open(index.path) as index:
         assert index.count == 20

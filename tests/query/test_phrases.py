@@ -136,11 +136,11 @@ def test_phrases_are_stored_with_their_table(tmp_path: Path, dtype: str) -> None
 
 def test_a_table_without_phrases_is_stored_as_it_was_before_there_were_any(tmp_path: Path) -> None:
     made_table().save(tmp_path / "table")
-    config = json.loads((tmp_path / "table" / "config.json").read_text())
+    config = json.loads((tmp_path / "table" / "table.json").read_text())
     assert config["format_version"] == 1 and "phrases" not in config
     assert not (tmp_path / "table" / "phrases.safetensors").exists()
     with_phrases(made_table()).save(tmp_path / "more")
-    assert json.loads((tmp_path / "more" / "config.json").read_text())["format_version"] == 2
+    assert json.loads((tmp_path / "more" / "table.json").read_text())["format_version"] == 2
 
 
 def test_the_hash_covers_phrases() -> None:

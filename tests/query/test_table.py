@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tokenizers import whole_text_bpe, wordpiece
 
-from lightretriever import TokenTable
+from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.text.tokenizer import id_count
 
@@ -151,36 +151,49 @@ def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not the one the table was made with"):
         TokenTable.load(folder)
     folder = fresh("future")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"format_version": 99}))
+    config = json.loads((folder / "table.json").read_text())
+    (folder / "table.json").write_text(json.dumps(config | {"format_version": 99}))
     with pytest.raises(ArtifactError, match="upgrade"):
         TokenTable.load(folder)
     for damage, message in (
         ({"skip_ids": None}, "is damaged or lacks"),
         ({"format_version": "1"}, "is damaged"),
-        ({"shape": [1, 2]}, "config.json says"),
+        ({"shape": [1, 2]}, "table.json says"),
     ):
-        (folder / "config.json").write_text(json.dumps(config | damage))
+        (folder / "table.json").write_text(json.dumps(config | damage))
         with pytest.raises(ArtifactError, match=message):
             TokenTable.load(folder)
-    (folder / "config.json").write_text(json.dumps({name: config[name] for name in config if name != "weights_sha256"}))
+    (folder / "table.json").write_text(json.dumps({name: config[name] for name in config if name != "weights_sha256"}))
     with pytest.raises(ArtifactError, match="lacks 'weights_sha256'"):
         TokenTable.load(folder)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (folder / "table.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(ArtifactError, match="not a token table"):
         TokenTable.load(folder)
 
 
+@pytest.mark.parametrize("more_rows", [0, 5])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_sentence_transformers_loads_a_table(tmp_path: Path, dtype: str) -> None:
+def test_other_libraries_load_the_folder_as_it_is(tmp_path: Path, dtype: str, more_rows: int) -> None:
+    """Rows beyond the tokenizer's ids are common: models pad their vocabulary to a round number."""
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    from lightretriever import QueryEncoder
-
-    table = make_table(dtype=dtype)
+    model2vec = pytest.importorskip("model2vec")
+    some = np.random.default_rng(2).standard_normal((IDS + more_rows, 6))
+    table = TokenTable.from_rows(some, wordpiece(), model="made", dtype=dtype, max_length=9, prompt="Query: ")
     table.save(tmp_path / "table")
-    model = sentence_transformers.SentenceTransformer(str(tmp_path / "table"), device="cpu")
-    texts = ["how tall is mount everest", "light bulb", "e-mail"]
-    np.testing.assert_allclose(model.encode(texts), QueryEncoder(table).encode(texts).dense, atol=2e-3)
+    texts = ["how tall is mount everest", "light bulb", "e-mail", "read a csv file"]
+    wanted = QueryEncoder.load(tmp_path / "table").encode_dense(texts)
+    sentence = sentence_transformers.SentenceTransformer(str(tmp_path / "table"), device="cpu")
+    np.testing.assert_allclose(sentence.encode(texts), wanted, atol=2e-3)
+    assert sentence.prompts.get("query", "") == "", "the rows hold the prompt already"
+    static = model2vec.StaticModel.from_pretrained(tmp_path / "table")
+    np.testing.assert_allclose(static.encode(texts), wanted, atol=2e-3)
+    assert static.max_length == 9
+
+
+def test_a_model_folder_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "kind": "token table"}))
+    with pytest.raises(ArtifactError, match=r"is no token table: it has no table\.json"):
+        TokenTable.load(tmp_path)
 
 
 def test_a_rotation_is_kept_and_counts(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def describe(path: Path) -> dict[str, object]:
     kinds = {
         "index": (path / "shard").exists() or _manifest_kind(path) == "index",
         "vectors": _manifest_kind(path) == "vectors",
-        "table": _manifest_kind(path, "config.json") == "token table",
+        "table": _manifest_kind(path, "table.json") == "token table",
         "model": (path / "config.json").is_file() or (path / "adapter_config.json").is_file(),
     }
     kind = next((kind for kind, is_it in kinds.items() if is_it), None)
@@ -88,7 +88,7 @@ def _table(path: Path) -> dict[str, object]:
 
     table = TokenTable.load(path)
     return {
-        "format version": _version(path / "config.json"),
+        "format version": _version(path / "table.json"),
         "model": table.model,
         "revision": table.revision,
         "rows": len(table),

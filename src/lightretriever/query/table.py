@@ -31,7 +31,7 @@ from lightretriever.query.phrases import PhraseTable, build_phrases
 from lightretriever.text.memo import chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 
-CONFIG = "config.json"
+MANIFEST = "table.json"  # not config.json, which model2vec would take for one of its own
 WEIGHTS = "model.safetensors"
 PHRASES = "phrases.safetensors"
 ROTATION = "rotation.safetensors"
@@ -143,7 +143,9 @@ class TokenTable:
             ArtifactError: the folder is absent, incomplete, damaged or from a newer version.
         """
         folder = Path(path)
-        config: dict[str, Any] = read_manifest(folder, "token table", FORMAT_VERSION, CONFIG)
+        if folder.is_dir() and not (folder / MANIFEST).is_file():
+            raise ArtifactError(f"{folder} is no token table: it has no {MANIFEST}")
+        config: dict[str, Any] = read_manifest(folder, "token table", FORMAT_VERSION, MANIFEST)
         try:
             options: dict[str, Any] = {name: config[name] for name in _STORED}
             options["skip_ids"] = tuple(options["skip_ids"])
@@ -153,30 +155,31 @@ class TokenTable:
                 options["phrases"] = PhraseTable.load(folder / PHRASES, phrases["whole"], dtype)
                 options["phrases"].__dict__["sha256"] = phrases["sha256"]
         except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder / CONFIG} is damaged or lacks {error}: make the table again") from None
+            raise ArtifactError(f"{folder / MANIFEST} is damaged or lacks {error}: make the table again") from None
         tokenizer_file = folder / "tokenizer.json"
         if not tokenizer_file.is_file() or sha256_file(tokenizer_file) != sha256:
             raise ArtifactError(f"{tokenizer_file} is not the one the table was made with: make the table again")
         rows = map_tensor(folder / WEIGHTS, "embedding.weight")
         if (rows.dtype.name, rows.shape) != (dtype, shape):
-            raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {CONFIG} says {dtype} {shape}")
+            raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {MANIFEST} says {dtype} {shape}")
         scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
         rotation = None
         if config.get("rotation") is not None:
             rotation = map_tensor(folder / ROTATION, "rotation")
             if list(rotation.shape) != config["rotation"] or rotation.dtype != np.float32:
-                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {CONFIG} says {config['rotation']}")
+                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {config['rotation']}")
         tokenizer = load_tokenizer(tokenizer_file)
         table = TokenTable(rows=rows, scales=scales, tokenizer=tokenizer, rotation=rotation, **options)
         table.__dict__["weights_sha256"] = weights_sha256  # known from when it was written
         return table
 
     def save(self, path: str | Path) -> None:
-        """Write the table folder: config.json, model.safetensors, tokenizer.json, README.md, and modules.json.
+        """Write the table folder: table.json, model.safetensors, tokenizer.json and README.md.
 
-        A rotation goes into a file of its own: documents need it, queries do not. With modules.json float32 and float16
-        tables load as a sentence-transformers model too (which does not leave out ``skip_ids``, and gives NaN for an
-        empty query in float16).
+        A rotation goes into a file of its own: documents need it, queries do not. Float32 and float16 tables load in
+        sentence-transformers and model2vec too, by two more files, and give the same vectors where a query has no
+        token of ``skip_ids``, no phrase, and no unknown token (which model2vec leaves out). In float16
+        sentence-transformers gives NaN for an empty query.
 
         Raises:
             ArtifactError: ``path`` exists.
@@ -185,6 +188,8 @@ class TokenTable:
         tensors: dict[str, np.ndarray] = {"embedding.weight": self.rows}
         if self.scales is not None:
             tensors["embedding.scale"] = self.scales
+        elif len(self.rows) != self.tokenizer.get_vocab_size():
+            tensors["mapping"] = np.arange(len(self.rows))  # without it model2vec wants a row for each token, no more
         with new_folder(path) as folder:
             save_tensors(folder / WEIGHTS, tensors)
             (folder / "tokenizer.json").write_bytes(tokenizer_json.encode())
@@ -192,14 +197,15 @@ class TokenTable:
             if self.rotation is not None:
                 save_tensors(folder / ROTATION, {"rotation": np.asarray(self.rotation)})
             if self.scales is None:
-                write_json(folder / "modules.json", _SENTENCE_TRANSFORMERS_MODULES)
+                write_json(folder / "modules.json", _MODULES)
+                write_json(folder / "config_sentence_transformers.json", _LAYOUT | {"max_length": self.max_length})
             noted: dict[str, object] = {}
             if self.phrases is not None:
                 self.phrases.save(folder / PHRASES)
                 facts = {"count": len(self.phrases), "whole": self.phrases.whole, "sha256": self.phrases.sha256}
                 noted = {"phrases": facts}
             write_json(
-                folder / CONFIG,
+                folder / MANIFEST,
                 {
                     "kind": "token table",
                     "format_version": FORMAT_VERSION if noted else 1,
@@ -325,10 +331,13 @@ _STORED = (
     "fitted",
 )
 
-_SENTENCE_TRANSFORMERS_MODULES = [
+# How other libraries know the folder: sentence-transformers by both files, model2vec by the second. A prompt is in the
+# rows already, so none is named.
+_MODULES = [
     {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"},
     {"idx": 1, "name": "1", "path": "1_Normalize", "type": "sentence_transformers.models.Normalize"},
 ]
+_LAYOUT = {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine", "normalize": True}
 
 
 def check_options(dtype: str, dim: int | None, max_length: int, width: int | None = None) -> None:
