@@ -1,14 +1,19 @@
 """What verbs show: results on standard output, progress and remarks on standard error.
 
-On a terminal progress is a bar with rate and time left; anywhere else plain lines, few enough for a log.
+On a terminal progress is a bar with rate and time left; anywhere else plain lines, few enough for a log. What people
+read may lose letters that their terminal cannot show; data (`print_json`, `write_data`) is UTF-8 everywhere.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +31,46 @@ WIDE = 200  # columns of a line that no terminal limits
 def say(line: str) -> None:
     """One line for the person watching, apart from the results."""
     print(line, file=sys.stderr, flush=True)
+
+
+def print_json(value: object) -> None:
+    """One JSON value on a line of its own, for programs to read: UTF-8 whatever the terminal's encoding.
+
+    Dataclasses become objects, what is neither JSON nor one of these its ``str``; numbers that are not finite become
+    null, which JSON has no other word for. A lone surrogate is written as its escape.
+    """
+    line = json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False, default=str)
+    # Only inside a JSON string can there be a lone surrogate, and there its escape is JSON's own.
+    write_data(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def write_data(data: bytes) -> None:
+    """Bytes on standard output, after the text that was printed there before."""
+    sys.stdout.flush()
+    raw = getattr(sys.stdout, "buffer", None)
+    if raw is None:  # a stream of text that has taken the place of the process's own
+        sys.stdout.write(data.decode("utf-8"))
+    else:
+        raw.write(data)
+
+
+def _as_json(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _as_json({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def as_typed(argument: str) -> str:
+    """Text from the command line, read as UTF-8 where the locale knows no such letters (LC_ALL=C)."""
+    if argument.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in argument):
+        return argument
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def columns() -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import format_table, refuse_existing
+from lightretriever.cli.console import format_table, print_json, refuse_existing
 from lightretriever.cli.measure import Asked, measure_index, show_measured, warn, write_measured
 from lightretriever.cli.options import Base, Device, Filter, Split
 from lightretriever.errors import UsageError
@@ -118,7 +117,7 @@ def _measure_run(path: Path, qrels: Path, measures: tuple[str, ...], as_json: bo
     found = evaluate(path, qrels, measures)
     if as_json:
         values = {"means": dict(found.means), "per_query": dict(found.per_query), "queries": found.queries}
-        print(json.dumps({path.name: values}, ensure_ascii=False))
+        print_json({path.name: values})
     else:
         print(format_table(["", *measures], [[path.name, *(f"{found.means[name]:.4f}" for name in measures)]]))
     warn({path.name: found})

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lightretriever.cli.console import columns, folder_size, format_bytes, shorten
+from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
 from lightretriever.errors import ArtifactError, InputError
 
 EXAMPLE = "lightretriever info everest.index"
@@ -25,7 +25,7 @@ def command(
     """Say what a folder is: kind, sizes, versions, prompt, hashes."""
     facts = describe(path)
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False, default=_plain))
+        print_json(facts)
     else:
         print(_lines(facts))
 
@@ -144,12 +144,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _version(manifest: Path) -> object:
     return _read(manifest).get("format_version")
-
-
-def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
-    return str(value)
 
 
 def _lines(facts: Facts, indent: int = 0) -> str:

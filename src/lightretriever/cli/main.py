@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -120,9 +121,6 @@ def execute(arguments: list[str]) -> int:
         return 0
     except typer.Exit as stop:
         return stop.exit_code
-    except BrokenPipeError:  # the reader has seen enough, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
     except KeyboardInterrupt as stop:  # a verb that knows better what is kept says so
         return _fail(130, str(stop) or _interrupted(arguments), verbose)
     except ParseError as error:
@@ -132,6 +130,9 @@ def execute(arguments: list[str]) -> int:
     except LightRetrieverError as error:
         return _fail(1, str(error), verbose)
     except OSError as error:
+        if _reader_left(error):  # it has seen enough, as in `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + 13
         place = f"{error.filename}: " if error.filename else ""
         return _fail(1, f"{place}{error.strerror or error}{_way_out(error)}", verbose)
     except MemoryError:
@@ -172,6 +173,12 @@ def _fail(code: int, message: str, verbose: bool) -> int:
     line = " ".join(message.split())
     print(f"lightretriever: {line}", file=sys.stderr, flush=True)
     return code
+
+
+def _reader_left(error: OSError) -> bool:
+    """Whether nobody reads the standard output any more; Windows calls that an invalid argument."""
+    windows = sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or windows
 
 
 def _way_out(error: Exception) -> str:

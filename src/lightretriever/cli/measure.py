@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.cli.console import format_table, phases, progress, say
+from lightretriever.cli.console import format_table, phases, print_json, progress, say
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def show_measured(found: Measured, as_json: bool) -> None:
         values: dict[str, object] = {**systems_json(found.comparison, found.pairs)}
         if found.diagnosis is not None:
             values["diagnosis"] = found.diagnosis.to_json()
-        print(json.dumps(values, ensure_ascii=False))
+        print_json(values)
     else:
         measures = found.comparison.measures
         print(format_table(["", *measures], system_rows(found.comparison)))

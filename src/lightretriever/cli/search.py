@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import columns, format_table, shorten
+from lightretriever.cli.console import as_typed, columns, format_table, print_json, shorten
 from lightretriever.cli.options import Filter, IndexArgument, Mode
 
 if TYPE_CHECKING:
@@ -30,12 +29,12 @@ def command(
     from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
 
-    conditions = None if filter is None else read_filter(filter)
+    conditions = None if filter is None else read_filter(as_typed(filter))
     with Index.open(index) as opened:
-        hits = opened.search(query, k=k, mode=mode, filter=conditions)
+        hits = opened.search(as_typed(query), k=k, mode=mode, filter=conditions)
     if as_json:
         for rank, hit in enumerate(hits, 1):
-            print(json.dumps({"rank": rank, **dataclasses.asdict(hit)}, ensure_ascii=False))
+            print_json({"rank": rank, **dataclasses.asdict(hit)})
     else:
         print(show_hits(hits, columns()) if hits else "no hits")
 

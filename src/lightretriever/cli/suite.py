@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.cli.console import format_table, phases, say
+from lightretriever.cli.console import format_table, phases, print_json, say
 from lightretriever.cli.measure import Asked, measure_index, write_measured
 from lightretriever.errors import UsageError
 
@@ -79,7 +78,7 @@ def measure_suite(
         write_suite(output, f"{folder.name}, {split}", found, asked.measures, {**settings, "split": split}, places)
         say(f"{output}: results.md, results.json, bars.png, and sets/ with each set's results and runs")
     if as_json:
-        print(json.dumps({result.name: asdict(result) for result in found}, ensure_ascii=False))
+        print_json({result.name: result for result in found})
         return
     for measure in asked.measures:
         header, rows = suite_table(found, measure)

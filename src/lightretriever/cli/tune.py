@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import format_table, phases, say
+from lightretriever.cli.console import format_table, phases, print_json, say
 from lightretriever.cli.options import Filter, IndexArgument, Split
 from lightretriever.errors import UsageError
 
@@ -67,7 +66,7 @@ def command(
             opened.set_fusion(fusion)
     if as_json:
         compared = {} if found is None else asdict(found)
-        print(json.dumps({**compared, "fusion": fusion.describe()}, ensure_ascii=False))
+        print_json({**compared, "fusion": fusion.describe()})
     elif found is not None:
         rows = [[way, f"{value:.4f}", "chosen" if way == found.chosen else ""] for way, value in found.means.items()]
         print(format_table(["weights", "nDCG@10", ""], rows))
