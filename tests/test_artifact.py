@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from safetensors.numpy import save_file
 
+from lightretriever import artifact
 from lightretriever.artifact import (
     load_tensors,
     map_tensor,
@@ -145,3 +146,76 @@ def test_checksums(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(data)
     assert sha256_file(tmp_path / "f") == sha256_bytes(data)
     assert sha256_bytes(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"a":' + b"[" * 100_000,
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"a": 1, "b": {"c": 1, "c": 2}}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": "x"}'.encode("utf-16"),
+        b'{"a": "\xff"}',
+        b"",
+    ],
+)
+def test_json_that_would_break_a_parser_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "j.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match="cannot be read as JSON") as raised:
+        read_json(tmp_path / "j.json")
+    assert len(str(raised.value)) < 300
+
+
+def test_json_is_read_from_files_of_bounded_size_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArtifactError, match="it is no file"):
+        read_json(tmp_path / "folder")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(ArtifactError, match="it is no file"):
+            read_json(tmp_path / "pipe")
+    monkeypatch.setattr(artifact, "LONGEST_JSON", 1 << 20)
+    (tmp_path / "long").write_bytes(b'{"a": "' + b"x" * (1 << 20) + b'"}')
+    with pytest.raises(ArtifactError, match="longer than 1 MB"):
+        read_json(tmp_path / "long")
+
+
+@pytest.mark.parametrize("version", [True, 0, -1, 1.0, None, "1", 10**40])
+def test_a_format_version_is_a_positive_number(tmp_path: Path, version: object) -> None:
+    write_json(tmp_path / "manifest.json", {"kind": "index", "format_version": version})
+    with pytest.raises(ArtifactError, match="format version") as raised:
+        read_manifest(tmp_path, "index", 3)
+    assert len(str(raised.value)) < 300
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder/inside").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match=r"file/j\.json cannot be written \(.+\): see what is in its place"):
+        write_json(tmp_path / "file/j.json", {})
+    with pytest.raises(ArtifactError, match="folder cannot be written"):
+        write_json(tmp_path / "folder", {})
+    with pytest.raises(ArtifactError, match="cannot be written"), new_folder(tmp_path / "file/folder"):
+        pass
+    assert names(tmp_path) == ["file", "folder"]
+
+
+def test_what_else_goes_wrong_meanwhile_is_said_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), new_file(tmp_path / "copy") as temporary:
+        temporary.write_bytes((tmp_path / "nowhere").read_bytes())
+    with pytest.raises(ConnectionError), new_folder(tmp_path / "f"):
+        raise ConnectionResetError(104, "the other side is gone")
+    assert names(tmp_path) == []
+
+
+def test_a_header_of_tensors_that_lies_is_refused(tmp_path: Path) -> None:
+    for entry in (
+        b'{"a": {"dtype": "F32", "shape": [9223372036854775807, 9], "data_offsets": [0, 4]}}',
+        b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"a": ' + b"[" * 50_000,
+    ):
+        (tmp_path / "t").write_bytes(len(entry).to_bytes(8, "little") + entry + bytes(8))
+        for read in (load_tensors, lambda path: map_tensor(path, "a")):
+            with pytest.raises(ArtifactError, match="damaged"):
+                read(tmp_path / "t")

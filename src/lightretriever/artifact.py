@@ -6,13 +6,16 @@ single file likewise. So a reader sees the old thing or the new one, whatever wa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,8 @@ from safetensors.numpy import save_file
 from lightretriever.errors import ArtifactError
 
 MANIFEST = "manifest.json"
+LONGEST_JSON = 64 << 20
+"""Bytes of a JSON file that are read."""
 
 
 def fsync_path(path: Path) -> None:
@@ -36,25 +41,65 @@ def fsync_path(path: Path) -> None:
 
 
 @contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Make one line of what the system says when ``target``, or what is beside or in it, cannot be written.
+
+    Raises:
+        ArtifactError: in place of an OSError. Those of other files pass through.
+    """
+    try:
+        yield
+    except OSError as error:
+        here = error.filename is not None and _concerns(Path(os.fsdecode(error.filename)).absolute(), Path(target))
+        if not here and (error.filename is not None or error.errno not in _OF_DISKS):
+            raise
+        raise ArtifactError(f"{target} cannot be written ({error.strerror}): {_way_out(error.errno)}") from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OF_DISKS = (*_FULL, *_FORBIDDEN, errno.EIO)
+
+
+def _concerns(file: Path, target: Path) -> bool:
+    """Whether a file is a target, leads to it, is in it, or is what becomes it."""
+    target = target.absolute()
+    if target.is_relative_to(file) or file.is_relative_to(target):
+        return True
+    inside = file.relative_to(target.parent).parts if file.is_relative_to(target.parent) else ()
+    return bool(inside) and inside[0].startswith(f".{target.name}.")
+
+
+def _way_out(code: int | None) -> str:
+    if code in _FULL:
+        return "make room and run again"
+    if code in _FORBIDDEN:
+        return "choose a place that may be written to"
+    return "see what is in its place, and to the disk"
+
+
+@contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path`` when the block ends well, and vanishes when it does not.
 
     Raises:
-        ArtifactError: ``path`` exists.
+        ArtifactError: ``path`` exists, or cannot be written.
     """
     target = Path(path)
-    if target.exists():
-        raise ArtifactError(f"{target} exists already: remove it or choose another output")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    with writing(target):
+        if target.exists():
+            raise ArtifactError(f"{target} exists already: remove it or choose another output")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     temporary.chmod(0o755)  # mkdtemp makes it private; what we publish is as open as any new folder
     try:
-        yield temporary
-        for entry in temporary.rglob("*"):
-            fsync_path(entry)
-        fsync_path(temporary)
-        temporary.rename(target)
-        fsync_path(target.parent)
+        with writing(target):
+            yield temporary
+            for entry in temporary.rglob("*"):
+                fsync_path(entry)
+            fsync_path(temporary)
+            temporary.rename(target)
+            fsync_path(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -62,18 +107,21 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path to write, fsynced and renamed to ``path`` when the block ends well."""
+    """A temporary path to write, fsynced and renamed to ``path`` when the block ends well. Raises ArtifactError when
+    it cannot be written."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp and safetensors make it private; what we publish is as open as any new file
-        fsync_path(temporary)
-        temporary.replace(target)
-        fsync_path(target.parent)
+        with writing(target):
+            yield temporary
+            temporary.chmod(0o644)  # mkstemp and safetensors make it private; ours is as open as any new file
+            fsync_path(temporary)
+            temporary.replace(target)
+            fsync_path(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -86,16 +134,23 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, object]:
-    """Read a JSON object. Raises ArtifactError when it is absent or is not one."""
+    """Read a JSON object. Raises ArtifactError when it is absent or is not one, or a name comes twice in an object."""
     source = Path(path)
     try:
-        value = json.loads(source.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(source.stat().st_mode):  # reading a pipe might never end
+            raise ValueError("it is no file")
+        with source.open("rb") as file:
+            content = file.read(LONGEST_JSON + 1)
+        if len(content) > LONGEST_JSON:
+            raise ValueError(f"it is longer than {LONGEST_JSON >> 20} MB")
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
     except FileNotFoundError:
         raise ArtifactError(
             f"{source} does not exist: {source.parent} is not complete, or not what it should be"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{source} cannot be read as JSON ({error}): make the folder again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArtifactError(f"{source} cannot be read as JSON ({reason}): make the folder again") from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{source} holds no JSON object: make the folder again")
     return value
@@ -107,19 +162,33 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
     Raises:
         ArtifactError: no manifest, another kind of folder, or a version from the future.
     """
-    if not Path(folder).is_dir():
+    try:
+        there = Path(folder).is_dir()
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be read ({error.strerror})") from None
+    if not there:
         raise ArtifactError(f"{folder} does not exist, or is no folder ({kind} wanted)")
     manifest = read_json(Path(folder) / name)
     if manifest.get("kind") != kind:
-        raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {manifest.get('kind')!r})")
+        said = ascii(manifest.get("kind"))[:60]
+        raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {said})")
     found = manifest.get("format_version")
-    if not isinstance(found, int):
-        raise ArtifactError(f"{Path(folder) / name} is damaged (format version {found!r}): make the folder again")
+    if type(found) is not int or not 1 <= found < 1 << 31:  # true is an int to Python
+        raise ArtifactError(
+            f"{Path(folder) / name} is damaged (format version {ascii(found)[:60]}): make the folder again"
+        )
     if found > version:
         raise ArtifactError(
             f"{folder} has format version {found}, this lightretriever reads up to {version}: upgrade it"
         )
     return manifest
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name comes twice in one object")
+    return found
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -165,6 +234,8 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
         entry = header[name]
         start, end = entry["data_offsets"]
         shape, dtype = tuple(entry["shape"]), np.dtype(dtypes[entry["dtype"]])
+        if min(shape, default=1) < 0 or prod(shape) * dtype.itemsize != end - start:
+            raise ValueError(f"a header of shape {shape} for {end - start} bytes")
         if source.stat().st_size < 8 + length + end:
             raise ValueError(f"{source.stat().st_size} bytes, {8 + length + end} expected")
         if start == end:
@@ -172,7 +243,7 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
         return np.memmap(source, mode="r", dtype=dtype, shape=shape, offset=8 + length + start)
     except FileNotFoundError:
         raise ArtifactError(f"{source} does not exist: the folder is not complete") from None
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
         raise ArtifactError(f"{source} is damaged or holds no {name!r} ({error}): make the folder again") from None
 
 
