@@ -36,6 +36,28 @@ CAUSAL: dict[str, dict[str, object]] = {
     "cohere": {**_LLAMA, "logit_scale": 0.25},
     "granite": {**_LLAMA, "logits_scaling": 4.0},
 }
+ATTENDING: dict[str, dict[str, object]] = {
+    **CAUSAL,
+    "phi": {**_LLAMA, "partial_rotary_factor": 0.5},
+    "phi3": _LLAMA,
+    "opt": {**_SIZES, "ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 128},
+    "bloom": {"hidden_size": 32, "n_head": 4, "n_layer": 2},
+    "falcon": _SIZES,
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
+    "gemma3_text": {**_LLAMA, "head_dim": 8, "sliding_window": 6},
+    "mixtral": {**_LLAMA, "num_local_experts": 4},
+    "starcoder2": _LLAMA,
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 128},
+}
+"""All that remember keys and values: also other kinds of positions (ALiBi, learned), of windows, and experts."""
+RECURRENT: dict[str, dict[str, object]] = {
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
+    "rwkv": {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32},
+    "recurrent_gemma": {**_LLAMA, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 16},
+    "lfm2": {**_LLAMA, "layer_types": ["conv", "full_attention"]},
+    "falcon_h1": {**_LLAMA, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
+}
+"""Those that remember a running state, in some layers or in all."""
 MASKED: dict[str, dict[str, object]] = {
     "bert": {**_SIZES, "intermediate_size": 48, "max_position_embeddings": 64},
     "roberta": {**_SIZES, "intermediate_size": 48, "max_position_embeddings": 66, "pad_token_id": 0},
@@ -85,7 +107,7 @@ def causal_folder(
 
     Args:
         folder: where.
-        kind: one of ``CAUSAL``.
+        kind: one of ``ATTENDING`` or ``RECURRENT``.
         bos, eos, pad: special tokens; one name for several is one token.
         rows: embedding rows beyond the tokenizer's tokens; fewer than the tokens if negative.
         settings: of the configuration.
@@ -103,7 +125,7 @@ def causal_folder(
             "bos_token_id": None,
             "eos_token_id": None,
             "pad_token_id": None,
-            **CAUSAL[kind],
+            **(ATTENDING | RECURRENT)[kind],
             **settings,
         },
     )

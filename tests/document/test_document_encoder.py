@@ -125,10 +125,8 @@ def test_one_document_by_itself_is_a_list_of_one(tmp_path: Path) -> None:
         assert np.array_equal(tower.encode(document).dense, tower.encode(["hello world"]).dense)
 
 
-def test_vectors_narrower_than_the_hidden_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"num_attention_heads": 4, "num_hidden_layers": 2, "ffn_dim": 48, "max_position_embeddings": 128}
-    monkeypatch.setitem(CAUSAL, "opt", {**settings, "hidden_size": 32, "word_embed_proj_dim": 16, "init_std": 0.3})
-    folder = causal_folder(tmp_path, "opt")
+def test_vectors_narrower_than_the_hidden_size(tmp_path: Path) -> None:
+    folder = causal_folder(tmp_path, "opt", word_embed_proj_dim=16, init_std=0.3)
     tower = DocumentEncoder.load(folder, device="cpu")
     model = AutoModelForCausalLM.from_pretrained(folder).eval().base_model
     encoded = tower.encode(TEXTS)

@@ -45,6 +45,8 @@ def test_the_prompt_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "forward",
         lambda *args, **kwargs: lengths.append(kwargs["input_ids"].shape[1]) or run(*args, **kwargs),
     )
+    assert tower.backbone.sharing
+    lengths.clear()  # what was tried
     token_rows(tower, PROMPT)
     prompt = len(tower.tokenizer.encode(PROMPT, add_special_tokens=False).ids)
     assert lengths[0] == prompt

@@ -32,6 +32,8 @@ def command(
     from lightretriever.tables.cache import cache_table
 
     tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
+    if not tower.causal and (tower.default_prompt if prompt is None else prompt):
+        say(f"the prompt is run again for every token: {tower.backbone.sharing.reason}")
     with progress("running the vocabulary", "tokens") as report:
         table = cache_table(tower, prompt=prompt, dtype=dtype, dim=dim, progress=report)
     if queries_log:

@@ -4,6 +4,7 @@ without an MLM head, sentence-transformers folders. Only safetensors are read, a
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from lightretriever.document.device import pick_device, pick_dtype
 from lightretriever.document.folder import ModelFolder, check_weights, find_folder, folder_revision
 from lightretriever.document.pooling import Pooling
+from lightretriever.document.prefix import Sharing, try_sharing
 from lightretriever.document.release import (
     ADAPTER_CONFIG,
     SWITCHES,
@@ -78,6 +80,17 @@ class Backbone:
     def revision(self) -> str:
         """The hub's commit, or ``sha256:`` over weights and settings (read once: seconds for a large model)."""
         return folder_revision([self.folder] if self.base is None else [self.folder, self.base])
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Whether rows can share the run of their prompt: tried once, and warned of where a causal model's cannot."""
+        found = try_sharing(self)
+        if self.causal and not found:
+            warnings.warn(
+                f"{self.folder.name}: the prompt is run again for every row, which takes longer: {found.reason}",
+                stacklevel=3,
+            )
+        return found
 
     @property
     def device(self) -> torch.device:

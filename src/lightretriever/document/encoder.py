@@ -234,7 +234,7 @@ class DocumentEncoder:
             hidden = torch.zeros(len(tokens), 0, 1, device=ids.device)
         else:
             if shared is not None:
-                hidden = run_after(self.backbone, shared, len(prefix), ids, lengths)
+                hidden = run_after(self.backbone, shared, ids)
             else:
                 hidden = self.backbone.hidden(ids, lengths)
             pooled = pool(hidden, lengths.clamp(min=1), self.backbone.pooling)[:, : self.dim]

@@ -32,7 +32,8 @@ def cache_table(
 
     Rows are computed in float32; a tower in another precision is loaded a second time for that. Under causal
     attention the prefix is run once and its key/value cache shared, so that a row costs the token and what
-    follows it. In an encoder the prompt sees the token too, and every row is its own full sequence.
+    follows it. In an encoder the prompt sees the token too, and every row is its own full sequence; so it is, with
+    a warning, where trying shows that a causal model cannot share its prefix (``tower.backbone.sharing``).
 
     Args:
         tower: the document tower.
@@ -90,7 +91,7 @@ def token_rows(
     if shared is None:
         size = max(1, BATCH_TOKENS // needed)
     else:
-        each = sum(2 * layer.keys[0].numel() * 4 * (1 + (1 + len(after)) / len(prefix)) for layer in shared.layers)
+        each = 4 * shared.numbers * (1 + (1 + len(after)) / len(prefix))
         size = int(max(1, min(BATCH_TOKENS // (1 + len(after)), CACHE_BYTES // max(1, each))))
     rows = np.empty((min(tower.vocab_size, limit or tower.vocab_size), tower.dim), dtype=np.float32)
     for start in range(0, len(rows), size):
@@ -99,8 +100,8 @@ def token_rows(
             ids, lengths = pad_ids([[*prefix, v, *after] for v in tokens], tower.pad_id, backbone.device)
             found = pool(backbone.hidden(ids, lengths), lengths, backbone.pooling)
         else:
-            ids, lengths = pad_ids([[v, *after] for v in tokens], tower.pad_id, backbone.device)
-            found = run_after(backbone, shared, len(prefix), ids, lengths)[:, -1]
+            ids, _ = pad_ids([[v, *after] for v in tokens], tower.pad_id, backbone.device)
+            found = run_after(backbone, shared, ids)[:, -1]
         rows[start : start + len(tokens)] = found[:, : tower.dim].cpu().numpy()
         if progress is not None:
             progress(start + len(tokens), len(rows))

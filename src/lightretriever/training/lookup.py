@@ -24,6 +24,7 @@ from torch.nn.functional import embedding_bag
 
 from lightretriever.document.backbone import Backbone
 from lightretriever.document.pooling import pool
+from lightretriever.document.prefix import Sharing
 
 BLOCKS = 192
 """Tokens in one sequence; measured by benchmarks/training_step.py."""
@@ -85,8 +86,8 @@ def own_rows(backbone: Backbone, prompt: Tensor, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shares_prefix(backbone: Backbone, prompt: Tensor) -> bool:
-    """Whether `prefix_rows` gives what `own_rows` gives, under this prompt: found out on a few tokens.
+def shares_prefix(backbone: Backbone, prompt: Tensor) -> Sharing:
+    """Whether `prefix_rows` gives what `own_rows` gives, under this prompt, or why not: found out on a few tokens.
 
     Not so for encoders, for a prompt longer than a layer's window, nor for models whose position is not in
     position ids or whose layers remember in another way than by attention.
@@ -94,8 +95,12 @@ def shares_prefix(backbone: Backbone, prompt: Tensor) -> bool:
     specials = backbone.specials
     window = getattr(backbone.model.config, "sliding_window", None)
     needed = len(specials.before) + len(prompt) + 1 + len(specials.after)
-    if not backbone.causal or backbone.pooling != "lasttoken" or (isinstance(window, int) and window < needed):
-        return False
+    if not backbone.causal:
+        return Sharing("its attention looks both ways")
+    if backbone.pooling != "lasttoken":
+        return Sharing(f"its vectors are pooled ({backbone.pooling}) over the prompt's positions too")
+    if isinstance(window, int) and window < needed:
+        return Sharing(f"rows of {needed} tokens are longer than its attention's window of {window}")
     tokens = torch.arange(_PROBES, device=prompt.device) % 3
     training = backbone.model.training
     backbone.model.eval()
@@ -104,13 +109,16 @@ def shares_prefix(backbone: Backbone, prompt: Tensor) -> bool:
             ours, plain = prefix_rows(backbone, prompt, tokens), own_rows(backbone, prompt, tokens)
     except torch.OutOfMemoryError:  # a RuntimeError that says nothing about the model
         raise
-    except (TypeError, ValueError, RuntimeError):  # a forward pass that takes no such mask or positions
-        return False
+    except (TypeError, ValueError, RuntimeError) as error:  # a forward pass that takes no such mask or positions
+        said = " ".join(str(error).split())[:120]
+        return Sharing(f"{type(backbone.model).__name__} takes no mask of its own ({said})")
     finally:
         backbone.model.train(training)
     # An accelerator may compute float32 in less, and what shards weights may cast them.
     tolerance = 1e-4 if backbone.dtype == torch.float32 and prompt.device.type == "cpu" else 5e-2
-    return bool((ours - plain).abs().max() <= tolerance * plain.abs().max())
+    if bool((ours - plain).abs().max() <= tolerance * plain.abs().max()):
+        return Sharing()
+    return Sharing(f"{type(backbone.model).__name__} gives other vectors for tokens that stand side by side")
 
 
 def bag_means(rows: Tensor, places: Tensor, offsets: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,7 +252,14 @@ class TrainableTower(nn.Module):
         tokens = lookup.tokens if count else lookup.tokens.new_zeros(1)
         length, chunk = len(lookup.prompt), self.settings.chunk
         if length not in self._shares:  # what decides it is the length, not the words
-            self._shares[length] = shares_prefix(self.backbone, lookup.prompt)
+            sharing = shares_prefix(self.backbone, lookup.prompt)
+            self._shares[length] = bool(sharing)
+            if self.backbone.causal and not sharing:
+                name = self.backbone.folder.name
+                warnings.warn(
+                    f"{name}: the prompt is run again for every token of a query, which takes longer: {sharing.reason}",
+                    stacklevel=2,
+                )
         run = prefix_rows if self._shares[length] else own_rows
         parts = -(-passages // chunk) if passages and chunk else 0
         size = -(-len(tokens) // parts) if parts else 8 * chunk
