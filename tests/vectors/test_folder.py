@@ -1,4 +1,4 @@
-"""The vectors folder and providers' files: what is written is read, and a kill loses no finished part."""
+"""The vectors folder: what is written is read, and a kill loses no finished part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from lightretriever.vectors.folder import (
     VectorsWriter,
     take_shard,
 )
-from lightretriever.vectors.provider import read_provider_vectors
 
 DIM, WIDTH = 8, 20
 SETTINGS = {"max_length": 32, "top_k": None}
@@ -265,95 +264,6 @@ def test_any_direction_survives(tmp_path_factory: pytest.TempPathFactory, rows: 
     ((_, encoded),) = VectorsFolder.open(path).parts()
     assert encoded.sparse is None
     assert np.abs(encoded.dense - dense).max() < (1e-6 if dtype == "float32" else 1e-3)
-
-
-def corpus_file(path: Path, ids: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"_id": name, "text": f"text of {name}"}) + "\n" for name in ids))
-    return path
-
-
-@pytest.fixture
-def provided() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(5, DIM)).astype(np.float32)
-
-
-def test_provider_vectors_in_the_order_of_the_corpus(tmp_path: Path, provided: np.ndarray) -> None:
-    corpus = corpus_file(tmp_path / "c.jsonl", list("abcab"))
-    np.save(tmp_path / "v.npy", provided)
-    with pytest.warns(UserWarning, match="5 of 5 vectors were not of unit length .*first, that of document 'a'"):
-        ((documents, encoded),) = read_provider_vectors(tmp_path / "v.npy", corpus)
-    assert [document.id for document in documents] == list("abcab")
-    assert np.allclose(encoded.dense, provided / np.linalg.norm(provided, axis=1, keepdims=True), atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["v.ids.txt", "v.ids.npy", "ids.txt", "ids.npy"])
-def test_provider_vectors_by_id(tmp_path: Path, provided: np.ndarray, name: str) -> None:
-    corpus = corpus_file(tmp_path / "c.jsonl", ["5", "4", "3", "2", "1"])
-    unit = provided / np.linalg.norm(provided, axis=1, keepdims=True)
-    np.save(tmp_path / "v.npy", unit.astype(np.float64))
-    if name.endswith(".txt"):
-        (tmp_path / name).write_text("1\n2\n3\n4\n5\n")
-    else:
-        np.save(tmp_path / name, np.arange(1, 6))
-    ((documents, encoded),) = read_provider_vectors(tmp_path / "v.npy", corpus)
-    assert [document.id for document in documents] == ["5", "4", "3", "2", "1"]
-    assert np.allclose(encoded.dense, unit[::-1], atol=1e-6)
-
-
-def test_provider_vectors_in_parquet(tmp_path: Path, provided: np.ndarray) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    corpus = corpus_file(tmp_path / "c.jsonl", list("edcba"))
-    unit = provided / np.linalg.norm(provided, axis=1, keepdims=True)
-    for kind in (pyarrow.list_(pyarrow.float32()), pyarrow.list_(pyarrow.float64(), DIM)):
-        columns = {"id": list("abcde"), "embedding": pyarrow.array(unit.tolist(), kind)}
-        parquet.write_table(pyarrow.table(columns), tmp_path / "v.parquet")
-        ((_, encoded),) = read_provider_vectors(tmp_path / "v.parquet", corpus)
-        assert np.allclose(encoded.dense, unit[::-1], atol=1e-6)
-    ragged = [[1.0], [1.0, 2.0], [1.0], [1.0], [1.0]]
-    parquet.write_table(pyarrow.table({"id": list("abcde"), "vector": ragged}), tmp_path / "v.parquet")
-    with pytest.raises(MismatchError, match="'b' has 2 dimensions, the first 1"):
-        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
-    parquet.write_table(pyarrow.table({"key": list("abcde"), "vector": ragged}), tmp_path / "v.parquet")
-    with pytest.raises(InputError, match="columns key, vector"):
-        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
-    parquet.write_table(pyarrow.table({"id": list("abcde"), "vector": list("abcde")}), tmp_path / "v.parquet")
-    with pytest.raises(InputError, match="lists of floats"):
-        list(read_provider_vectors(tmp_path / "v.parquet", corpus))
-
-
-def test_provider_vectors_that_do_not_fit_are_named(tmp_path: Path, provided: np.ndarray) -> None:
-    corpus = corpus_file(tmp_path / "c.jsonl", list("abcde"))
-
-    def read(rows: np.ndarray, ids: str = "") -> None:
-        np.save(tmp_path / "v.npy", rows)
-        if ids:
-            (tmp_path / "v.ids.txt").write_text("\n".join(ids))
-        list(read_provider_vectors(tmp_path / "v.npy", corpus))
-
-    with pytest.raises(MismatchError, match="4 vectors, none of them for document 'e'"):
-        read(provided[:4])
-    with pytest.raises(MismatchError, match=r"1 vectors for no document.*row 5"):
-        read(np.vstack([provided, provided[:1]]))
-    for value, message in ((np.nan, "NaN or infinity"), (np.inf, "NaN or infinity"), (0, "is zero")):
-        wrong = provided.copy()
-        wrong[2] = value
-        with pytest.raises(InputError, match=f"'c' .row 2. .*{message}"):
-            read(wrong)
-    with pytest.raises(InputError, match="shape"):
-        read(provided[0])
-    with pytest.raises(MismatchError, match="none of them for document 'd'"):
-        read(provided, "abcxe")
-    with pytest.raises(MismatchError, match="4 ids"):
-        read(provided, "abcd")
-    (tmp_path / "bad.npy").write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(InputError, match=r"as \.npy"):
-        list(read_provider_vectors(tmp_path / "bad.npy", corpus))
-    with pytest.raises(InputError, match="does not exist"):
-        list(read_provider_vectors(tmp_path / "none.npy", corpus))
-    with pytest.raises(InputError, match=r"\.npy or \.parquet"):
-        list(read_provider_vectors(corpus, corpus))
 
 
 def test_one_writer_at_a_time_is_at_a_shard(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def read_corpus(path: str | Path) -> Iterator[Document]:
     return _stream(path, "documents", rows, _document)
 
 
+def documents_of(source: str | Path, rows: Rows) -> Iterator[Document]:
+    """The documents of rows read elsewhere, each with its place, one for one; ``source`` is their file, for messages.
+
+    Raises:
+        InputError: there are none, or a row is no document.
+    """
+    return _stream(source, "documents", rows, _document)
+
+
 def read_queries(path: str | Path) -> Iterator[Query]:
     """Stream the queries of a BEIR folder (its ``queries.jsonl``) or of a file, in the formats of a corpus.
 

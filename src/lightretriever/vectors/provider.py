@@ -1,57 +1,203 @@
-"""Vectors bought or made elsewhere: a ``.npy`` or Parquet file, beside the corpus that they were made of."""
+"""Vectors bought or made elsewhere: in one file with their documents, or beside the corpus that they were made of."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.errors import InputError, MismatchError, MissingExtraError
-from lightretriever.text.corpus import Document, read_corpus
+from lightretriever.errors import InputError, MismatchError, UsageError
+from lightretriever.text.corpus import Document, documents_of, read_corpus
 from lightretriever.types import Encoded
+from lightretriever.vectors.array_file import read_array, read_ids
+from lightretriever.vectors.columns import Columns, usual_names
+from lightretriever.vectors.embedded import Row, is_table, read_blocks, read_header, table_columns
 
-VECTOR_COLUMNS = ("vector", "embedding", "embeddings", "dense", "values")
-ID_COLUMNS = ("_id", "id")
 _PART = 4096
+_PLACES = ("id", "text", "title")
+Parts = Iterator[tuple[list[Document], Encoded]]
 
 
 def read_provider_vectors(
-    vectors_path: str | Path, corpus_path: str | Path
-) -> Iterator[tuple[list[Document], Encoded]]:
-    """Documents of a corpus with their vectors out of a provider's file, streamed in the corpus's order.
+    vectors_path: str | Path, corpus_path: str | Path | None = None, columns: Columns | None = None
+) -> Parts:
+    """Documents with their vectors out of a provider's file, streamed.
 
     Args:
         vectors_path: a ``.npy`` file [n, d] of floats, its ids in ``NAME.ids.npy``, ``NAME.ids.txt``, ``ids.npy``
             or ``ids.txt`` beside it (text: one a line), or in the order of the corpus where there is none of these;
-            or a ``.parquet`` file with a column ``_id`` or ``id`` and a column of lists of floats (named
-            ``vector``, ``embedding``, ``embeddings``, ``dense`` or ``values``).
-        corpus_path: the corpus, as for `read_corpus`.
+            or a Parquet, JSON lines, CSV or TSV file with columns of ids and of vectors: lists of numbers, or JSON
+            arrays in strings.
+        corpus_path: the corpus, as for `read_corpus`, in whose order documents come. None: the file has a column of
+            texts, and comes in its own order; its other columns are title and metadata.
+        columns: the names of the columns, where they are not the usual ones.
 
     Yields:
         Up to 4,096 documents and their dense vectors, float32 [n, d], unit rows. Vectors that were not of unit
         length are normalised; a warning at the end says how many, and names the first.
 
     Raises:
-        MismatchError: numbers or ids of documents and vectors differ; the first such id is named.
-        InputError: a file that cannot be read, or a vector that is zero or not finite, named by its document's id.
+        MismatchError: numbers, dimensions or ids of documents and vectors differ; the first such row or id is named.
+        InputError: a file that cannot be read, or a vector that is missing, zero or not finite; its row is named.
+        UsageError: columns that are not there or could be several, or neither texts nor a corpus.
         MissingExtraError: Parquet without ``pyarrow``.
     """
-    source = Path(vectors_path)
+    source = Path(vectors_path).absolute()
     if not source.is_file():
-        raise InputError(f"{source} does not exist")
-    if source.suffix == ".npy":
-        vectors, ids = _read_npy(source)
-    elif source.suffix == ".parquet":
-        vectors, ids = _read_parquet(source)
-    else:
-        raise InputError(f"{source}: vectors are read from .npy or .parquet files")
+        raise InputError(f"{vectors_path} does not exist" if not source.exists() else f"{vectors_path} is no file")
+    array = source.suffix.lower() == ".npy"
+    if not array and not is_table(source):
+        raise InputError(f"{source}: vectors are read from .npy, .parquet, .jsonl, .csv or .tsv files")
+    if corpus_path is None:
+        if array:
+            raise UsageError(f"{source} holds vectors alone: name their documents with --corpus")
+        return _one_file(source, _found(source, columns or Columns()))
+    given = _given_array(source) if array else _given_table(source, columns or Columns())
+    return _beside(source, given, Path(corpus_path).absolute())
+
+
+def brings_documents(path: str | Path, columns: Columns | None = None) -> bool:
+    """Whether a file holds vectors and their texts, so that it needs neither a model nor a corpus. Raises as above."""
+    source = Path(path)
+    if not source.is_file() or not is_table(source):
+        return False
+    found = table_columns(source, columns or Columns())
+    return found.vector is not None and found.text is not None
+
+
+@dataclass(slots=True)
+class _Lengths:
+    """Scales vectors to unit length, and counts those that were not."""
+
+    source: Path
+    read: int = 0
+    scaled: int = 0
+    first: str = ""
+
+    def unit_rows(self, dense: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.float32]:
+        """Float32 rows of unit length; ``names`` says whose they are. Raises InputError for zero, NaN and infinity."""
+        peaks = np.abs(dense, dtype=np.float64).max(axis=1, keepdims=True)
+        for wrong, what in ((~np.isfinite(peaks), "holds NaN or infinity"), (peaks == 0, "is zero")):
+            if wrong.any():
+                raise InputError(f"{self.source}: the vector of {names[int(np.argmax(wrong))]} {what}: make it again")
+        scaled = dense / peaks  # so that no square leaves the floats
+        norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+        with np.errstate(over="ignore"):
+            other = np.abs(norms * peaks - 1)[:, 0] > 1e-3
+        if other.any() and not self.scaled:
+            row = int(np.argmax(other))
+            self.first = f"that of {names[row]} has length {float(norms[row, 0]) * float(peaks[row, 0]):.4g}"
+        self.read += len(dense)
+        self.scaled += int(other.sum())
+        return np.asarray(scaled / norms, dtype=np.float32)
+
+    def warn(self) -> None:
+        """Say how many were scaled, if any."""
+        if self.scaled:
+            warnings.warn(
+                f"{self.source}: {self.scaled:,} of {self.read:,} vectors were not of unit length and were "
+                f"normalised: first, {self.first}",
+                stacklevel=3,
+            )
+
+
+def _one_file(source: Path, columns: Columns) -> Parts:
+    """Documents and vectors of one file, in its order."""
+    if columns.text is None:
+        raise UsageError(
+            f"{source} holds no column of texts: name it with --columns text=NAME, or the documents with --corpus"
+        )
+    vectors: list[NDArray[np.floating]] = []  # of the rows that have become documents, until these are handed on
+    places: list[str] = []
+
+    def rows() -> Iterator[tuple[str, Row]]:
+        for wheres, fields, block in read_blocks(source, columns):
+            for where, row, vector in zip(wheres, fields, block, strict=True):
+                vectors.append(vector)
+                places.append(where)
+                yield where, _renamed(row, columns)
+
+    lengths = _Lengths(source)
+    documents = documents_of(source, rows())
+    while part := list(islice(documents, _PART)):
+        names = _names(source, [document.id for document in part], places)
+        yield part, Encoded(lengths.unit_rows(np.stack(vectors), names))
+        vectors.clear()
+        places.clear()
+    lengths.warn()
+
+
+def _names(source: Path, ids: Sequence[str], places: Sequence[str]) -> list[str]:
+    """What errors call each of some rows; a place in text files is a line."""
+    rows = (place.removeprefix(f"{source}: ").removeprefix(f"{source}:") for place in places)
+    return [
+        f"document {identifier!r} ({row if row.startswith('row') else f'line {row}'})"
+        for identifier, row in zip(ids, rows, strict=True)
+    ]
+
+
+def _renamed(row: Row, columns: Columns) -> Row:
+    """The row as a corpus has it: its id under ``_id``, text and title under their own names."""
+    named = {"_id": columns.id, "text": columns.text, "title": columns.title}
+    taken = {wanted: row.pop(name) for wanted, name in named.items() if name is not None}
+    return {**row, **taken}
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Vectors [n, d], and whose they are; None where they are in the corpus's order."""
+
+    vectors: NDArray[np.floating]
+    ids: list[str] | None
+
+
+def _given_array(source: Path) -> _Given:
+    vectors = read_array(source)
+    return _Given(vectors, read_ids(source, len(vectors)))
+
+
+def _given_table(source: Path, columns: Columns) -> _Given:
+    found = _found(source, columns)
+    assert found.id is not None
+    ids: list[str] = []
+    blocks: list[NDArray[np.float32]] = []
+    lengths = _Lengths(source)
+    for places, rows, vectors in read_blocks(source, found, [found.id]):
+        # A document without text has its id checked and written as those of the corpus are.
+        own = [document.id for document in documents_of(source, _texts(places, rows, found.id))]
+        blocks.append(lengths.unit_rows(vectors, _names(source, own, places)))
+        ids += own
+    lengths.warn()
+    return _Given(np.concatenate(blocks) if blocks else np.empty((0, 0), np.float32), ids)
+
+
+def _texts(places: list[str], rows: list[Row], name: str) -> Iterator[tuple[str, Row]]:
+    return ((where, {"_id": row[name], "text": ""}) for where, row in zip(places, rows, strict=True))
+
+
+def _found(source: Path, columns: Columns) -> Columns:
+    """The columns of ids and vectors, both there."""
+    found = table_columns(source, columns)
+    if found.id is None or found.vector is None:
+        lacks = " and ".join(what for what in ("id", "vector") if getattr(found, what) is None)
+        raise InputError(
+            f"{source} has the columns {', '.join(read_header(source).names)}, none of them known to be the {lacks}: "
+            f"{usual_names()} are needed, others with --columns id=NAME,vector=NAME"
+        )
+    return found
+
+
+def _beside(source: Path, given: _Given, corpus_path: Path) -> Parts:
+    """Documents in the corpus's order, each with its vector."""
+    vectors, ids = given.vectors, given.ids
     rows = {identifier: row for row, identifier in enumerate(ids or ())}
     used = np.zeros(len(vectors), dtype=bool)
-    position, scaled, first = 0, 0, ""
+    position, lengths = 0, _Lengths(source)
     corpus = read_corpus(corpus_path)
     while documents := list(islice(corpus, _PART)):
         chosen = []
@@ -67,89 +213,12 @@ def read_provider_vectors(
             chosen.append(row)
             position += 1
         used[chosen] = True
-        dense = np.asarray(vectors[chosen], dtype=np.float32)
-        norms = np.linalg.norm(dense, axis=1)
-        for wrong, what in ((~np.isfinite(norms), "holds NaN or infinity"), (norms == 0, "is zero")):
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                raise InputError(
-                    f"{source}: the vector of document {documents[row].id!r} (row {chosen[row]}) {what}: make it again"
-                )
-        other = np.abs(norms - 1) > 1e-3
-        if other.any() and not scaled:
-            row = int(np.argmax(other))
-            first = f"that of document {documents[row].id!r} has length {norms[row]:.4g}"
-        scaled += int(other.sum())
-        yield documents, Encoded(dense / norms[:, None])
+        names = [f"document {document.id!r} (row {row})" for document, row in zip(documents, chosen, strict=True)]
+        yield documents, Encoded(lengths.unit_rows(vectors[chosen], names))
     if not used.all():
         row = int(np.argmin(used))
         name = f"{ids[row]!r} (row {row})" if ids is not None else f"row {row}"
         raise MismatchError(
             f"{source} holds {int((~used).sum())} vectors for no document of {corpus_path}, first {name}"
         )
-    if scaled:
-        warnings.warn(
-            f"{source}: {scaled} of {position} vectors were not of unit length and were normalised: first, {first}",
-            stacklevel=2,
-        )
-
-
-def _read_npy(source: Path) -> tuple[NDArray[np.floating], list[str] | None]:
-    try:
-        vectors = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{source} cannot be read as .npy ({error})") from None
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        raise InputError(
-            f"{source} holds {vectors.dtype} of shape {vectors.shape}: floats [documents, dimension] are needed"
-        )
-    for name in (f"{source.stem}.ids.npy", f"{source.stem}.ids.txt", "ids.npy", "ids.txt"):
-        beside = source.with_name(name)
-        if not beside.is_file():
-            continue
-        if beside.suffix == ".txt":
-            ids = beside.read_text(encoding="utf-8").splitlines()
-        else:
-            try:
-                ids = [str(value) for value in np.load(beside, allow_pickle=False).tolist()]
-            except (ValueError, OSError, EOFError) as error:
-                raise InputError(
-                    f"{beside} cannot be read as .npy ({error}): ids as numbers or fixed strings"
-                ) from None
-        if len(ids) != len(vectors):
-            raise MismatchError(f"{beside} has {len(ids)} ids, {source} {len(vectors)} vectors: one for each is needed")
-        return vectors, ids
-    return vectors, None
-
-
-def _read_parquet(source: Path) -> tuple[NDArray[np.floating], list[str]]:
-    try:
-        import pyarrow
-        from pyarrow import compute, parquet
-    except ImportError:
-        raise MissingExtraError("reading Parquet", "parquet") from None
-    try:
-        table = parquet.read_table(source)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{source} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
-    id_column = next((name for name in ID_COLUMNS if name in table.column_names), None)
-    vector_column = next((name for name in VECTOR_COLUMNS if name in table.column_names), None)
-    if id_column is None or vector_column is None:
-        raise InputError(
-            f"{source} has the columns {', '.join(table.column_names)}: one of {', '.join(ID_COLUMNS)} and one of "
-            f"{', '.join(VECTOR_COLUMNS)} are needed"
-        )
-    ids = [str(value) for value in table.column(id_column).to_pylist()]
-    column = table.column(vector_column).combine_chunks()
-    try:
-        lengths = compute.list_value_length(column).to_numpy(zero_copy_only=False)
-        values = compute.list_flatten(column).to_numpy(zero_copy_only=False)
-    except pyarrow.ArrowException:
-        raise InputError(f"{source}: column {vector_column} holds {column.type}: lists of floats are needed") from None
-    wrong = lengths != (lengths[0] if len(lengths) else 0)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        raise MismatchError(
-            f"{source}: the vector of {ids[row]!r} has {lengths[row]} dimensions, the first {lengths[0]}"
-        )
-    return values.reshape(len(ids), -1), ids
+    lengths.warn()
