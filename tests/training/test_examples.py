@@ -104,7 +104,7 @@ def test_passages_without_text_are_left_out_and_counted(tmp_path: Path) -> None:
     ("bad", "message"),
     [
         ("{", "not JSON"),
-        ("[1]", "a JSON object is needed, this is list"),
+        ("[1]", "a JSON object is needed, this is a list"),
         ('{"text": "a"}', "no query"),
         ('{"query": 3}', "query is int, not a string"),
         ('{"query": "a", "positive_passages": {"text": "a"}}', "positive_passages is dict, not a list"),

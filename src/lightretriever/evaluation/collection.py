@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import InputError
+from lightretriever.text.compression import COMPRESSIONS
 from lightretriever.text.corpus import Document, read_corpus, read_queries
-from lightretriever.text.rows import COMPRESSIONS
 from lightretriever.text.trec import read_qrels
 
 

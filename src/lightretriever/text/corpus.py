@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from lightretriever.errors import InputError
-from lightretriever.text.rows import COMPRESSIONS, FORMATS, estimate_rows, read_lines, read_rows, split_suffix
+from lightretriever.text.compression import COMPRESSIONS, split_suffix
+from lightretriever.text.lines import read_lines
+from lightretriever.text.rows import FORMATS, estimate_rows, read_rows
 
 MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""

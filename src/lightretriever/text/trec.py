@@ -19,7 +19,7 @@ import numpy as np
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import InputError
-from lightretriever.text.rows import read_lines
+from lightretriever.text.lines import read_lines
 from lightretriever.types import Hit, Run
 
 _SPACE = re.compile(r"[ \t\r\n\f\v]+")  # what C tools separate columns at; str.split() knows many more

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError
+from lightretriever.text.compression import split_suffix
 from lightretriever.text.corpus import safe_text
-from lightretriever.text.rows import not_utf8, parse_object, split_suffix
+from lightretriever.text.json_rows import parse_object
+from lightretriever.text.lines import not_utf8
 from lightretriever.training.text_keys import text_key
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError
-from lightretriever.text.rows import read_lines
+from lightretriever.text.lines import read_lines
 
 
 def read_array(source: Path) -> NDArray[np.floating]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, MissingExtraError
-from lightretriever.text.rows import FORMATS, read_rows, split_suffix
+from lightretriever.text.compression import split_suffix
+from lightretriever.text.rows import FORMATS, read_rows
 from lightretriever.vectors.columns import VECTOR_NAMES, Columns
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_header(source: Path) -> Header:
             schema = file.schema_arrow
             vectors = [field.name for field in schema if _is_vector(field.type)]
             return Header(schema.names, vectors, [field.name for field in schema if _is_string(field.type)])
-    _, row = next(iter(read_rows(source)), ("", None))
+    _, row = next(iter(read_rows(source, wanted=())), ("", None))
     if row is None:
         raise InputError(f"{source} holds no rows")
     vectors = [name for name, value in row.items() if _are_numbers(value)]
@@ -104,7 +105,7 @@ def read_blocks(source: Path, columns: Columns, wanted: Sequence[str] | None = N
 
 
 def _row_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iterator[Block]:
-    rows = read_rows(source)
+    rows = read_rows(source, wanted=())
     while block := list(islice(rows, _ROWS)):
         places = [where for where, _ in block]
         values = [row.pop(vector, None) for _, row in block]

@@ -1,0 +1,110 @@
+"""Rows of a Parquet file, as Python values; `values` says what becomes of those in metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightretriever.errors import InputError, MissingExtraError
+from lightretriever.text.compression import UNREADABLE, compression_of, open_bytes
+from lightretriever.text.signatures import PARQUET, foreign_format
+
+_BATCH = 1024
+
+
+def parquet_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Place (``file: row N``) and fields of every row; maps are dicts.
+
+    Raises:
+        InputError: not Parquet, damaged, two columns of one name, or a value that Python cannot hold.
+        MissingExtraError: no ``pyarrow``.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("reading Parquet", "parquet") from None
+    _check_head(path)
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_names(path, file.schema_arrow)
+            for batch in file.iter_batches(batch_size=_BATCH):
+                names = batch.schema.names
+                columns = [_column(path, name, batch.column(name), number) for name in names]
+                for values in zip(*columns, strict=True):
+                    number += 1
+                    yield f"{path}: row {number}", dict(zip(names, values, strict=True))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be read as Parquet beyond row {number}: it is damaged, cut off, encrypted, or of a kind "
+            "that the pyarrow installed does not know"
+        ) from error
+
+
+def count_rows(path: str | Path) -> int | None:
+    """How many rows the file says that it has; None where it cannot be asked."""
+    try:
+        from pyarrow import parquet
+
+        return int(parquet.read_metadata(path).num_rows)
+    except (ImportError, OSError, ValueError):  # whoever reads the file will say what is wrong with it
+        return None
+
+
+def _check_head(path: str | Path) -> None:
+    try:
+        with Path(path).open("rb") as raw:
+            packed = compression_of(raw.read(10))
+        with open_bytes(path) as file:
+            head = file.peek(512)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or "its compressed bytes are damaged"
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    if packed:
+        raise InputError(f"{path}: a Parquet file cannot be read through {packed}: decompress it first")
+    if not head:
+        raise InputError(f"{path} is empty")
+    if not head.startswith(PARQUET):
+        start = head[:20].decode("ascii", "replace")
+        what = foreign_format(head) or f"this is no Parquet file: it begins with {start!r}"
+        raise InputError(f"{path}: {what}")
+
+
+def _check_names(path: str | Path, schema: Any) -> None:
+    names = schema.names
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise InputError(f"{path}: two columns are named {twice!r}: rename one")
+
+
+def _column(path: str | Path, name: str, column: Any, before: int) -> list[object]:
+    """The values of a column, after ``before`` rows. Times finer than microseconds are cut off, as in filters."""
+    import pyarrow
+
+    if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
+    try:
+        values: list[object] = column.to_pylist(maps_as_pydicts="strict")
+        return values
+    except (pyarrow.ArrowException, ValueError, KeyError, OverflowError, ImportError):
+        row = before + _first_unreadable(column)
+        raise InputError(
+            f"{path}: row {row}: its {name!r} ({column.type}) is no value that can be kept: a text that is not UTF-8, "
+            "a date out of range, or one name twice"
+        ) from None
+
+
+def _first_unreadable(column: Any) -> int:
+    """Which value of a column cannot be had, the first being 1."""
+    for place in range(len(column)):
+        try:
+            column.slice(place, 1).to_pylist(maps_as_pydicts="strict")
+        except Exception:  # of whatever class: the caller knows that there is one
+            return place + 1
+    return len(column)
