@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lightretriever.errors import InputError, MissingExtraError, UsageError
-from lightretriever.evaluation.measures import evaluate
+from lightretriever.evaluation.measures import check_measures, evaluate
 from lightretriever.text.trec import write_qrels, write_run
 from lightretriever.types import Run
 
@@ -88,6 +90,87 @@ def test_a_run_of_other_queries_is_refused() -> None:
 def test_unknown_measures_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="measure"):
         evaluate(RUN, QRELS, ["AP", name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("R@88888888888", "P@0", "nDCG@-3", "P(rel=0)@5", "P(rel=88888888888)@5", "nDCG(gains={1:70000000})@5"),
+        *("IPrec@3", "SetF(beta=0)", "RBP(p=0.8)"),
+    ],
+)
+def test_what_the_tools_cannot_compute_is_refused_before_any_work_in_one_line(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_measures([name])
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_grades_of_numpy_and_whole_floats_are_grades() -> None:
+    plain = evaluate(RUN, QRELS)
+    for kind in (np.int64, np.uint8, np.float32, np.float64, float):
+        given = {query: {name: kind(value) for name, value in of.items()} for query, of in QRELS.items()}
+        assert evaluate(RUN, given) == plain
+    binary = evaluate(RUN, {"q1": {"a": np.bool_(True), "x": False}, "q2": {"c": True}})
+    assert binary == evaluate(RUN, {"q1": {"a": 1, "x": 0}, "q2": {"c": 1}})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1700000000, "the relevance 1700000000 lies outside -1000 to 1000"),
+        (-1001, "the relevance -1001 lies outside"),
+        (2**70, "the relevance 1180591620717411303424 lies outside"),
+        (np.float64(5e9), r"the relevance 5e\+09 lies outside"),
+        (0.5, r"the relevance '0\.5' \(float\) is not an integer"),
+        (math.nan, r"the relevance 'nan' \(float\)"),
+        (Decimal(1), r"the relevance '1' \(Decimal\)"),
+        ("1", r"the relevance '1' \(str\)"),
+        (None, r"the relevance 'None' \(NoneType\)"),
+        (np.array(1), r"the relevance '1' \(ndarray\)"),
+    ],
+)
+def test_other_grades_are_refused_by_query_document_and_value(value: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"query q1, document b: {message}"):
+        evaluate(RUN, {"q1": {"a": 1, "b": value}})  # type: ignore[dict-item]
+
+
+def test_grades_at_the_bounds_count_and_those_below_one_do_not() -> None:
+    run = Run({"q": {"b": 3.0, "c": 2.0, "a": 1.0}})
+    found = evaluate(run, {"q": {"a": 1000, "b": -1000, "c": -2}}, ["nDCG@10", "R@2", "R@3", "RR@10"]).means
+    assert found == pytest.approx({"nDCG@10": 0.5, "R@2": 0, "R@3": 1, "RR@10": 1 / 3})
+    assert evaluate(run, {"q": {}}, ["AP"]).means == {"AP": 0.0}
+
+
+@pytest.mark.parametrize("name", ["", "half\ud83d", "nul\0", 7])
+def test_ids_that_the_tools_would_not_survive_are_refused(name: object) -> None:
+    for run, qrels in (
+        (RUN, {**QRELS, name: {"a": 1}}),
+        (RUN, {"q1": {"a": 1, name: 1}}),
+        (Run({**RUN.scores, name: {"a": 1.0}}), QRELS),
+        (Run({"q1": {"a": 1.0, name: 0.5}}), QRELS),
+    ):
+        with pytest.raises(InputError, match=r"is empty|a lone surrogate|holds NUL|is of type int"):
+            evaluate(run, qrels)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, 1e39, 10**400, "1", None, Decimal(1)])
+def test_scores_that_are_none_are_refused(score: object) -> None:
+    with pytest.raises(InputError, match="the run's query q1: document x has the score"):
+        evaluate(Run({"q1": {"a": 0.5, "x": score}}), QRELS)  # type: ignore[dict-item]
+
+
+def test_a_run_with_encoded_ids_is_read_by_the_ids_that_the_qrels_have(tmp_path: Path) -> None:
+    qrels = {"q 1": {"my file.txt": 1, "100%25": 1}, "q2": {"a%20b": 1}}
+    run = Run({"q 1": {"my file.txt": 2.0, "other file": 1.5, "100%25": 1.0}, "q2": {"a%20b": 1.0, "a b": 0.5}})
+    write_run(tmp_path / "own.run", run)
+    memory = evaluate(run, qrels)
+    assert memory.means["nDCG@10"] < 1
+    assert evaluate(tmp_path / "own.run", qrels) == memory
+    (tmp_path / "other.run").write_text("q%201 Q0 my%20file.txt 1 2.0 x\nq2 Q0 a%20b 1 1.0 x\n")
+    found = evaluate(tmp_path / "other.run", qrels, ["RR@10"])
+    assert found.per_query["RR@10"] == {"q 1": 1.0, "q2": 1.0}
+    assert "2 ids of the run are the qrels' only percent-decoded" in found.warnings[-1]
 
 
 def test_without_ir_measures_the_error_names_the_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Test collections in BEIR's layout: a corpus, queries, and relevance judgements by split."""
+"""Test collections in BEIR's layout, or in the hub's: a corpus, queries, and relevance judgements by split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import InputError
-from lightretriever.text.compression import COMPRESSIONS
+from lightretriever.text.beir import qrel_files
 from lightretriever.text.corpus import Document, read_corpus, read_queries
 from lightretriever.text.trec import read_qrels
 
@@ -17,7 +17,7 @@ class Collection:
     """One split of a test collection.
 
     Attributes:
-        path: the BEIR folder.
+        path: the folder, absolute.
         split: "test", "dev", "train" …
         queries: id to text, of the queries that the split judges, in the judgements' order.
         qrels: query id to (document id to relevance).
@@ -39,7 +39,8 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
     """Read the queries and judgements of one split of a BEIR folder; the corpus stays on disk.
 
     Args:
-        path: a folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``, or compressed ones.
+        path: a folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``, or whatever else
+            `lightretriever.text.beir` finds.
 
     Raises:
         InputError: a file is missing or damaged, or there is no such split; the message lists those there are.
@@ -47,11 +48,11 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{path} is no folder: a BEIR folder (corpus, queries, qrels/{split}.tsv) is needed")
-    splits = _splits(folder / "qrels")
+    splits = qrel_files(folder)
     if split not in splits:
-        there = f"there are {', '.join(sorted(splits))}" if splits else "the folder has no qrels/*.tsv"
+        there = f"there are {', '.join(splits)}" if splits else "the folder has no qrels/*.tsv"
         raise InputError(f"{path} has no split {split!r}: {there}")
-    qrels = read_qrels(splits[split])
+    qrels = read_qrels(*splits[split])
     texts, other = dict[str, str](), ""
     for query in read_queries(folder):
         if query.id in qrels:
@@ -61,17 +62,7 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
     queries = {query: texts[query] for query in qrels if query in texts}
     if not queries:
         raise InputError(
-            f"{path}: none of the queries that {splits[split].name} judges is in the folder's queries "
+            f"{path}: none of the queries that {splits[split][0].name} judges is in the folder's queries "
             f"(judged is {next(iter(qrels))!r}, the queries have {other!r}): are they of the same collection?"
         )
-    return Collection(folder, split, queries, qrels, len(qrels) - len(queries))
-
-
-def _splits(folder: Path) -> dict[str, Path]:
-    suffixes = [f".tsv{packed}" for packed in ("", *COMPRESSIONS)]
-    return {
-        path.name.removesuffix(suffix): path
-        for suffix in reversed(suffixes)  # a plain file wins over a compressed one
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if path.name.endswith(suffix)
-    }
+    return Collection(folder.absolute(), split, queries, qrels, len(qrels) - len(queries))

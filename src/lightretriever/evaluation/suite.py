@@ -25,6 +25,7 @@ from lightretriever.evaluation.compare import SYMMETRIC
 from lightretriever.evaluation.plot import plot_bars
 from lightretriever.evaluation.results import format_p, markdown_table
 from lightretriever.evaluation.significance import paired_test
+from lightretriever.text.beir import PLACES, corpus_files, qrel_files, query_files
 
 AVERAGE = "average"
 SCALE_NOTE = "Values are multiplied by 100."
@@ -55,9 +56,13 @@ def find_sets(folder: str | Path) -> dict[str, Path]:
     """
     root = Path(folder)
     found = {
-        path.parent.relative_to(root).as_posix(): path.parent for path in sorted(root.rglob("qrels")) if path.is_dir()
+        path.parent.relative_to(root).as_posix(): path.parent
+        for place in PLACES
+        for path in sorted(root.rglob(place))
+        if path.is_dir() and (place == "qrels" or qrel_files(path.parent))
     }
     found.pop(".", None)
+    found = dict(sorted(found.items()))
     if not found:
         raise InputError(f"{folder} holds no folder with qrels/: a suite is a folder of BEIR folders")
     return found
@@ -65,8 +70,8 @@ def find_sets(folder: str | Path) -> dict[str, Path]:
 
 def result_key(data: Path, split: str, settings: Mapping[str, object]) -> str:
     """Stands for a measurement: its settings, and the files that it reads."""
-    files = sorted([*data.glob("corpus.*"), *data.glob("queries.*"), *(data / "qrels").glob(f"{split}.*")])
-    read = {path.name: sha256_file(path) for path in files}
+    files = [*corpus_files(data), *query_files(data), *qrel_files(data).get(split, ())]
+    read = {path.relative_to(data).as_posix(): sha256_file(path) for path in files}
     return sha256_bytes(json.dumps([read, split, dict(settings)], sort_keys=True).encode())[:16]
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from lightretriever.errors import InputError
-from lightretriever.text.compression import COMPRESSIONS, split_suffix
+from lightretriever.text.beir import corpus_files, query_files
+from lightretriever.text.compression import split_suffix
 from lightretriever.text.lines import read_lines
-from lightretriever.text.rows import FORMATS, estimate_rows, read_rows
+from lightretriever.text.rows import estimate_rows, read_rows
 
 MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""
@@ -68,10 +69,10 @@ def read_corpus(path: str | Path) -> Iterator[Document]:
     """Stream the documents of a corpus, in its order, duplicate ids included.
 
     Args:
-        path: a BEIR folder (its ``corpus.jsonl``), a folder of .txt and .md files (one document each, its id
-            the path within the folder, its title the file's name), or a .jsonl, .csv, .tsv or .parquet file,
-            plain or .gz, .zst, .bz2, .xz. Rows have ``_id`` or ``id``, ``text``, perhaps ``title``; whatever
-            else they have becomes metadata, an object named ``metadata`` being merged in.
+        path: a BEIR folder (its ``corpus.jsonl``, or what `lightretriever.text.beir` finds), a folder of .txt and .md
+            files (one document each, its id the path within the folder, its title the file's name), or a .jsonl, .csv,
+            .tsv or .parquet file, plain or .gz, .zst, .bz2, .xz. Rows have ``_id`` or ``id``, ``text``, perhaps
+            ``title``; whatever else they have becomes metadata, an object named ``metadata`` being merged in.
 
     Raises:
         InputError: no such file, nothing in it, or a row that is no document; it names file and line.
@@ -79,8 +80,8 @@ def read_corpus(path: str | Path) -> Iterator[Document]:
     """
     source = _existing(path)
     if source.is_dir():
-        found = _beir_file(source, "corpus")
-        rows = read_rows(found) if found else _text_files(source)
+        found = corpus_files(source)
+        rows = _rows_of(found) if found else _text_files(source)
     else:
         rows = read_rows(source)
     return _stream(path, "documents", rows, _document)
@@ -96,7 +97,7 @@ def documents_of(source: str | Path, rows: Rows) -> Iterator[Document]:
 
 
 def read_queries(path: str | Path) -> Iterator[Query]:
-    """Stream the queries of a BEIR folder (its ``queries.jsonl``) or of a file, in the formats of a corpus.
+    """Stream the queries of a BEIR folder (its ``queries.jsonl``, …) or of a file, in the formats of a corpus.
 
     Raises:
         InputError: no such file, nothing in it, or a row without id or text; it names file and line.
@@ -104,10 +105,10 @@ def read_queries(path: str | Path) -> Iterator[Query]:
     """
     source = _existing(path)
     if source.is_dir():
-        found = _beir_file(source, "queries")
-        if found is None:
+        found = query_files(source)
+        if not found:
             raise InputError(f"{source} holds no queries.jsonl: name the file of queries")
-        source = found
+        return _stream(path, "queries", _rows_of(found), _query)
     return _stream(path, "queries", read_rows(source), _query)
 
 
@@ -138,8 +139,9 @@ def estimate_count(path: str | Path) -> int | None:
     """About how many rows a corpus has, cheaply, for showing progress; None where only reading it would tell."""
     source = Path(path)
     if source.is_dir():
-        found = _beir_file(source, "corpus")
-        return estimate_rows(found) if found else sum(1 for _ in _text_paths(source))
+        found = corpus_files(source)
+        counts = [estimate_rows(file) for file in found] if found else [sum(1 for _ in _text_paths(source))]
+        return None if None in counts else sum(count or 0 for count in counts)
     return estimate_rows(source)
 
 
@@ -173,9 +175,8 @@ def _existing(path: str | Path) -> Path:
     return source
 
 
-def _beir_file(folder: Path, stem: str) -> Path | None:
-    names = (f"{stem}{form}{packed}" for form in FORMATS for packed in ("", *COMPRESSIONS))
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+def _rows_of(files: Sequence[Path]) -> Rows:
+    return (row for file in files for row in read_rows(file))
 
 
 def _text_paths(folder: Path) -> Iterator[Path]:
