@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import format_table, print_json, refuse_existing
+from lightretriever.cli.console import format_table, print_json
 from lightretriever.cli.measure import Asked, measure_index, show_measured, warn, write_measured
 from lightretriever.cli.options import Base, Device, Filter, Split
+from lightretriever.cli.output import check_folder, check_place
 from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever eval scifact.index --data scifact --split test --against symmetric,bm25"
@@ -39,7 +40,7 @@ def command(
     ] = None,
     base: Base = None,
     device: Device = "auto",
-    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="Hits a query.")] = 1000,
+    k: Annotated[int, typer.Option("-k", metavar="N", help="Hits a query.")] = 1000,
     ignore_own_ids: Annotated[
         bool, typer.Option("--ignore-own-ids", help="Leave out hits whose id is the query's: queries are documents.")
     ] = False,
@@ -97,7 +98,7 @@ def command(
         return
     if output is not None or suite is not None:
         if output is not None:
-            refuse_existing(output)
+            check_folder(output)
         from lightretriever.evaluation.plot import need_matplotlib
 
         need_matplotlib()
@@ -105,6 +106,7 @@ def command(
         assert model is not None and table is not None and work is not None
         from lightretriever.cli.suite import measure_suite
 
+        check_place(work / "index")
         measure_suite(suite, work, model, table, asked, split, sparse, base, device, output, as_json)
         return
     assert subject is not None and data is not None

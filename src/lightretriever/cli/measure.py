@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 BASELINES = ("symmetric", "bm25")
 
 
+def check_depth(k: int) -> None:
+    """Raises UsageError for a number of hits a query that no search can list."""
+    from lightretriever.evaluation.measures import MOST_HITS
+
+    if not 1 <= k <= MOST_HITS:
+        raise UsageError(f"-k {k}: from 1 to {MOST_HITS:,} hits a query can be asked for")
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What to measure.
@@ -53,10 +61,14 @@ class Asked:
         diagnose: bool,
         filter: Mapping[str, object] | None = None,
     ) -> Asked:
-        """From the command line's words. Raises UsageError for none, or unknown ones."""
+        """From the command line's words. Raises UsageError for none, or unknown ones, or ones not to be computed."""
+        from lightretriever.evaluation.measures import check_measures
+
+        check_depth(k)
         names = tuple(dict.fromkeys(measures.replace(",", " ").split()))
         if not names:
             raise UsageError("--measures is empty: name some, as in --measures 'nDCG@10 R@100'")
+        check_measures(names)
         baselines = (against or "").replace(",", " ").split()
         if unknown := [name for name in baselines if name not in BASELINES]:
             raise UsageError(f"--against {unknown[0]}: only {' and '.join(BASELINES)} are known")
@@ -133,7 +145,9 @@ def write_measured(path: Path, found: Measured) -> None:
 
     as_json = None if found.diagnosis is None else found.diagnosis.to_json()
     lines = [] if found.diagnosis is None else markdown_lines(found.diagnosis)
-    write_results(path, found.title, found.comparison, found.pairs, found.settings, as_json, lines)
+    encoded = write_results(path, found.title, found.comparison, found.pairs, found.settings, as_json, lines)
+    if encoded:
+        say(f"{path}: ids in runs/ that hold white space are percent-encoded, a space as %20: eval reads them back")
     say(f"{path}: results.md, results.json, {len(found.comparison.runs)} runs, plots")
 
 

@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import progress, say
+from lightretriever.cli.measure import check_depth
 from lightretriever.cli.options import Filter, IndexArgument, Mode
+from lightretriever.cli.output import check_file
+from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever run everest.index --queries queries.jsonl --output hybrid.run"
 
@@ -22,13 +25,22 @@ def command(
     filter: Filter = None,
     tag: Annotated[str, typer.Option(metavar="NAME", help="The run's name, its sixth column.")] = "lightretriever",
 ) -> None:
-    """Answer every query of a file: qid Q0 docid rank score tag."""
+    """Answer every query of a file: qid Q0 docid rank score tag.
+
+    Ids (and a tag) that hold white space are written percent-encoded, a space as %20, and read back as they were.
+    """
     from lightretriever.evaluation.runs import search_queries
     from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
     from lightretriever.text.corpus import read_queries
+    from lightretriever.text.ids import check_id
     from lightretriever.text.trec import write_run
 
+    check_depth(k)
+    if not tag:
+        raise UsageError("--tag is empty: give the run a name")
+    check_id(tag, "tag", "--tag")
+    check_file(output)
     conditions = None if filter is None else read_filter(filter)
     texts: dict[str, str] = {}
     doubled = 0
@@ -39,6 +51,8 @@ def command(
         say(f"warning: {doubled} query ids occur more than once in {queries}: the last of each is taken")
     with Index.open(index) as opened, progress("searching", "queries") as report:
         run = search_queries(opened, texts, k, mode, filter=conditions, tag=tag, progress=report)
-    write_run(output, run)
+    encoded = write_run(output, run)
     found = sum(len(scores) for scores in run.scores.values())
     say(f"{output}: {len(texts):,} queries, {found:,} hits")
+    if encoded:
+        say(f"{output}: {encoded:,} ids hold white space and are percent-encoded, a space as %20: eval reads them back")

@@ -132,7 +132,7 @@ def write_results(
     settings: Mapping[str, object],
     diagnosis: Mapping[str, object] | None = None,
     diagnosis_lines: Sequence[str] = (),
-) -> None:
+) -> bool:
     """Write the folder of one comparison.
 
     Args:
@@ -142,9 +142,11 @@ def write_results(
         settings: what it was measured with; JSON-able.
         diagnosis, diagnosis_lines: of `lightretriever.evaluation.diagnosis`, for JSON and Markdown.
 
+    Returns:
+        Whether a run is percent-encoded, for the white space in its ids.
+
     Raises:
         ArtifactError: ``path`` exists.
-        InputError: an id with white space, which a TREC file cannot hold.
         MissingExtraError: matplotlib is not installed.
     """
     need_matplotlib()
@@ -157,8 +159,11 @@ def write_results(
     lines += ["", NOTE, *(f"Note: {line}." for line in warnings)]
     with new_folder(path) as folder:
         (folder / "runs").mkdir()
+        encoded = 0
         for system, run in comparison.runs.items():
-            write_run(folder / "runs" / f"{system.replace(' ', '-')}.run", run)
+            encoded += write_run(folder / "runs" / f"{system.replace(' ', '-')}.run", run)
+        if encoded:
+            lines.append("Note: ids with white space are percent-encoded in the runs, a space as %20.")
         by_measure = {
             name: {system: found.means[name] for system, found in comparison.evaluations.items()}
             for name in comparison.measures
@@ -181,3 +186,4 @@ def write_results(
             "diagnosis": diagnosis,
         }
         write_json(folder / "results.json", found_json)
+    return encoded > 0

@@ -94,7 +94,8 @@ def write_run(path: str | Path, run: Run) -> int:
     """Write a run file, complete or not at all, queries in the run's order, documents as `rank` puts them.
 
     Returns:
-        How many ids hold white space, so that the file is percent-encoded, see `lightretriever.text.ids`.
+        How many ids (the tag is one) hold white space, so that the file is percent-encoded, see
+        `lightretriever.text.ids`.
 
     Raises:
         InputError: an id or the tag is empty, or no text that a file can hold.
@@ -102,9 +103,8 @@ def write_run(path: str | Path, run: Run) -> int:
     ids = set(run.scores).union(*run.scores.values())
     for name in ids:
         check_id(name, "id", "the run")
-    spaced = sum(map(separates, ids))
-    encoded = spaced > 0 or separates(check_id(run.tag, "tag", "the run"))
-    word, mark = (encode_id, RUN_MARK) if encoded else (str, "Q0")
+    spaced = sum(map(separates, (*ids, check_id(run.tag, "tag", "the run"))))
+    word, mark = (encode_id, RUN_MARK) if spaced else (str, "Q0")
     tag = word(run.tag)
     with new_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for query, scores in run.scores.items():
