@@ -13,7 +13,7 @@ Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no w
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from lightretriever.weigher import Weigher, places_in
 EPSILON = 1e-8
 METHODS = ("linear", "rrf")
 TIED = ("best", "paper")
+ORIGINS = ("", "given", "general", "learned", "cross-validated")
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -38,6 +39,10 @@ class Fusion:
         rrf_k: the constant of reciprocal rank fusion.
         tied: what a list of one hit, or of equal scores, normalises to: "best" 1, "paper" 0.
         weigher: gives each query's dense weight, the sparse one being 1 less that; None: ``dense`` and ``sparse``.
+        origin: who chose the weights, one of `ORIGINS`; "" is nobody (they are the default) or the caller.
+        judged: collection and split ("scifact, dev") whose queries they were learned on.
+
+    Where the weights are from makes no fusion another one: two that fuse alike are equal.
 
     Raises:
         UsageError: a value outside these.
@@ -49,8 +54,12 @@ class Fusion:
     rrf_k: float = 60.0
     tied: str = "best"
     weigher: Weigher | None = None
+    origin: str = field(default="", compare=False, repr=False)
+    judged: str = field(default="", compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.origin not in ORIGINS:
+            raise UsageError(f"the origin is {self.origin!r}: choose one of {', '.join(map(repr, ORIGINS))}")
         if self.method not in METHODS:
             raise UsageError(f"the fusion method is {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.tied not in TIED:
@@ -69,10 +78,34 @@ class Fusion:
         weigher = stored.get("weigher")
         return Fusion(**{**stored, "weigher": None if weigher is None else Weigher.of(weigher)})
 
+    @property
+    def weights(self) -> str:
+        """The weights in words: "0.7 dense, 0.3 sparse", "by query"."""
+        if self.method == "rrf":
+            return "none, by ranks alone"
+        return "by query" if self.weigher is not None else f"{self.dense:g} dense, {self.sparse:g} sparse"
+
+    @property
+    def chosen(self) -> str:
+        """Where the weights are from, in words."""
+        if self.origin == "general":
+            return "without judged queries, by the network that comes with the package"
+        if self.origin == "learned":
+            return f"learned on {self.judged}"
+        if self.origin == "cross-validated":
+            return f"by cross-validation on {self.judged}: measured on those queries they look better than they are"
+        return "default" if self == DEFAULT_FUSION else "given"
+
     def describe(self) -> dict[str, object]:
-        """JSON-able, without a weigher's many numbers."""
-        described = {name: getattr(self, name) for name in ("method", "dense", "sparse", "rrf_k", "tied")}
-        return {**described, "weights": "fixed" if self.weigher is None else "by query"}
+        """JSON-able, the weights that are in force only, without a weigher's many numbers."""
+        described: dict[str, object] = {"method": self.method}
+        if self.method == "rrf":
+            described["rrf_k"] = self.rrf_k
+        elif self.weigher is not None:
+            described["weights"] = "by query"
+        else:
+            described |= {"weights": "fixed", "dense": self.dense, "sparse": self.sparse}
+        return {**described, "tied": self.tied, "chosen": self.chosen}
 
 
 DEFAULT_FUSION = Fusion()

@@ -451,35 +451,3 @@ def test_a_fit_from_a_table_and_under_two_prompts(verb: Verb, tower: Path, folde
     tables = [TokenTable.load(tmp_path / "two" / name) for name in ("1", "2")]
     assert [(table.prompt, table.fitted["prior"]) for table in tables] == [("find: ", "zero"), ("like: ", "zero")]
     assert verb(*given, "-o", tmp_path / "three", "--prompt", "a", "--prompt", "a").code == 2
-
-
-def test_tune(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
-    refused = verb("tune", index, "--data", folder)
-    assert refused.code == 1
-    assert "1 queries have a judged document among their hits, too few for 5 folds" in refused.err
-    missing = verb("tune", index, "--data", folder, "--split", "validation")
-    assert missing.code == 1
-    assert "no split 'validation'" in missing.err
-    assert verb("tune", index, "--data", folder, "--split", "test").code == 2
-    data = shutil.copytree(folder, tmp_path / "data")
-    (data / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n" + "q1\teverest\t1\nq2\tbulb\t1\n")
-    with (data / "qrels" / "train.tsv").open("a") as qrels, (data / "queries.jsonl").open("a") as queries:
-        for number in range(10):
-            qrels.write(f"more{number}\tcsv\t1\n")
-            queries.write(json.dumps({"_id": f"more{number}", "text": "read csv"}) + "\n")
-    tried = done(verb("tune", index, "--data", data, "--split", "train", "--dry-run", "--json"))
-    found = json.loads(tried.out)
-    assert set(found["means"]) == {"0.7/0.3", "0.5/0.5", "one weight", "by query"}
-    assert found["queries"] == 12
-    tuned = done(verb("tune", index, "--data", data, "--split", "train"))
-    assert "stored in the index" in tuned.err
-    with Index.open(index) as opened:
-        assert opened.fusion.describe() == found["fusion"]
-    assert verb("tune", index, "--weight", "0.4", "--data", data).code == 2
-    assert verb("tune", index, "--weight", "1.5").code == 2
-    done(verb("tune", index, "--weight", "0.4"))
-    with Index.open(index) as opened:
-        assert (opened.fusion.dense, opened.fusion.sparse) == (0.4, 0.6)
-    assert "weights by query" in done(verb("tune", index)).err
-    with Index.open(index) as opened:
-        assert opened.fusion.describe()["weights"] == "by query"

@@ -93,6 +93,8 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
 
     if collection.textless:
         say(f"warning: {collection.textless} judged queries have no text in {collection.path} and count zero")
+    if index.fusion.judged == collection.name:
+        say(f"warning: {index.path}: its weights were chosen on these queries, so hybrid looks better than it is")
     if asked.bm25 and index.manifest.sparse == "bm25":
         say(f"{index.path}: its sparse side is BM25 already, which the line sparse shows")
     with phases("queries") as report:
@@ -113,15 +115,15 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
 
         with progress("counting tokens", "documents") as show:
             diagnosis = diagnose(index, collection, comparison, show)
-    title = f"{collection.path.name}, {collection.split}"
-    return Measured(title, comparison, compare_pairs(comparison), _settings(index, collection, asked), diagnosis)
+    return Measured(
+        collection.name, comparison, compare_pairs(comparison), _settings(index, collection, asked), diagnosis
+    )
 
 
 def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, object]:
     from lightretriever import __version__
 
     fusion = index.fusion
-    weights = "weights by query" if fusion.weigher else f"{fusion.dense:g} dense, {fusion.sparse:g} sparse"
     return {
         "collection": collection.path.name,
         "split": collection.split,
@@ -130,7 +132,7 @@ def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, o
         "document model": f"{index.manifest.model or 'unknown'} ({index.manifest.revision or 'revision unknown'})",
         "table": index.encoder.table.hash,
         "sparse side": index.manifest.sparse,
-        "fusion": f"{fusion.method}, {weights}",
+        "fusion": f"{fusion.method}, weights {fusion.weights} ({fusion.chosen})",
         "hits a query": asked.k,
         "own ids ignored": asked.ignore_own_ids,
         "filter": "none" if asked.filter is None else json.dumps(asked.filter, ensure_ascii=False),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightretriever.cli.console import format_table, phases, print_json, say
-from lightretriever.cli.options import Filter, IndexArgument, Split
+from lightretriever.cli.options import Filter, IndexArgument
 from lightretriever.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightretriever.fusion import Fusion
 
 EXAMPLE = "lightretriever tune scifact.index --data scifact --split train"
 
@@ -20,7 +23,14 @@ def command(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A BEIR folder over the index's documents, to learn from.")
     ] = None,
-    split: Split = "dev",
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which qrels/NAME.tsv: dev; test with --cross-validate.", show_default=False),
+    ] = None,
+    cross_validate: Annotated[
+        bool,
+        typer.Option("--cross-validate", help="There are no other judged queries: choose on those to be measured."),
+    ] = False,
     folds: Annotated[int, typer.Option(metavar="K", help="Parts of the queries, each measured unseen.")] = 5,
     queries: Annotated[int, typer.Option(min=1, metavar="N", help="Use at most so many queries.")] = 2000,
     filter: Filter = None,
@@ -35,8 +45,10 @@ def command(
     With --data it is learned on judged queries. Compared by nDCG@10 on queries that were not learned on: the fixed
     weights 0.7/0.3 and 0.5/0.5, one learned weight, and a weight for every query by a small network that looks at its
     two lists. What is learned stays only where it is better. Leave the queries that you measure on out: use another
-    split. Without --data every query gets a weight from the network that comes with the package; --weight 0.7 goes
-    back to what a new index has.
+    split. Where there is none, --cross-validate takes the test split: the nDCG@10 shown here, of queries not learned
+    on, is then the one to report, for eval on the same queries shows more; the index says so from then on.
+    Without --data every query gets a weight from the network that comes with the package; --weight 0.7 goes back to
+    what a new index has. Both change the index too.
     """
     from lightretriever.evaluation.collection import read_collection
     from lightretriever.evaluation.tune import tune, unlearned
@@ -48,17 +60,22 @@ def command(
         raise UsageError("--filter says which documents the judged queries may find: it needs --data")
     if data is not None and weight is not None:
         raise UsageError("--weight takes the place of learning from --data: give one of them")
-    if data is not None and split == "test":
-        raise UsageError("--split test: what is tuned on the test queries cannot be measured on them: name another")
+    if data is None and cross_validate:
+        raise UsageError("--cross-validate chooses on judged queries: it needs --data")
+    split = split or ("test" if cross_validate else "dev")
+    if data is not None and not cross_validate:
+        _check_split(data, split)
     if weight is not None and not 0 <= weight <= 1:
         raise UsageError(f"--weight {weight:g}: it must be from 0 to 1")
     collection = read_collection(data, split) if data is not None else None
     if collection is not None and collection.textless:
         say(f"warning: {collection.textless} judged queries have no text in {data} and are left out")
     with Index.open(index) as opened, phases("queries") as report:
+        before = opened.fusion
         found = None
         if collection is not None:
-            found = tune(opened, collection, folds, queries, progress=report("queries"), filter=conditions)
+            shown = report("queries")
+            found = tune(opened, collection, folds, queries, 0, shown, conditions, measured_too=cross_validate)
             fusion = found.fusion
         else:
             fusion = unlearned(opened, weight)
@@ -66,15 +83,42 @@ def command(
             opened.set_fusion(fusion)
     if as_json:
         compared = {} if found is None else asdict(found)
-        print_json({**compared, "fusion": fusion.describe()})
+        facts = {"fusion": fusion.describe(), "before": before.describe(), "stored": not dry_run}
+        print_json({**compared, **facts})
     elif found is not None:
         rows = [[way, f"{value:.4f}", "chosen" if way == found.chosen else ""] for way, value in found.means.items()]
         print(format_table(["weights", "nDCG@10", ""], rows))
     if found is not None:
         say(f"{found.queries} queries in {found.folds} folds; {found.unanswered} more have no judged hit")
-    weights = f"{fusion.dense:g} dense, {fusion.sparse:g} sparse" if fusion.weigher is None else "by query"
-    say(f"weights {weights}" + _kept(dry_run))
+    if found is not None and cross_validate:
+        best = found.means[found.chosen]
+        say(
+            f"warning: chosen by cross-validation on {fusion.judged}: report {best:.4f}, of queries not learned on; "
+            "eval on this split would show more than unseen queries get"
+        )
+    say(_outcome(index, before, fusion, dry_run))
 
 
-def _kept(dry_run: bool) -> str:
-    return ", not stored" if dry_run else ", stored in the index: searches use them from here on"
+def _outcome(index: Path, before: Fusion, fusion: Fusion, dry_run: bool) -> str:
+    now = f"weights {fusion.weights} ({fusion.chosen})"
+    if dry_run:
+        return f"{index} is not changed: {now}, not stored; it has {before.weights} ({before.chosen})"
+    return (
+        f"{index} is changed: {now}, stored in the index: searches use them from here on; "
+        f"before: {before.weights} ({before.chosen})"
+    )
+
+
+def _check_split(data: Path, split: str) -> None:
+    """Raises UsageError for the split that is to be measured on, and where there is no other."""
+    from lightretriever.text.beir import qrel_files
+
+    if split == "test":
+        raise UsageError(
+            "--split test: what is tuned on the test queries cannot be measured on them: name another, or "
+            "--cross-validate"
+        )
+    if list(qrel_files(data)) == ["test"]:
+        raise UsageError(
+            f"{data} has no split {split!r}, only test: --cross-validate chooses on it, and has the index say so"
+        )

@@ -30,6 +30,11 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]]
     textless: int = 0
 
+    @property
+    def name(self) -> str:
+        """The folder's name and the split's: "scifact, test"."""
+        return f"{self.path.name}, {self.split}"
+
     def documents(self) -> Iterator[Document]:
         """Stream the corpus."""
         return read_corpus(self.path)

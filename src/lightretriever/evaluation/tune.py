@@ -7,7 +7,7 @@ on the others. A learned way has to earn its place against the simpler ones; see
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,17 +62,21 @@ def tune(
     seed: int = 0,
     progress: Progress | None = None,
     filter: Mapping[str, object] | None = None,
+    *,
+    measured_too: bool = False,
 ) -> Tuning:
     """Learn an index's fusion on a collection's queries; nothing is stored, see `Index.set_fusion`.
 
     Args:
         index: an open index over the collection's documents.
-        collection: development queries and their judgements; never those that it will be measured on.
+        collection: development queries and their judgements; not those that it will be measured on.
         folds: k parts for the comparison.
         most: at most so many queries, drawn at random.
         seed: of the drawing, the folds and the network.
         progress: called with queries searched and their number.
         filter: which documents may be found, see `Index.search_encoded`.
+        measured_too: there are no others to measure it on. The means, out of fold, are then the measures to report, and
+            the fusion says that it was chosen by cross-validation on these queries.
 
     Raises:
         UsageError: the index has no sparse side, fewer than 2 folds, or a filter that is none, or that does not fix the
@@ -89,7 +93,9 @@ def tune(
     queries = {ids[place]: collection.queries[ids[place]] for place in drawn}
     judged = judge_lists(index, queries, collection.qrels, progress, filter)
     useful = judged.informative()
-    return choose(judged.take(useful), int((~useful).sum()), folds, seed, index.fusion.tied, collection.path)
+    found = choose(judged.take(useful), int((~useful).sum()), folds, seed, index.fusion.tied, collection.path)
+    origin = "cross-validated" if measured_too else "learned"
+    return replace(found, fusion=replace(found.fusion, origin=origin, judged=collection.name))
 
 
 def unlearned(index: Index, weight: float | None = None) -> Fusion:
@@ -100,8 +106,8 @@ def unlearned(index: Index, weight: float | None = None) -> Fusion:
     """
     check_sides(index)
     if weight is None:
-        return Fusion(tied=index.fusion.tied, weigher=Weigher.general())
-    return Fusion(dense=weight, sparse=round(1 - weight, 9), tied=index.fusion.tied)
+        return Fusion(tied=index.fusion.tied, weigher=Weigher.general(), origin="general")
+    return Fusion(dense=weight, sparse=round(1 - weight, 9), tied=index.fusion.tied, origin="given")
 
 
 def choose(judged: Judged, unanswered: int, folds: int, seed: int, tied: str, source: Path) -> Tuning:
