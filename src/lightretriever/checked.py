@@ -157,7 +157,7 @@ def mapping(of_value: Check, of_name: Check | None = None, most: int = COUNT) ->
     def check(value: Any) -> dict[str, Any]:
         if not isinstance(value, Mapping) or len(value) > most:
             raise _no(value, "an object" if most == COUNT else f"an object of at most {most:,} fields")
-        return {of_name(name): _named(name, of_value, held) for name, held in value.items()}
+        return {_named(name, of_name, name): _named(name, of_value, held) for name, held in value.items()}
 
     return check
 

@@ -12,7 +12,8 @@ from index.conftest import WORDS, RandomTower, make_documents, make_encoder, pay
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from lightretriever import Encoded, Index, QueryEncoder, TokenTable
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.artifact import save_tensors
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.edge import EdgeBackend
 from lightretriever.text.corpus import Document
@@ -127,13 +128,44 @@ def test_texts_are_needed(tmp_path: Path) -> None:
 
 
 def test_statistics_are_read_back_or_refused(tmp_path: Path) -> None:
-    statistics = BM25(3, 4.5, np.arange(5))
+    statistics = BM25(4, 4.5, np.arange(5))
     statistics.save(tmp_path / "s")
     read = BM25.load(tmp_path / "s")
-    assert (read.documents, read.mean_length, read.frequency.tolist()) == (3, 4.5, [0, 1, 2, 3, 4])
+    assert (read.documents, read.mean_length, read.frequency.tolist()) == (4, 4.5, [0, 1, 2, 3, 4])
     (tmp_path / "s").write_bytes(b"torn")
     with pytest.raises(ArtifactError, match="damaged"):
         BM25.load(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"documents": np.array([-4])},
+        {"documents": np.array([4, 4])},
+        {"documents": np.array([4.0])},
+        {"mean_length": np.array([np.nan])},
+        {"mean_length": np.array([], float)},
+        {"frequency": np.array([0, 5])},
+        {"frequency": np.array([-1, 0])},
+        {"frequency": np.array([[0, 1]])},
+        {"frequency": np.array([0.5, 1.0])},
+        {"frequency": None},
+    ],
+)
+def test_statistics_that_cannot_be_are_refused(tmp_path: Path, change: dict) -> None:
+    good = {"documents": np.array([4]), "mean_length": np.array([4.5]), "frequency": np.array([0, 4])}
+    save_tensors(tmp_path / "s", good)
+    assert BM25.load(tmp_path / "s").documents == 4
+    save_tensors(tmp_path / "s", {name: array for name, array in {**good, **change}.items() if array is not None})
+    with pytest.raises(ArtifactError, match="s holds no BM25 statistics"):
+        BM25.load(tmp_path / "s")
+
+
+def test_statistics_of_another_vocabulary_are_refused(filled) -> None:
+    index, documents, _ = filled(8, "bm25")
+    BM25(8, 4.5, np.zeros(7, np.int64)).save(index.sparse_side.file)
+    with index, pytest.raises(MismatchError, match=r"counts 7 tokens, the index's table has 40 rows"):
+        index.add(["more"], RandomTower().encode(documents[:1]), [{"text": "w01"}])
 
 
 def test_counts_are_of_the_whole_text() -> None:

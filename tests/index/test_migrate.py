@@ -209,7 +209,7 @@ def test_what_cannot_be_migrated_is_said(
     with pytest.raises(MismatchError, match="was begun from elsewhere"):
         migrate_index(first, engine, tmp_path / "new")
     (tmp_path / "new" / migrate.NOTE).write_text(json.dumps({"from": str(first.resolve()), "last_key": "z"}))
-    with pytest.raises(ArtifactError, match=r"migration.json is damaged: remove it"):
+    with pytest.raises(ArtifactError, match=r"migration.json is damaged: .* remove it"):
         migrate_index(first, engine, tmp_path / "new")
 
 

@@ -102,6 +102,18 @@ class BM25:
         """Read what `save` wrote. Raises ArtifactError when it is absent or damaged."""
         tensors = load_tensors(path)
         try:
-            return BM25(int(tensors["documents"][0]), float(tensors["mean_length"][0]), tensors["frequency"])
-        except (KeyError, IndexError):
-            raise ArtifactError(f"{path} holds no BM25 statistics: refresh them, or make the index again") from None
+            documents, mean_length = tensors["documents"], tensors["mean_length"]
+            frequency = tensors["frequency"]
+            found = BM25(int(documents.item()), float(mean_length.item()), frequency)
+            good = (
+                (documents.dtype, mean_length.dtype, frequency.dtype) == (np.int64, np.float64, np.int64)
+                and found.documents >= 0
+                and 0 <= found.mean_length < np.inf
+                and frequency.ndim == 1
+                and 0 <= frequency.min(initial=0) <= frequency.max(initial=0) <= found.documents
+            )
+        except (KeyError, ValueError):
+            good = False
+        if not good:
+            raise ArtifactError(f"{path} holds no BM25 statistics: refresh them, or make the index again")
+        return found

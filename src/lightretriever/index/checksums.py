@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightretriever.artifact import MANIFEST, read_json, write_json
+from lightretriever.checked import COUNT, flag, inner_path, items, mapping, read_fields, whole
 from lightretriever.errors import ArtifactError
 from lightretriever.index.blocks import data_blocks
 from lightretriever.vectors.lock import LOCK
@@ -23,6 +24,7 @@ FILE = "checksums.json"
 _UNCHECKED = {"wal"}  # folders
 _LASTING = {"matrix.dat", "quantized.data", "graph.bin", "links_compressed.bin", "inverted_index.dat"}
 """The engine's files that are never written to again."""
+_FIELDS = {"closed": flag, "files": mapping(items(whole(-COUNT), 3), inner_path, 100_000)}
 
 
 def check_files(path: Path) -> None:
@@ -33,32 +35,42 @@ def check_files(path: Path) -> None:
     """
     if not (path / FILE).exists():
         return  # made just now, or by a process that was killed before it had closed it once
-    noted = read_json(path / FILE)
-    files: Any = noted.get("files")
-    if not isinstance(files, dict):
-        raise ArtifactError(f"{path / FILE} is damaged: remove it to open the index unchecked, or restore a snapshot")
-    for name, (size, _, sum_of) in files.items():
+    noted = _read(path)
+    for name, (size, _, sum_of) in noted["files"].items():
         file = path / name
         if not noted["closed"] and not (_lasting(name) and file.exists()):
             continue
         if not file.exists():
             raise ArtifactError(f"{file} is gone: restore the index from a snapshot, or make it again")
-        if file.stat().st_size != size or checksum(file) != sum_of:
+        try:
+            same = file.stat().st_size == size and checksum(file) == sum_of
+        except OSError as error:
+            raise ArtifactError(f"{file} cannot be read ({error.strerror}): see to the disk") from None
+        if not same:
             raise ArtifactError(
                 f"{file} is damaged (it is not what it was when the index was closed): restore the index from a "
                 "snapshot, or make it again"
             )
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What was noted. Raises ArtifactError when it is not what `note_closed` notes."""
+    way_out = "remove it to open the index unchecked, or restore a snapshot"
+    found = read_fields(read_json(path / FILE), _FIELDS, path / FILE, way_out)
+    if any(len(noted) != 3 for noted in found["files"].values()):
+        raise ArtifactError(f"{path / FILE} is damaged: {way_out}")
+    return found
+
+
 def note_open(path: Path) -> None:
     """Say that files may change from here on."""
     if (path / FILE).exists():
-        write_json(path / FILE, {**read_json(path / FILE), "closed": False})
+        write_json(path / FILE, {**_read(path), "closed": False})
 
 
 def note_closed(path: Path, parts: Sequence[str]) -> None:
     """Take the checksums of all files of an index's parts, and of its manifest; of those that last they are known."""
-    files: Any = read_json(path / FILE)["files"] if (path / FILE).exists() else {}
+    files = _read(path)["files"] if (path / FILE).exists() else {}
     taken = {}
     for file in part_files(path, (*parts, MANIFEST)):
         name, status = file.relative_to(path).as_posix(), file.stat()

@@ -6,11 +6,13 @@ manifest is what makes it the index's. Parts that no manifest names are what an 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from lightretriever.artifact import fsync_path, new_folder
 from lightretriever.errors import ArtifactError, LockedError, MissingExtraError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
-from lightretriever.index.manifest import SPARSE_KINDS, IndexManifest
+from lightretriever.index.manifest import PARTS, SPARSE_KINDS, IndexManifest
 from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.query.table import TokenTable
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 OWNER = "owner"
 ORPHAN = 30.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
-_PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?")
+_PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?|\.(manifest|checksums|migration)\.json\..*")
 
 
 def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> None:
@@ -59,6 +61,31 @@ def create_folder(path: Path, table: TokenTable, manifest: IndexManifest) -> Non
         manifest.save(folder)
 
 
+def check_entries(path: Path) -> None:
+    """Check that an index's folder holds files and folders of its own only.
+
+    Raises:
+        ArtifactError: there is a link in it, which may lead anywhere, or what is neither file nor folder.
+    """
+    try:
+        for entry in _entries(path):
+            if entry.is_symlink() or not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise ArtifactError(
+                    f"{entry.path} is a link, or neither file nor folder: an index holds its own files only; put what "
+                    "it stands for in its place"
+                )
+    except OSError as error:
+        raise ArtifactError(f"{error.filename or path} cannot be read ({error.strerror})") from None
+
+
+def _entries(path: str | Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(entry.path)
+
+
 def own_folder(path: Path) -> IO[bytes]:
     """Take the index for this process, until the file that this gives is closed.
 
@@ -83,9 +110,14 @@ def own_folder(path: Path) -> IO[bytes]:
                 "so copy the index to a place that can be"
             ) from None
         time.sleep(0.01)
-    owned.truncate(0)
-    owned.write(f"{os.getpid()}\n".encode("ascii"))
-    owned.flush()
+    try:
+        owned.truncate(0)
+        owned.write(f"{os.getpid()}\n".encode("ascii"))
+        owned.flush()
+    except OSError as error:  # the disk is full: it says who has the index, which the lock decides
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            owned.close()
+            raise ArtifactError(f"{path / OWNER} cannot be written ({error.strerror}): see to the disk") from None
     return owned
 
 
@@ -190,7 +222,7 @@ def remove_leftovers(path: Path, manifest: IndexManifest) -> None:
     """Remove parts that the manifest does not name: an earlier process was killed as it replaced them."""
     wanted = set(manifest.parts)
     if manifest.successor:
-        wanted |= {str(manifest.successor[part]) for part in ("table", "shard", "statistics")}
+        wanted |= {str(manifest.successor[part]) for part in PARTS}
     for entry in path.iterdir():
         if _PART.fullmatch(entry.name) and entry.name not in wanted:
             remove_part(entry)
@@ -201,15 +233,20 @@ def remove_part(part: Path) -> None:
     if part.is_dir():
         shutil.rmtree(part, ignore_errors=True)
     else:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def sync_shard(path: Path, manifest: IndexManifest) -> None:
     """Bring all of an embedded engine's files to the disk now, so that no later, small sync has to wait for them."""
     if manifest.engine == "edge":
         for file in (path / manifest.shard).rglob("*"):
-            with suppress(FileNotFoundError):
+            try:
                 fsync_path(file)
+            except FileNotFoundError:  # the engine was done with it
+                pass
+            except OSError as error:
+                raise ArtifactError(f"{file} cannot be synced ({error.strerror}): see to the disk") from None
 
 
 def generation(manifest: IndexManifest, *new: str) -> int:
@@ -231,9 +268,11 @@ def _server(manifest: IndexManifest) -> QdrantServer:
 def _owner(path: Path) -> int | None:
     """The process that says it has the index; the system's lock decides."""
     try:
-        return int((path / OWNER).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        with (path / OWNER).open("rb") as file:
+            said = file.read(20).strip()
+    except OSError:
         return None
+    return int(said) if said.isdigit() and 0 < int(said) < 1 << 31 else None
 
 
 def _lives(pid: int | None) -> bool:
@@ -244,6 +283,6 @@ def _lives(pid: int | None) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):
+    except OSError:
         pass
     return True

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import filecmp
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lightretriever.artifact import new_file, read_json, write_json
+from lightretriever.checked import Check, read_fields, text, whole
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.index.backend import Backend, Points, pages
 from lightretriever.index.folder import create_folder, next_part
@@ -125,7 +128,7 @@ def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifes
     if begun.state != "complete" and begun.built_from != BUILT_FROM:
         raise MismatchError(f"{path} was begun from a {begun.built_from}, not by migrate: choose another output")
     if (path / NOTE).exists():
-        before = read_json(path / NOTE).get("from")
+        before = _read_note(path)["from"]
         if before != origin:
             raise MismatchError(f"{path} was begun from {before}, now it is {origin}: choose another output")
 
@@ -223,11 +226,23 @@ def _noted(path: Path) -> tuple[int, int]:
     """The first key that may not be there yet, and how many are before it."""
     if not (path / NOTE).exists():
         return 0, 0
-    note = read_json(path / NOTE)
-    try:
-        return int(str(note["last_key"]), 16) + 1, int(str(note["documents"]))
-    except (KeyError, ValueError):
-        raise ArtifactError(f"{path / NOTE} is damaged: remove it, and what is there is compared and kept") from None
+    note = _read_note(path)
+    return int(note["last_key"], 16) + 1, note["documents"]
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    way_out = "remove it, and what is there is compared and kept"
+    return read_fields(read_json(path / NOTE), _NOTE_CHECKS, path / NOTE, way_out)
+
+
+def _key(value: Any) -> str:
+    """A point's key as `_note` writes it; -1 where none was copied for sure."""
+    if not isinstance(value, str) or not re.fullmatch(r"-1|[0-9a-f]{1,32}", value):
+        raise ValueError("a key in hexadecimal digits is needed")
+    return value
+
+
+_NOTE_CHECKS: dict[str, Check] = {"from": text(8_192), "last_key": _key, "documents": whole()}
 
 
 def _note(path: Path, origin: str, key: int, documents: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.index.backend import Points
 from lightretriever.index.folder import generation, next_part, remove_leftovers
-from lightretriever.index.manifest import IndexManifest, check_model
+from lightretriever.index.manifest import PARTS, IndexManifest, check_model
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import State
 from lightretriever.query.encoder import QueryEncoder
@@ -89,7 +89,7 @@ def other_model(state: State, encoder: QueryEncoder, tower: Tower, sparse: str) 
             # The graph is built of all that there is by now, the statistics were taken when it was begun.
             counted = (manifest.unoptimised, changes.pop("counted")[1])
         else:
-            parts = {part: next_part(state.path, manifest, part) for part in ("table", "shard", "statistics")}
+            parts = {part: next_part(state.path, manifest, part) for part in PARTS}
             changes = {**bound, **parts}
             counted = (manifest.unoptimised, manifest.bm25_changes)
             manifest = replace(manifest, successor=None, generation=generation(manifest, *parts.values()))

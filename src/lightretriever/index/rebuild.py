@@ -19,7 +19,7 @@ import numpy as np
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Backend, Points, pages
 from lightretriever.index.folder import create_engine, open_engine, remove_named, shard_exists, sync_shard
-from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.manifest import PARTS, IndexManifest
 from lightretriever.index.plans import Plan
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.state import Current, State
@@ -30,7 +30,6 @@ LAST = 64  # points copied while writers wait
 ROUNDS = 20  # of catching up before writers wait, however many points are left
 LONGEST_PACE = 0.1  # seconds that a writer gives way for a document, at most
 NICENESS = 10
-_PARTS = {"table", "shard", "statistics"}
 Progress = Callable[[int, int | None], None]
 
 
@@ -77,7 +76,7 @@ class Rebuild:
                     raise
             except BaseException:
                 if not plan.lasting and not state.closed:
-                    for part in _PARTS & plan.changes.keys():
+                    for part in set(PARTS) & plan.changes.keys():
                         if getattr(state.current.manifest, part) == plan.changes[part]:
                             continue  # it had gone over already, when something else failed
                         remove_named(state.path, replace(begun, **plan.changes), part)

@@ -39,8 +39,17 @@ class SparseSide:
         return len(self.table)
 
     def statistics(self) -> BM25 | None:
-        """The BM25 statistics; None when none were taken yet. Raises ArtifactError when they are damaged."""
-        return BM25.load(self.file) if self.kind == "bm25" and self.file.exists() else None
+        """The BM25 statistics; None when none were taken yet. Raises ArtifactError when they are damaged, and
+        MismatchError when they are of another vocabulary."""
+        if self.kind != "bm25" or not self.file.exists():
+            return None
+        statistics = BM25.load(self.file)
+        if len(statistics.frequency) != self.width:
+            raise MismatchError(
+                f"{self.file} counts {len(statistics.frequency)} tokens, the index's table has {self.width} rows: "
+                "restore the index from a snapshot, or make it again"
+            )
+        return statistics
 
     def counts(self, documents: Sequence[Document]) -> SparseVectors:
         """Token counts of documents' whole texts, [n, V]."""

@@ -16,6 +16,7 @@ from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
 from lightretriever.index.folder import (
     announce,
+    check_entries,
     generation,
     open_engine,
     open_table,
@@ -24,7 +25,7 @@ from lightretriever.index.folder import (
     remove_named,
     settle,
 )
-from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.manifest import PARTS, IndexManifest
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
@@ -166,7 +167,7 @@ class State:
                 old.backend.close()
         if now is None:
             return
-        for part in ("table", "shard", "statistics"):
+        for part in PARTS:
             if getattr(old.manifest, part) != getattr(now.manifest, part):
                 remove_named(self.path, old.manifest, part)
 
@@ -201,7 +202,11 @@ _NOTED = 1_000
 
 
 def open_state(
-    path: Path, check: Callable[[IndexManifest], None], live: bool = False, policy: FlushPolicy | None = None
+    path: Path,
+    check: Callable[[IndexManifest], None],
+    live: bool = False,
+    policy: FlushPolicy | None = None,
+    engine: str | None = None,
 ) -> State:
     """Own the folder of an index that there is, and open what its manifest names.
 
@@ -209,22 +214,26 @@ def open_state(
         path: its folder.
         check: raises what is wrong with the manifest; nothing was opened or removed by then.
         live, policy: as `State`.
+        engine: what the caller says holds the index; None where he leaves that to the manifest.
 
     Raises:
         What ``check`` raises.
         LockedError: another process owns it, or this one.
-        ArtifactError, MismatchError: a part is absent, damaged or not the index's.
+        ArtifactError, MismatchError: a part is absent, damaged or not the index's, or ``engine`` is not what holds it.
     """
+    check_entries(path)  # before anything is written: not even the owner's file may be a link
     owned = own_folder(path)
     try:
-        manifest = IndexManifest.load(path)  # not before: its last owner may have gone over to other parts
+        manifest = IndexManifest.load(path).named(
+            engine
+        )  # not before: its last owner may have gone over to other parts
         check(manifest)
-        remove_leftovers(path, manifest)
         encoder = QueryEncoder(open_table(path, manifest))
         check_files(path)
         note_open(path)
         live = live and manifest.engine == "edge"  # a server is a process of its own already
         current = Current.of(path, manifest, encoder, open_engine(path, manifest, live))
+        remove_leftovers(path, manifest)  # not before: where a part cannot be opened, its name may be what is wrong
         settle(manifest)
     except BaseException:
         owned.close()
