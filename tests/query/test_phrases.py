@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from made_tokenizers import wordpiece
 
 from lightretriever import QueryEncoder, TokenTable
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.errors import UsageError
 from lightretriever.query.phrases import PhraseTable, build_phrases
 from lightretriever.text.memo import BATCH
 from lightretriever.text.tokenizer import id_count
@@ -134,15 +133,6 @@ def test_phrases_are_stored_with_their_table(tmp_path: Path, dtype: str) -> None
     )
 
 
-def test_a_table_without_phrases_is_stored_as_it_was_before_there_were_any(tmp_path: Path) -> None:
-    made_table().save(tmp_path / "table")
-    config = json.loads((tmp_path / "table" / "table.json").read_text())
-    assert config["format_version"] == 1 and "phrases" not in config
-    assert not (tmp_path / "table" / "phrases.safetensors").exists()
-    with_phrases(made_table()).save(tmp_path / "more")
-    assert json.loads((tmp_path / "more" / "table.json").read_text())["format_version"] == 2
-
-
 def test_the_hash_covers_phrases() -> None:
     table = made_table()
     other = table.with_phrases([[5, 6]], [], np.ones((1, 24), np.float32))
@@ -194,22 +184,6 @@ def test_phrases_follow_their_table_to_fewer_columns_and_other_dtypes() -> None:
 def test_impossible_phrases_are_refused(phrases: list, queries: list, rows: np.ndarray, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         made_table().with_phrases(phrases, queries, rows)
-
-
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    with_phrases(made_table()).save(tmp_path / "table")
-    file = tmp_path / "table" / "phrases.safetensors"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArtifactError, match="phrases"):
-        TokenTable.load(tmp_path / "table")
-    file.unlink()
-    with pytest.raises(ArtifactError, match="does not exist"):
-        TokenTable.load(tmp_path / "table")
-    with_phrases(made_table("float16")).save(tmp_path / "other")
-    file.write_bytes((tmp_path / "other" / "phrases.safetensors").read_bytes())
-    with pytest.raises(ArtifactError, match="of another table"):
-        TokenTable.load(tmp_path / "table")
 
 
 def test_one_query_needs_no_compiler(tmp_path: Path) -> None:

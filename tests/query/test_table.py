@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tokenizers import whole_text_bpe, wordpiece
+from made_tokenizers import wordpiece
 
 from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import ArtifactError, UsageError
@@ -130,45 +130,20 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["table"]
 
 
-def test_a_damaged_table_is_refused(tmp_path: Path) -> None:
-    def fresh(name: str) -> Path:
-        make_table(dtype="int8").save(tmp_path / name)
-        return tmp_path / name
-
+def test_a_table_of_another_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="does not exist"):
         TokenTable.load(tmp_path / "nothing")
-    folder = fresh("half")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(ArtifactError, match="does not exist"):
-        TokenTable.load(folder)
-    folder = fresh("short")
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[:-1])
-    with pytest.raises(ArtifactError, match="damaged"):
-        TokenTable.load(folder)
-    folder = fresh("tokenizer")
-    (folder / "tokenizer.json").write_text(whole_text_bpe().to_str())
-    with pytest.raises(ArtifactError, match="not the one the table was made with"):
-        TokenTable.load(folder)
-    folder = fresh("future")
-    config = json.loads((folder / "table.json").read_text())
-    (folder / "table.json").write_text(json.dumps(config | {"format_version": 99}))
-    with pytest.raises(ArtifactError, match="upgrade"):
-        TokenTable.load(folder)
-    for damage, message in (
-        ({"skip_ids": None}, "is damaged or lacks"),
+    make_table().save(tmp_path / "table")
+    manifest = tmp_path / "table" / "table.json"
+    stored = json.loads(manifest.read_text())
+    for change, message in (
+        ({"format_version": 99}, "upgrade"),
         ({"format_version": "1"}, "is damaged"),
-        ({"shape": [1, 2]}, "table.json says"),
+        ({"kind": "index"}, "is not a token table folder"),
     ):
-        (folder / "table.json").write_text(json.dumps(config | damage))
+        manifest.write_text(json.dumps(stored | change))
         with pytest.raises(ArtifactError, match=message):
-            TokenTable.load(folder)
-    (folder / "table.json").write_text(json.dumps({name: config[name] for name in config if name != "weights_sha256"}))
-    with pytest.raises(ArtifactError, match="lacks 'weights_sha256'"):
-        TokenTable.load(folder)
-    (folder / "table.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ArtifactError, match="not a token table"):
-        TokenTable.load(folder)
+            TokenTable.load(tmp_path / "table")
 
 
 @pytest.mark.parametrize("more_rows", [0, 5])
@@ -218,14 +193,3 @@ def test_a_rotation_is_kept_and_counts(tmp_path: Path) -> None:
             wrong.rotated(axes)
     with pytest.raises(UsageError, match="rotation"):
         TokenTable.from_rows(rows(), wordpiece(), model="made", rotation=axes)
-
-
-def test_a_lost_or_exchanged_rotation_is_refused(tmp_path: Path) -> None:
-    make_table().rotated(np.eye(6, 4, dtype=np.float32)).save(tmp_path / "table")
-    make_table().rotated(np.eye(6, 3, dtype=np.float32)).save(tmp_path / "other")
-    (tmp_path / "other" / "rotation.safetensors").rename(tmp_path / "table" / "rotation.safetensors")
-    with pytest.raises(ArtifactError, match=r"holds \(6, 3\)"):
-        TokenTable.load(tmp_path / "table")
-    (tmp_path / "table" / "rotation.safetensors").unlink()
-    with pytest.raises(ArtifactError, match=r"rotation\.safetensors"):
-        TokenTable.load(tmp_path / "table")

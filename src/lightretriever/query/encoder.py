@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.query.table import TokenTable
 from lightretriever.text.memo import BATCH, ChunkTokenizer
 from lightretriever.types import Encoded, SparseVectors
@@ -127,6 +127,8 @@ class QueryEncoder:
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of many texts, as `_ids` gives them, flat."""
         ids, offsets = self._chunks.flat_ids(texts, leading_space)
+        if ids.max(initial=0) >= len(self.table):  # compiled code would read past the rows
+            raise self._too_few_rows()
         lengths, limit = np.diff(offsets), self.table.max_length
         kept = np.minimum(lengths, limit)
         if leading_space and "" in texts:
@@ -148,7 +150,16 @@ class QueryEncoder:
             )
         self.truncated += count
 
+    def _too_few_rows(self) -> ArtifactError:
+        return ArtifactError(f"the table has {len(self.table)} rows, its tokenizer more ids: make the table again")
+
     def _pool(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32]:
+        try:
+            return self._sum_up(rows_of_ids)
+        except IndexError:
+            raise self._too_few_rows() from None
+
+    def _sum_up(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32]:
         out = np.zeros((len(rows_of_ids), self.dim), dtype=np.float32)
         skip = self._skipped
         for unit, ids in zip(out, rows_of_ids, strict=True):
@@ -201,6 +212,8 @@ class QueryEncoder:
         indptr, indices, values = [0], list[int](), list[int]()
         for ids in rows_of_ids:
             distinct = sorted(set(ids))
+            if ids and distinct[-1] >= self.vocab_size:
+                raise self._too_few_rows()
             indices += distinct
             values += [1] * len(distinct) if once or len(distinct) == len(ids) else map(ids.count, distinct)
             indptr.append(len(indices))

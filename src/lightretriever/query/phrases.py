@@ -157,34 +157,60 @@ class PhraseTable:
         save_tensors(path, tensors if self.scales is None else tensors | {"scales": self.scales})
 
     @staticmethod
-    def load(path: Path, whole: int, dtype: str) -> PhraseTable:
-        """Open what `save` wrote; it stays on disk until it is touched.
+    def load(path: Path, whole: int, dtype: str, shape: tuple[int, int]) -> PhraseTable:
+        """Open what `save` wrote; rows stay on disk until they are touched.
+
+        Args:
+            path: the file.
+            whole: how many of the sequences are whole queries.
+            dtype, shape: of the rows of the token table.
 
         Raises:
             ArtifactError: the file is absent, damaged, or not what the arguments say.
         """
         found = {name: map_tensor(path, name) for name in _TENSORS}
         phrases = PhraseTable(scales=map_tensor(path, "scales") if dtype == "int8" else None, whole=whole, **found)
-        if not phrases._is_whole(dtype):
+        if not (phrases._fits(dtype, shape) and phrases._leads_nowhere_else()):
             raise ArtifactError(f"{path} is damaged, or of another table: make the table again")
         return phrases
 
-    def _is_whole(self, dtype: str) -> bool:
-        """Whether shapes fit together; what the arrays hold is not read."""
+    def _fits(self, dtype: str, shape: tuple[int, int]) -> bool:
+        """Whether arrays have the types that kernels are compiled for, and lengths that fit together."""
         count, slots = len(self.rows), len(self.keys)
-        scales = count if self.scales is None else len(self.scales)
+        arrays = {name: getattr(self, name) for name in (*_TENSORS, "scales") if name != "rows"}
         return (
-            self.rows.ndim == 2
-            and self.rows.dtype.name == dtype
-            and 0 <= self.whole <= count == len(self.indptr) - 1 == len(self.shares) == scales
-            and slots == len(self.values)
-            and slots > 0
+            all(array is None or (array.ndim, array.dtype) == (1, _DTYPES[name]) for name, array in arrays.items())
+            and (self.rows.ndim, self.rows.dtype.name) == (2, dtype)
+            and self.rows.shape[1] == shape[1]
+            and len(self.roots) == shape[0]
+            and 0 <= self.whole <= count == len(self.indptr) - 1 == len(self.shares)
+            and (self.scales is None or len(self.scales) == count)
+            and slots == len(self.values) > 0
             and slots & (slots - 1) == 0
-            and int(self.indptr[-1]) == len(self.ids)
+            and len(self.ends) > 0
+        )
+
+    def _leads_nowhere_else(self) -> bool:
+        """Whether every number in it is one of a place that there is: kernels do not check."""
+        free, nodes, count = self.keys == EMPTY, len(self.ends), len(self)
+        limits = np.where(self.keys < 0, count, nodes)  # a whole query's key is negative, a step's is not
+        return bool(
+            free.any()  # where a search for what is not there ends
+            and ((self.values >= 0) & (self.values < limits) | free).all()
+            and self.roots.min(initial=0) >= 0
+            and self.roots.max(initial=0) < nodes
+            and self.ends.min() >= -1
+            and self.ends.max() < count
+            and self.indptr[0] == 0
+            and (np.diff(self.indptr) > 0).all()
+            and self.indptr[-1] == len(self.ids)
         )
 
 
 _TENSORS = ("ids", "indptr", "rows", "shares", "roots", "keys", "values", "ends")
+_DTYPES = {"indptr": np.int64, "keys": np.int64, "shares": np.float32, "scales": np.float32} | dict.fromkeys(
+    ("ids", "roots", "values", "ends"), np.int32
+)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +20,25 @@ from tokenizers import Tokenizer
 from lightretriever.artifact import (
     map_tensor,
     new_folder,
-    read_manifest,
     save_tensors,
     sha256_bytes,
-    sha256_file,
     write_json,
 )
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.query.phrases import PhraseTable, build_phrases
+from lightretriever.query.table_manifest import (
+    DTYPES,
+    MANIFEST,
+    PHRASES,
+    ROTATION,
+    TOKENIZER,
+    WEIGHTS,
+    read_table_manifest,
+    write_table_manifest,
+)
 from lightretriever.text.memo import chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 
-MANIFEST = "table.json"  # not config.json, which model2vec would take for one of its own
-WEIGHTS = "model.safetensors"
-PHRASES = "phrases.safetensors"
-ROTATION = "rotation.safetensors"
-FORMAT_VERSION = 2  # 1 where there are no phrases: older versions read those tables too
-DTYPES = ("float32", "float16", "int8")
 Number = TypeVar("Number", bound=np.generic)
 LARGEST = 1e15  # of a value in a row: the squares of a long query's sum must fit into float32
 
@@ -143,34 +145,35 @@ class TokenTable:
             ArtifactError: the folder is absent, incomplete, damaged or from a newer version.
         """
         folder = Path(path)
-        if folder.is_dir() and not (folder / MANIFEST).is_file():
-            raise ArtifactError(f"{folder} is no token table: it has no {MANIFEST}")
-        config: dict[str, Any] = read_manifest(folder, "token table", FORMAT_VERSION, MANIFEST)
-        try:
-            options: dict[str, Any] = {name: config[name] for name in _STORED}
-            options["skip_ids"] = tuple(options["skip_ids"])
-            dtype, shape, sha256 = config["dtype"], tuple(config["shape"]), config["tokenizer_sha256"]
-            weights_sha256, phrases = config["weights_sha256"], config.get("phrases")
-            if phrases is not None:
-                options["phrases"] = PhraseTable.load(folder / PHRASES, phrases["whole"], dtype)
-                options["phrases"].__dict__["sha256"] = phrases["sha256"]
-        except (KeyError, TypeError) as error:
-            raise ArtifactError(f"{folder / MANIFEST} is damaged or lacks {error}: make the table again") from None
-        tokenizer_file = folder / "tokenizer.json"
-        if not tokenizer_file.is_file() or sha256_file(tokenizer_file) != sha256:
-            raise ArtifactError(f"{tokenizer_file} is not the one the table was made with: make the table again")
+        fields = read_table_manifest(folder)
+        dtype, shape = fields["dtype"], fields["shape"]
         rows = map_tensor(folder / WEIGHTS, "embedding.weight")
+        scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
         if (rows.dtype.name, rows.shape) != (dtype, shape):
             raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {MANIFEST} says {dtype} {shape}")
-        scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
+        if scales is not None and (scales.dtype != np.float32 or scales.shape != shape[:1]):
+            raise ArtifactError(
+                f"{folder / WEIGHTS} holds scales {scales.dtype} {scales.shape}, not float32 {shape[:1]}"
+            )
         rotation = None
-        if config.get("rotation") is not None:
+        if fields["rotation"]:
             rotation = map_tensor(folder / ROTATION, "rotation")
-            if list(rotation.shape) != config["rotation"] or rotation.dtype != np.float32:
-                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {config['rotation']}")
-        tokenizer = load_tokenizer(tokenizer_file)
-        table = TokenTable(rows=rows, scales=scales, tokenizer=tokenizer, rotation=rotation, **options)
-        table.__dict__["weights_sha256"] = weights_sha256  # known from when it was written
+            if rotation.shape != fields["rotation"] or rotation.dtype != np.float32:
+                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {fields['rotation']}")
+        phrases = None
+        if fields["phrases"]:
+            noted = fields["phrases"]
+            phrases = PhraseTable.load(folder / PHRASES, noted["whole"], dtype, shape)
+            phrases.__dict__["sha256"] = noted["sha256"]  # known from when it was written
+        table = TokenTable(
+            rows=rows,
+            scales=scales,
+            tokenizer=load_tokenizer(folder / TOKENIZER),
+            phrases=phrases,
+            rotation=rotation,
+            **{name: fields[name] for name in _STORED} | {"skip_ids": tuple(fields["skip_ids"])},
+        )
+        table.__dict__["weights_sha256"] = fields["weights_sha256"]
         return table
 
     def save(self, path: str | Path) -> None:
@@ -190,30 +193,25 @@ class TokenTable:
             tensors["embedding.scale"] = self.scales
         elif len(self.rows) != self.tokenizer.get_vocab_size():
             tensors["mapping"] = np.arange(len(self.rows))  # without it model2vec wants a row for each token, no more
+        phrases = self.phrases
         with new_folder(path) as folder:
             save_tensors(folder / WEIGHTS, tensors)
-            (folder / "tokenizer.json").write_bytes(tokenizer_json.encode())
+            (folder / TOKENIZER).write_bytes(tokenizer_json.encode())
             (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
             if self.rotation is not None:
                 save_tensors(folder / ROTATION, {"rotation": np.asarray(self.rotation)})
+            if phrases is not None:
+                phrases.save(folder / PHRASES)
             if self.scales is None:
                 write_json(folder / "modules.json", _MODULES)
                 write_json(folder / "config_sentence_transformers.json", _LAYOUT | {"max_length": self.max_length})
-            noted: dict[str, object] = {}
-            if self.phrases is not None:
-                self.phrases.save(folder / PHRASES)
-                facts = {"count": len(self.phrases), "whole": self.phrases.whole, "sha256": self.phrases.sha256}
-                noted = {"phrases": facts}
-            write_json(
-                folder / MANIFEST,
+            write_table_manifest(
+                folder,
                 {
-                    "kind": "token table",
-                    "format_version": FORMAT_VERSION if noted else 1,
-                    **noted,
                     "dtype": self.dtype,
-                    "shape": list(self.rows.shape),
-                    "rotation": None if self.rotation is None else list(self.rotation.shape),
-                    "tokenizer_sha256": sha256_bytes(tokenizer_json.encode()),
+                    "shape": self.rows.shape,
+                    "rotation": None if self.rotation is None else self.rotation.shape,
+                    "phrases": phrases and {"count": len(phrases), "whole": phrases.whole, "sha256": phrases.sha256},
                     "weights_sha256": self.weights_sha256,
                     **{name: getattr(self, name) for name in _STORED},
                 },

@@ -32,6 +32,7 @@ NONE = "none"  # the rule does not hold, or is not known to: every text goes to 
 SPACED = "spaced"  # a later chunk is tokenised with the space before it (byte-level BPE, Metaspace)
 WORDS = "words"  # white space only separates: chunks are alike everywhere (WordPiece)
 WORDS_CJK = "words-cjk"  # moreover every CJK ideograph stands alone (BertNormalizer)
+RULES = (NONE, SPACED, WORDS, WORDS_CJK)
 
 LONGEST_CHUNK = 48  # characters; longer ones are seldom seen twice
 MEMO_LIMIT = 1 << 18  # chunks remembered before starting afresh; about 60 MB
