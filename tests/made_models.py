@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -175,3 +176,30 @@ def sentence_files(
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling/config.json").write_text(json.dumps(pooling))
     return folder
+
+
+def adapter_folder(folder: Path, base: Path, merged: Path | None = None, **settings: object) -> Path:
+    """Save random LoRA weights for a model as PEFT does, with its tokenizer; and the sum of both as a plain model."""
+    import peft
+
+    loader = transformers.AutoModelForCausalLM if _is_causal(base) else transformers.AutoModel
+    model = loader.from_pretrained(base)
+    targets = ["q_proj", "down_proj"] if _is_causal(base) else ["query", "value"]
+    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=targets, **settings)
+    adapted = peft.get_peft_model(model, config)
+    torch.manual_seed(3)
+    for name, weight in adapted.named_parameters():
+        if ".lora_" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(folder)
+    names = ("tokenizer.json", "tokenizer_config.json")
+    if merged is not None:
+        adapted.merge_and_unload().save_pretrained(merged)
+    for place in (folder, merged):
+        for name in names if place is not None else ():
+            shutil.copy(base / name, place / name)
+    return folder
+
+
+def _is_causal(folder: Path) -> bool:
+    return json.loads((folder / "config.json").read_text())["architectures"][0].endswith("ForCausalLM")

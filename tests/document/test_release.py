@@ -10,12 +10,14 @@ import numpy as np
 import peft
 import pytest
 import torch
+from huggingface_hub import constants
 from made_models import TEXTS, causal_folder, masked_folder
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from lightretriever import DocumentEncoder
+from lightretriever.document.switches import Switches, read_switches
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import load_tokenizer
 
@@ -151,23 +153,113 @@ def test_a_post_processor_that_was_not_edited_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("switches", "named"),
+    ("switch", "named"),
     [
         ("enable_bidirectional_attention: true", "enable_bidirectional_attention"),
         ("add_pooler: true", "add_pooler"),
+        ("untie_encoder: true", "untie_encoder"),
+        ("projection_out_dim_qry: 256", "projection_out_dim_qry"),
+        ("projection_in_dim: 32", "projection_in_dim"),
+        ("score_function: l2", "score_function"),
+        ("model_type: RerankerModel", "RerankerModel"),
+        ("sparse_top_p_psg: 0.9", "sparse_top_p_psg: 0.9"),
+        ("sparse_pooling_strategy: lasttoken", "sparse_pooling_strategy"),
+        ("sparse_pool_from_unique_token_ids: true", "sparse_pool_from_unique_token_ids"),
+        ("sparse_pool_from_original_input_ids: true", "sparse_pool_from_original_input_ids"),
+        ("sparse_remove_stopwords: true", "sparse_remove_stopwords"),
+        ("sparsify_bias: 0.5", "sparsify_bias"),
+        ("sparse_top_k_psg: 4\nsparse_min_tokens_to_keep: 2", "sparse_min_tokens_to_keep"),
+        ("sparse_use_relu: 1", "sparse_use_relu"),
+        ("token_id_vector_type: tfidf", "token_id_vector_type"),
+        ("noncontextual_query_embedding: false", "noncontextual_query_embedding"),
+        ("noncontextual_prompt_prefix: 'Represent: '", "noncontextual_prompt_prefix"),
+        ("hybrid_model_architecture: bert", "hybrid_model_architecture: bert does not fit"),
+        ("hybrid_model_architecture: mamba", "hybrid_model_architecture"),
+        ("hybrid_use_dense_vector: false\nhybrid_use_emb_vector: false", "no dense vectors"),
+        ("normalize: true\nscore_function: dot", "contradicts"),
         ("pooling_strategy: attention", "attention"),
+        ("pooling_strategy_psg: 3", "pooling 3"),
+        ("pooling_strategy_psg: mean\npooling_strategy_qry: cls", "must agree"),
         ("add_eos_num: 2", "end token"),
-        ("- a\n- list", "no list of switches"),
-        ("sparse_top_k_psg: [1, 2]", "model_args.yaml"),
-        ("dense_shrink_dim: eight", "model_args.yaml"),
-        ("a: [", "cannot be read"),
+        ("lowercase: 'no'", "true or false"),
+        ("sparse_top_k_psg: [1, 2]", "a number is needed"),
+        ("dense_shrink_dim: eight", "a number is needed"),
+        ("dense_shrink_dim: 8.5", "a whole number"),
+        ("dense_shrink_dims: 8", "did you mean dense_shrink_dim"),
+        ("quantum_pooling: true", "quantum_pooling is no switch"),
     ],
 )
-def test_switches_that_mean_another_method_are_refused(switches: str, named: str, tmp_path: Path) -> None:
+def test_switches_that_mean_another_method_are_refused(switch: str, named: str, tmp_path: Path) -> None:
     base = causal_folder(tmp_path / "base", "llama")
-    release = _release(tmp_path / "release", base, switches)
-    with pytest.raises(ModelError, match=named):
+    release = _release(tmp_path / "release", base, switch)
+    with pytest.raises(ModelError, match=named) as caught:
         DocumentEncoder.load(release, base, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert "model_args.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a\n- list",
+        "",
+        "a: [",
+        "lowercase: true\nlowercase: false",
+        "a: &x [1]\nb: *x",
+        "a: !!python/object/apply:os.system ['exit 1']",
+        "a: " + "[" * 5000,
+        "a: {b: {c: 1}}",
+        "x: " + "1" * 5000,
+        "? [1, 2]\n: 3",
+        "lowercase: true\x00",
+        "#" * (9 << 20),
+    ],
+    ids=["list", "empty", "open", "twice", "alias", "tag", "deep", "nested", "digits", "key", "nul", "large"],
+)
+def test_what_is_no_flat_list_of_switches_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "model_args.yaml").write_text(text)
+    with pytest.raises(ModelError, match=r"model_args\.yaml") as caught:
+        read_switches(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_the_authors_training_script_sets_is_accepted(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    plain = DocumentEncoder.load(_release(tmp_path / "plain", base), base, device="cpu").encode(TEXTS)
+    switches = (
+        "cumulative_seq: true\nliger_kernel: true\nhybrid_model_architecture: gpt\nmodel_type: HybridModel\n"
+        "sparse_top_p_psg: 1.0\nsparse_min_tokens_to_keep: 8\nsparse_pooling_strategy: null\nuntie_encoder: false\n"
+        "noncontextual_query_embedding: true\nnoncontextual_prompt_prefix: null\ntoken_id_vector_type: sum\n"
+        "sparse_pool_from_unique_token_ids: false\nsparse_remove_stopwords: false\nscore_function: cos_sim\n"
+        "hybrid_use_dense_vector: true\nhybrid_use_emb_vector: true\nsparse_top_k_qry: 64\nsparsify_bias: null\n"
+    )
+    tower = DocumentEncoder.load(_release(tmp_path / "release", base, SWITCHES + switches), base, device="cpu")
+    found = tower.encode(TEXTS)
+    assert np.array_equal(found.dense, plain.dense)
+    assert found.sparse is not None and plain.sparse is not None
+    assert np.array_equal(found.sparse.to_dense(), plain.sparse.to_dense())
+
+
+def test_every_switch_of_the_golden_release_is_known(golden: Path) -> None:
+    assert read_switches(golden / "checkpoint_llama-tiny") == Switches(architecture="gpt")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("token_id_vector_type: bow", Switches(counts="bow")),
+        ("score_function: dot", Switches(normalize=False)),
+        ("lowercase: true\nedit_tokenizer_normalizers: false", Switches(lowercase=False)),
+        ("sparse_top_k_psg: 4\nsparse_min_tokens_to_keep: 8", Switches(top_k=8)),
+        ("sparse_top_k_psg: 16\nsparse_min_tokens_to_keep: 32", Switches(top_k=32)),
+        ("sparse_min_tokens_to_keep: 2", Switches()),
+        ("sparse_top_p_psg: 0", Switches()),
+        ("model_type: EncoderModel\nnoncontextual_query_embedding: false", Switches(has_sparse=False)),
+    ],
+)
+def test_what_switches_mean(text: str, expected: Switches, tmp_path: Path) -> None:
+    (tmp_path / "model_args.yaml").write_text(text)
+    assert read_switches(tmp_path) == expected
 
 
 def test_other_adapters_and_other_bases_are_refused(tmp_path: Path) -> None:
@@ -248,3 +340,53 @@ def test_encoders_adapters_by_either_name(trained_with_head: bool, base_with_hea
         hidden = bare.eval()(input_ids=ids).last_hidden_state[0].mean(0)
     dense = tower.encode(["Mount Everest"]).dense[0]
     assert np.abs(dense - torch.nn.functional.normalize(hidden, dim=0).numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"peft_type": "IA3"}, "IA3"),
+        ({"lora_alpha": "thirty"}, "lora_alpha"),
+        ({"lora_alpha": [1]}, "lora_alpha"),
+        ({"alpha_pattern": {"(a+)+b": 3}}, "plain patterns"),
+        ({"alpha_pattern": {".*.*.*.*x": 3}}, "plain patterns"),
+        ({"alpha_pattern": [1]}, "alpha_pattern"),
+        ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"use_some_new_way": True}, "use_some_new_way"),
+        ({"base_model_name_or_path": 7}, "base_model_name_or_path"),
+        ({"base_model_name_or_path": "\0"}, "base model"),
+        ({"base_model_name_or_path": "~nobody-of-this-name/x"}, "base model"),
+        ({"base_model_name_or_path": "x" * 5000}, "too long|base model"),
+    ],
+)
+def test_adapters_that_cannot_be_added_are_refused(
+    change: dict, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base)
+    config = json.loads((release / "adapter_config.json").read_text())
+    (release / "adapter_config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(ModelError, match=named) as caught:
+        DocumentEncoder.load(release, None if "base_model_name_or_path" in change else base, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_adapters_whose_weights_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base)
+    path = release / "adapter_model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "lora_A" in name)
+    other = name.replace("lora_A", "lora_B")
+    for changed in (
+        {key: value for key, value in weights.items() if key != name},
+        {key: value for key, value in weights.items() if key != other},
+        {**weights, name: weights[name][0].clone()},
+        {**weights, name: weights[name].to(torch.int8)},
+        {},
+    ):
+        save_file(changed, path)
+        with pytest.raises(ModelError, match="is damaged"):
+            DocumentEncoder.load(release, base, device="cpu")

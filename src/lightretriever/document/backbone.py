@@ -1,31 +1,23 @@
-"""What a model folder is, and how it becomes hidden states: causal LMs, their LoRA releases, encoders with or
-without an MLM head, sentence-transformers folders. Only safetensors are read, and no code from a folder runs.
+"""A model folder, loaded, and how it becomes hidden states: causal LMs, encoders with or without an MLM head, adapters
+added to them. Only safetensors are read, and no code from a folder runs.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lightretriever.document.adapter import adapter_rows, merge_adapter
 from lightretriever.document.device import pick_device, pick_dtype
-from lightretriever.document.folder import ModelFolder, check_weights, find_folder, folder_revision
+from lightretriever.document.folder import ModelFolder, check_weights, folder_revision
+from lightretriever.document.layout import read_layout
 from lightretriever.document.pooling import Pooling
 from lightretriever.document.prefix import Sharing, try_sharing
-from lightretriever.document.release import (
-    ADAPTER_CONFIG,
-    SWITCHES,
-    Switches,
-    adapter_rows,
-    find_base,
-    merge_adapter,
-    read_switches,
-)
-from lightretriever.document.sentence import MODULES, read_max_length, read_prompt, read_sentence_folder
 from lightretriever.document.sparse import Head, find_head
 from lightretriever.document.specials import (
     Specials,
@@ -34,10 +26,10 @@ from lightretriever.document.specials import (
     open_tokenizer,
     own_specials,
 )
+from lightretriever.document.switches import SWITCHES
 from lightretriever.document.tied import TIED_HEAD, TiedHead, read_tied_head
 from lightretriever.document.transformer import grow, kind_of, load_model, position_limit, read_config, width_of
-from lightretriever.errors import ModelError, UsageError
-from lightretriever.text.prompt import DEFAULT_PROMPT
+from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import id_count
 
 
@@ -58,6 +50,7 @@ class Backbone:
         max_length: tokens the model can or should read, None for no bound.
         top_k: entries of a sparse vector that the release was trained to keep.
         query_prompt, document_prompt: what goes before a text; "" for nothing.
+        counts: how the tokens of a sparse query count that it was trained for: "sum", or "bow" for each once.
     """
 
     folder: ModelFolder
@@ -75,6 +68,7 @@ class Backbone:
     top_k: int | None
     query_prompt: str
     document_prompt: str
+    counts: str = "sum"
 
     @cached_property
     def revision(self) -> str:
@@ -133,77 +127,63 @@ def load_backbone(
     """
     place = pick_device(device)
     kind = pick_dtype(dtype, place)
-    folder = find_folder(model)
-    base_folder = None
-    inner = folder.path  # where the transformer's configuration and tokenizer are
-    sentence = switches = None
-    if folder.has(ADAPTER_CONFIG):
-        base_folder = find_base(folder, base)
-        inner = base_folder.path
-        if base_folder.has(MODULES):
-            sentence = read_sentence_folder(inner)
-            inner = sentence.transformer
-            base_folder = replace(base_folder, parts=sentence.parts)
-    elif folder.has(MODULES):
-        sentence = read_sentence_folder(folder.path)
-        inner = sentence.transformer
-        folder = replace(folder, parts=sentence.parts)
-    if base_folder is not None or folder.has(SWITCHES):
-        switches = read_switches(folder.path)
-    elif base is not None:
-        raise UsageError(f"{folder.name} is no LoRA release: it takes no base model")
-
-    config = read_config(inner)
+    plan = read_layout(model, base)
+    config = read_config(plan.transformer)
     is_lm, causal = kind_of(config)
-    # The tokenizer beside LoRA weights is the edited one; without it the base's is edited in the same way.
-    tokens = folder.path if base_folder is not None and folder.has("tokenizer.json") else inner
-    tokenizer = open_tokenizer(tokens)
-    declared = declared_specials(tokens, config.to_dict(), tokenizer)
-    said = switches or sentence or Switches(pooling="lasttoken" if causal else "mean", lowercase=causal)
-    lower = said.lowercase if lowercase is None else lowercase
-    if causal and (switches.edit_specials if switches else sentence is None):
-        add_bos = (switches or Switches()).add_bos
-        specials = causal_specials(tokenizer, declared, lowercase=lower, add_bos=add_bos, where=str(tokens))
+    switches = plan.switches_for(causal)
+    if switches.architecture and (switches.architecture == "gpt") != causal:
+        raise ModelError(
+            f"{plan.folder.path / SWITCHES}: hybrid_model_architecture: {switches.architecture} does not fit the base "
+            f"model, a {config.model_type}: is the base model right?"
+        )
+    tokenizer = open_tokenizer(plan.tokens)
+    declared = declared_specials(plan.tokens, config.to_dict(), tokenizer)
+    lower = switches.lowercase if lowercase is None else lowercase
+    if causal and switches.edit_specials:
+        specials = causal_specials(
+            tokenizer, declared, lowercase=lower, add_bos=switches.add_bos, where=str(plan.tokens)
+        )
     else:
         specials = own_specials(tokenizer, declared, lowercase=lower)
 
-    check_weights(inner)
-    whole = load_model(inner, config, is_lm, causal, kind)
+    check_weights(plan.transformer)
+    whole = load_model(plan.transformer, config, is_lm, causal, kind)
     width = id_count(specials.tokenizer)
-    grow(whole, max(width, adapter_rows(folder.path)))
-    if base_folder is not None:
-        merge_adapter(whole, folder.path)
+    grow(whole, max(width, adapter_rows(plan.adapter) if plan.adapter else 0))
+    if plan.adapter is not None:
+        merge_adapter(whole, plan.adapter)
     whole = whole.eval().requires_grad_(False).to(place)
     transformer: nn.Module = whole.base_model if is_lm else whole  # type: ignore[assignment]
 
     head: Head | None = None
     tied = None
     if sparse != "none":
-        if folder.has(TIED_HEAD):
-            tied = read_tied_head(folder.path).to(place)
-            head = tied.over(whole.get_input_embeddings().weight, width, folder.path)  # type: ignore[operator]
-        elif is_lm and (sparse == "lm" or switches is None or switches.has_sparse):
+        if (plan.head / TIED_HEAD).is_file():
+            tied = read_tied_head(plan.head).to(place)
+            head = tied.over(whole.get_input_embeddings().weight, width, plan.head)  # type: ignore[operator]
+        elif is_lm and (sparse == "lm" or switches.has_sparse):
             head = find_head(whole, width)
         elif sparse == "lm":
-            raise ModelError(f"{folder.name} has no LM head for a sparse vector: use sparse='none' (--sparse bm25)")
+            raise ModelError(
+                f"{plan.folder.name} has no LM head for a sparse vector: use sparse='none' (--sparse bm25)"
+            )
     dim = width_of(transformer)
-    limits = [position_limit(transformer), sentence.max_length if sentence else read_max_length(folder.path)]
-    query_prompt, document_prompt = (read_prompt(folder.path, name) for name in ("query", "document"))
-    own_prompt = sentence.query_prompt if sentence else DEFAULT_PROMPT if causal or switches else ""
+    limits = (position_limit(transformer), plan.max_length)
     return Backbone(
-        folder=folder,
-        base=base_folder,
+        folder=plan.folder,
+        base=plan.base,
         whole=whole,
         model=transformer,
         head=head,
         tied=tied,
         specials=specials,
         causal=causal,
-        pooling=said.pooling,
-        normalize=said.normalize,
-        dim=min(dim, (switches.dim if switches else None) or dim),
+        pooling=switches.pooling,
+        normalize=switches.normalize,
+        dim=min(dim, switches.dim or dim),
         max_length=min((limit for limit in limits if limit), default=None),
-        top_k=switches.top_k if switches else None,
-        query_prompt=own_prompt if query_prompt is None else query_prompt,
-        document_prompt=sentence.document_prompt if sentence else document_prompt or "",
+        top_k=switches.top_k,
+        counts=switches.counts,
+        query_prompt=plan.prompt_for(causal),
+        document_prompt=plan.document_prompt,
     )

@@ -90,9 +90,9 @@ class DocumentEncoder:
         """Load a tower.
 
         Args:
-            model: `minilm`, a folder or a hub name: a causal LM, a LoRA release of the authors, an encoder, or a
-                sentence-transformers folder.
-            base: the base model of a LoRA release, where its adapter_config.json does not lead to it.
+            model: `minilm`, a folder or a hub name: a causal LM, an encoder, a sentence-transformers folder, a release
+                of the authors, or LoRA weights for one of these; see `lightretriever.document.layout`.
+            base: the base model of LoRA weights, where their adapter_config.json does not lead to it.
             device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", …
             dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
             max_length: of a text in tokens, specials included.
@@ -102,8 +102,9 @@ class DocumentEncoder:
                 what a release was trained with.
 
         Raises:
-            ModelError: no such model, weights only as a pickle, an unknown architecture, no tokenizer, a LoRA
-                release without its base, no LM head for sparse="lm", or a device that is not here.
+            ModelError: no such model, weights only as a pickle, an unknown architecture, no tokenizer, LoRA weights
+                without their base, a setting that is not honoured, no LM head for sparse="lm", or a device that is
+                not here.
             MissingExtraError: `minilm` without its package.
             UsageError: an argument that makes no sense.
 

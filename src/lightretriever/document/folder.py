@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lightretriever.artifact import sha256_bytes, sha256_file
+from lightretriever.document.settings_file import read_json, refuse_pointer, shown
 from lightretriever.errors import MissingExtraError, ModelError
 
 MINILM = "minilm"
@@ -32,7 +33,21 @@ _SETTINGS = (
 )
 # Read only where there is no tokenizer.json.
 VOCABULARIES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt", "vocab.json")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHTS_INDEX = "model.safetensors.index.json"
+_SAVE = "save the model with safetensors (model.save_pretrained writes them)"
+# Other forms of weights, tried in order where there are no safetensors: files, what they are, what to do.
+_OTHER_WEIGHTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (
+        ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl"),
+        "as a pickle, which can run code when it is loaded",
+        _SAVE,
+    ),
+    (("*.gguf",), "as GGUF, quantised for llama.cpp", "fetch the safetensors of the model that it was made of"),
+    (("openvino_model*.xml", "openvino/*.xml"), "for OpenVINO", f"fetch its safetensors, or {_SAVE}"),
+    (("*.onnx", "onnx/*.onnx"), "as ONNX", f"fetch its safetensors, or {_SAVE}"),
+    (("tf_model*.h5", "flax_model*.msgpack", "rust_model.ot"), "for another framework", _SAVE),
+    (("*.bin",), "as a pickle, which can run code when it is loaded", _SAVE),
+)
 # What a snapshot of the hub needs; consolidated*.safetensors are a second copy of the same weights.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.yaml", "*.jinja"]
 _UNWANTED = ["consolidated*", "onnx/*", "openvino/*", "original/*"]
@@ -58,12 +73,13 @@ class ModelFolder:
         return (self.path / file).is_file()
 
 
-def find_folder(model: str | Path, hint: str = "") -> ModelFolder:
+def find_folder(model: str | Path, hint: str = "", revision: str | None = None) -> ModelFolder:
     """Find a model: `minilm`, an existing folder, or a name on the hub (downloaded, or from the hub's cache).
 
     Args:
         model: alias, path or hub name.
         hint: what the user can do when nothing is found, appended to the message.
+        revision: a commit, branch or tag of what is on the hub; None for its newest.
 
     Raises:
         ModelError: nothing of that name here, in the hub's cache or on the hub.
@@ -71,16 +87,21 @@ def find_folder(model: str | Path, hint: str = "") -> ModelFolder:
     """
     if str(model) == MINILM:
         return _minilm()
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return ModelFolder(path.resolve(), path.resolve().name)
-    if path.is_file():
-        raise ModelError(f"{path} is a file: name the model's folder")
     name = str(model)
+    try:
+        path = Path(model).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long for a path, "~" of nobody
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"model folder {shown(name)} cannot be looked for ({reason}){hint}") from None
+    if is_folder:
+        return ModelFolder(path.resolve(), path.resolve().name)
+    if is_file:
+        raise ModelError(f"{path} is a file: name the model's folder")
     # "owner/name" or "name": anything else can only have been meant as a path.
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
         raise ModelError(f"model folder {name!r} does not exist{hint}")
-    return _from_hub(name, hint)
+    return _from_hub(name, hint, revision)
 
 
 def _minilm() -> ModelFolder:
@@ -98,12 +119,12 @@ def _minilm() -> ModelFolder:
     return ModelFolder(path, MINILM)
 
 
-def _from_hub(name: str, hint: str) -> ModelFolder:
+def _from_hub(name: str, hint: str, revision: str | None) -> ModelFolder:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = Path(snapshot_download(name, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
+        path = Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())[:160]
         if isinstance(error, LocalEntryNotFoundError):
@@ -119,18 +140,32 @@ def check_weights(folder: Path, patterns: Iterable[str] = WEIGHT_PATTERNS) -> li
     """The safetensors files of a model folder, sorted by name.
 
     Raises:
-        ModelError: there are none; the message tells a folder of pickles apart.
+        ModelError: there are none (the message tells what is there instead), one is only a Git LFS pointer, or their
+            index names one that is not there.
     """
     found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    if found:
-        return found
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise ModelError(
-            f"{folder} holds its weights only as a pickle ({pickles[0]}), which can run code when it is loaded: "
-            "save the model with safetensors (model.save_pretrained writes them)"
-        )
-    raise ModelError(f"{folder} holds no model.safetensors: it is no model folder, or not complete")
+    if not found:
+        raise no_weights(folder)
+    for path in found:
+        refuse_pointer(path)
+    if (folder / WEIGHTS_INDEX).is_file():
+        index = read_json(folder / WEIGHTS_INDEX)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        names = {path.name for path in found}
+        for shard in shards.values() if isinstance(shards, dict) else [None]:
+            if not isinstance(shard, str) or shard not in names:
+                raise ModelError(f"{folder / WEIGHTS_INDEX} names {shown(shard)}, which is not there: fetch all of it")
+    return found
+
+
+def no_weights(folder: Path) -> ModelError:
+    """What to raise for a folder without safetensors: it says what the folder holds instead."""
+    for patterns, form, way in _OTHER_WEIGHTS:
+        for pattern in patterns:
+            for path in sorted(folder.glob(pattern)):
+                name = path.relative_to(folder).as_posix()
+                return ModelError(f"{folder} holds its weights only {form} ({name}): {way}")
+    return ModelError(f"{folder} holds no model.safetensors: it is no model folder, or not complete")
 
 
 def folder_revision(folders: Iterable[ModelFolder]) -> str:

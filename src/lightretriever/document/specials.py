@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from lightretriever.document.folder import VOCABULARIES
+from lightretriever.document.settings_file import read_object, refuse_pointer
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import load_tokenizer, with_bos_eos, with_lowercase
 
@@ -47,6 +47,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
         ModelError: none can be read.
     """
     if (folder / "tokenizer.json").is_file():
+        refuse_pointer(folder / "tokenizer.json")
         return load_tokenizer(folder)
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise ModelError(f"{folder} holds no tokenizer: a tokenizer.json is needed beside the weights")
@@ -76,12 +77,7 @@ def declared_specials(folder: Path, config: Mapping[str, object], tokenizer: Tok
     files = [folder / "tokenizer_config.json", folder / "special_tokens_map.json"]
     named: dict[str, object] = {}
     for file in files:
-        if file.is_file():
-            try:
-                found = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ModelError(f"{file} is not JSON ({error})") from None
-            named = {**found, **{key: value for key, value in named.items() if value is not None}}
+        named = {**read_object(file), **{key: value for key, value in named.items() if value is not None}}
     is_told = any(file.is_file() for file in files)
     specials: dict[str, str | None] = {}
     for kind in ("bos", "eos", "pad", "cls", "sep"):

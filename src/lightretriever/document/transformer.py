@@ -4,21 +4,24 @@ no code from a folder runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from lightretriever.document.settings_file import read_object, shown
 from lightretriever.errors import ModelError
 
+_MOST_LAYERS = 1000
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?|encoder\.layer)\.(\d{1,9})\.")  # where a layer's weights are
 # Classes with an MLM head beside another one. (ELECTRA's class of that name has none: it tells tokens apart.)
 _PRETRAINING = ("BertForPreTraining", "AlbertForPreTraining", "BigBirdForPreTraining", "MobileBertForPreTraining")
 
@@ -40,19 +43,34 @@ def quiet(errors: bool = False) -> Iterator[None]:
 
 
 def read_config(folder: Path) -> transformers.PretrainedConfig:
-    """Its config.json; ModelError for what is no text model that transformers knows."""
-    if not (folder / "config.json").is_file():
+    """Its config.json; ModelError for what is no text model that transformers knows, or that would need code of its own
+    or another arithmetic.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
         raise ModelError(f"{folder} holds no config.json: it is no model folder, or not complete")
+    told = read_object(file)
+    if told.get("auto_map"):
+        raise ModelError(
+            f"{file}: auto_map names code of the model's own, which is never run: use a model of transformers' own "
+            "classes (remove auto_map where they are known to compute the same)"
+        )
+    if told.get("quantization_config"):
+        raise ModelError(f"{file}: quantization_config: quantised weights are not supported: fetch whole ones")
     try:
         with quiet():
             config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"{folder} is of an architecture that transformers does not know ({reason})") from None
+    except Exception as error:  # every configuration class fails in its own way on values that it does not expect
+        raise ModelError(
+            f"{folder} is of an architecture that transformers does not know ({one_line(error)})"
+        ) from None
     if config.is_encoder_decoder:
         raise ModelError(f"{folder} is an encoder-decoder ({config.model_type}): not supported")
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise ModelError(f"{folder} is no text model that is supported ({config.model_type})")
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= _MOST_LAYERS:
+        raise ModelError(f"{file}: the model has {shown(layers)} layers: 1 to {_MOST_LAYERS} are supported")
     return config
 
 
@@ -96,17 +114,26 @@ def load_model(
                     output_loading_info=True,
                 )
             break
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        except Exception as error:  # what a model's class makes of sizes that do not go together is its own affair
             problem = problem or error
     else:
-        reason = " ".join(str(problem).split())[:200]
-        raise ModelError(f"{folder} cannot be loaded ({reason})") from None
+        raise ModelError(f"{folder} cannot be loaded ({one_line(problem)})") from None
     # A pooler is not used here. Any other absent weight would be random.
     missing = sorted(str(name) for name in report["missing_keys"] if "pooler" not in str(name))
     if missing or report["mismatched_keys"]:
         what = (missing or [str(report["mismatched_keys"])])[0]
         raise ModelError(f"{folder} lacks weights of its own architecture ({what}): it is damaged")
+    layers = config.num_hidden_layers
+    for name in map(str, report["unexpected_keys"]):
+        place = _LAYER.search(name)
+        if place is not None and int(place[1]) >= layers:
+            raise ModelError(f"{folder} holds weights of more layers ({name}) than the {layers} that config.json names")
     return model
+
+
+def one_line(error: Exception | None) -> str:
+    """What an exception says, in one line of bounded length; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 @torch.no_grad()  # not inference mode, whose tensors cannot be trained

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from lightretriever.document.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lightretriever.document.backbone import Backbone, load_backbone
-from lightretriever.document.release import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SWITCHES
 from lightretriever.document.sentence import PROMPTS, SETTINGS
 from lightretriever.document.specials import Specials
+from lightretriever.document.switches import SWITCHES
 from lightretriever.document.tied import FORMAT, TIED_HEAD, TiedHead, read_tied_head
 from lightretriever.document.transformer import kind_of, load_model, read_config
 from lightretriever.errors import ModelError
