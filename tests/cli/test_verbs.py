@@ -152,7 +152,7 @@ def test_index_says_what_is_missing_or_too_much(verb: Verb, tower: Path, folder:
     for arguments, message in (
         ((tmp_path / "v.npy",), "name their documents with --corpus"),
         ((tmp_path / "v.npy", "--model", tower), "name their documents with --corpus"),
-        ((tmp_path / "v", "--corpus", folder), "brings its own documents: leave --corpus out"),
+        ((tmp_path / "v", "--corpus", folder), "brings its own documents: leave --corpus and --columns out"),
         ((folder, "--model", tower, "--sparse", "foo"), "--sparse foo: choose one of lm, bm25, none"),
     ):
         refused = verb("index", *arguments, *rest)

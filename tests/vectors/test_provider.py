@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as npst
 from lightretriever.errors import InputError, LightRetrieverError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.vectors.columns import Columns
-from lightretriever.vectors.provider import brings_documents, read_provider_vectors
+from lightretriever.vectors.provider import read_provider_vectors, vector_columns
 
 DIM = 8
 
@@ -154,7 +154,7 @@ FISH = {
 def test_one_file_brings_ids_titles_texts_metadata_and_vectors(tmp_path: Path, provided: np.ndarray, name: str) -> None:
     vectors = provided[:3].tolist()
     path = write(tmp_path / name, **FISH, emb=[json.dumps(row) for row in vectors] if name == "f.csv" else vectors)
-    assert brings_documents(path)
+    assert vector_columns(path) == Columns("docid", "body", "title", "emb")
     documents, dense = read_one(path)
     assert [document.id for document in documents] == ["7", "8", "9"]
     assert [document.text for document in documents] == FISH["body"]
@@ -191,7 +191,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     path = write(tmp_path / "v.parquet", **given)
     with pytest.raises(InputError, match=r"columns key, words, openai, none of them known to be the id"):
         read_one(path)
-    assert not brings_documents(path)
+    assert vector_columns(path) == Columns(vector="openai")
     with pytest.raises(UsageError, match=r"no column of texts: name it with --columns text=NAME"):
         read_one(path, "id=key")
     documents, dense = read_one(path, "id=key, text=words, vector=openai")

@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightretriever.cli.console import progress, say
-from lightretriever.cli.options import Base, Device, IndexArgument
+from lightretriever.cli.options import Base, ColumnNames, Corpus, Device, IndexArgument
 from lightretriever.errors import LightRetrieverError
+
+if TYPE_CHECKING:
+    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.index.index import Index
+    from lightretriever.index.store import Added
 
 EXAMPLE = "lightretriever add everest.index new-documents.jsonl"
 
 
 def command(
     index: IndexArgument,
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus file, or a folder.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="CORPUS|VECTORS", help="A corpus; or with vectors: what encode wrote, or a file."),
+    ],
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The document tower; the index's own if not given.")
     ] = None,
+    corpus: Corpus = None,
+    columns: ColumnNames = None,
     base: Base = None,
     device: Device = "auto",
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Then take the BM25 statistics anew, of all documents.")
     ] = False,
 ) -> None:
-    """Encode documents and store them; an id that the index has is replaced. Running it again does no harm."""
+    """Store more documents; an id that the index has is replaced. Running it again does no harm.
+
+    Documents with vectors, in what index takes, are stored as they are, and no model is loaded; others are encoded.
+    """
     from lightretriever.index.index import Index
     from lightretriever.index.manifest import IndexManifest
-    from lightretriever.text.corpus import estimate_count, read_corpus
+    from lightretriever.index.provided import Provided, add_provided
 
-    documents, total = read_corpus(corpus), estimate_count(corpus)
     manifest = IndexManifest.load(index)
-    from lightretriever.cli.towers import load_tower_of
+    given = Provided.find(source, corpus, columns, encode=model is not None)
+    tower: DocumentEncoder | None = None
+    total: int | None = None
+    if given is not None:
+        say(f"{source}: {given.said}, no model runs")
+        store = partial(add_provided, given=given)
+    else:
+        from lightretriever.text.corpus import estimate_count, read_corpus
 
-    tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")
-    with Index.open(index, tower) as opened, progress("adding", "documents") as report:
-        stored = 0
+        documents, total = read_corpus(source), estimate_count(source)
+        from lightretriever.cli.towers import load_tower_of
 
-        def count_stored(done: int, _: int | None) -> None:
-            nonlocal stored
-            stored = done
-            report(done, total)
-
-        try:
-            added = opened.add_documents(documents, progress=count_stored)
-        except LightRetrieverError:
-            say(f"{index}: {stored:,} documents before the error were stored; run again when it is mended")
-            raise
+        tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")
+        store = partial(Index.add_documents, documents=documents)
+    with Index.open(index, tower) as opened:
+        added = _add(opened, store, total)
         if refresh:
             opened.refresh_bm25()
         count, state = opened.count, opened.info().get("bm25")
@@ -60,3 +73,20 @@ def command(
         )
     if added.duplicates:
         say(f"warning: {added.duplicates} documents had an id that came again: the last of each is kept")
+
+
+def _add(opened: Index, store: Callable[..., Added], total: int | None) -> Added:
+    """Store with progress; what was stored before an error is said."""
+    stored = 0
+    with progress("adding", "documents") as report:
+
+        def count_stored(done: int, _: int | None) -> None:
+            nonlocal stored
+            stored = done
+            report(done, total)
+
+        try:
+            return store(opened, progress=count_stored)
+        except LightRetrieverError:
+            say(f"{opened.path}: {stored:,} documents before the error were stored; run again when it is mended")
+            raise

@@ -34,6 +34,17 @@ MaxLength = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a do
 TopK = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Keep each document's N heaviest sparse weights only.")
 ]
+Corpus = Annotated[
+    Path | None, typer.Option(metavar="CORPUS", help="The documents of a file that holds vectors alone.")
+]
+ColumnNames = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="Columns of a file with vectors, where not usual: id=NAME,text=NAME,title=NAME,vector=NAME, any of them.",
+    ),
+]
 Mode = Annotated[str, typer.Option(metavar="MODE", help="hybrid, dense or sparse.")]
 Filter = Annotated[
     str | None,

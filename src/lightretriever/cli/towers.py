@@ -23,7 +23,9 @@ def load_tower_of(
     then: dict[str, Any] = dict(manifest.encoding)
     name = model or then.get("source") or manifest.model
     if not name:
-        raise UsageError("this index does not know its document model: name it with --model")
+        raise UsageError(
+            "this index does not know its document model: name it with --model, or give documents with their vectors"
+        )
     from lightretriever.document.encoder import DocumentEncoder
 
     return DocumentEncoder.load(

@@ -243,9 +243,44 @@ class Index:
             raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
         current = self._state.current
         documents = given_documents(ids, payloads, current.manifest.sparse)
+        return self._store_encoded(documents, encoded, current, flush)
+
+    def add_encoded(
+        self, parts: Iterable[tuple[Sequence[Document], Encoded]], progress: Progress | None = None
+    ) -> Added:
+        """Store documents that come with their vectors, part by part, replacing those of equal id; streamed.
+
+        Args:
+            parts: documents and their vectors, as `VectorsFolder.parts` and `read_provider_vectors` give them. A zero
+                row is a document without a dense vector: only the sparse arm finds it.
+            progress: called with the number stored so far and None.
+
+        Raises:
+            As `add`; the parts before are stored then.
+        """
+        current = self._state.current
+        total, first = Added(), self._lacks_statistics(current)
+        try:
+            for documents, encoded in parts:
+                total += self._store_encoded(documents, encoded, current, flush=False, zeros=True)
+                if progress:
+                    progress(total.documents, None)
+        finally:
+            self._settle(total, first)
+        return replace(total, durable=True)
+
+    def _store_encoded(
+        self,
+        documents: Sequence[Document],
+        encoded: Encoded,
+        current: Current,
+        flush: bool | None,
+        zeros: bool = False,
+    ) -> Added:
+        """Store documents with the vectors that their tower gave them, for the index as it was when they were read."""
         dim, rotation = current.manifest.dim, current.encoder.table.rotation
         whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
-        check_vectors(list(ids), encoded, whole)
+        check_vectors([document.id for document in documents], encoded, whole, zeros=zeros)
         vectors = encoded if whole == dim and rotation is None else usable(encoded, dim, rotation)
         added = self._store(documents, vectors, current, flush)
         if added is None:
@@ -283,11 +318,15 @@ class Index:
                 total += added
                 if progress:
                     progress(total.documents, None)
-        finally:  # what was stored before a document that cannot be stays, as durable as if it were all
-            self.flush()
-            if first and total.documents > _CHUNK:  # the statistics are of the first few documents only
-                self._upkeep.refresh_bm25(queue=True)  # the graph may be being built by now
+        finally:
+            self._settle(total, first)
         return replace(total, durable=True)
+
+    def _settle(self, total: Added, first: bool) -> None:
+        """After the last of many documents, or one that cannot be: what was stored is as durable as if it were all."""
+        self.flush()
+        if first and total.documents > _CHUNK:  # the statistics are of the first few documents only
+            self._upkeep.refresh_bm25(queue=True)  # the graph may be being built by now
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:
         """The document tower, and the index that it belongs to; both change at once."""

@@ -61,13 +61,22 @@ def read_provider_vectors(
     return _beside(source, given, Path(corpus_path).absolute())
 
 
-def brings_documents(path: str | Path, columns: Columns | None = None) -> bool:
-    """Whether a file holds vectors and their texts, so that it needs neither a model nor a corpus. Raises as above."""
+def vector_columns(path: str | Path, columns: Columns | None = None) -> Columns | None:
+    """The columns of a file with named fields, vectors among them; None for every other file, and for a folder.
+
+    Where there are ids and texts too, it needs neither a model nor a corpus.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+        UsageError: columns that are not there or could be several.
+    """
     source = Path(path)
+    if not source.exists():
+        raise InputError(f"{path} does not exist")
     if not source.is_file() or not is_table(source):
-        return False
+        return None
     found = table_columns(source, columns or Columns())
-    return found.vector is not None and found.text is not None
+    return None if found.vector is None else found
 
 
 @dataclass(slots=True)

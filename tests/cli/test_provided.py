@@ -1,0 +1,134 @@
+"""Documents that come with their vectors, from the command line: fitted to, indexed, and added later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightretriever import Index
+
+Verb = Callable[..., Any]
+TEXTS = {
+    "heron": "The heron stands in shallow water and waits for fish.",
+    "kestrel": "A kestrel hovers over the field and looks for mice.",
+    "swift": "The swift sleeps on the wing.",
+    "owl": "An owl hunts mice at night in one field.",
+}
+
+
+def done(outcome: Any) -> Any:
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def rows(names: list[str], dim: int = 32, **more: Any) -> list[dict[str, Any]]:
+    """Rows as a vector database exports them, a vector for each name that is always the same."""
+    found = []
+    for name in names:
+        vector = np.random.default_rng(sum(name.encode())).normal(size=dim)
+        unit = (vector / np.linalg.norm(vector)).tolist()
+        found.append({"doc_id": name, "content": TEXTS[name], "embedding": unit, "legs": 2, **more})
+    return found
+
+
+def export(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Written as Parquet or as JSON lines, by the path's name."""
+    if path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def table(verb: Verb, tower: Path, tmp_path: Path) -> Path:
+    done(verb("cache", tower, "-o", tmp_path / "table"))
+    return tmp_path / "table"
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_an_index_is_made_of_one_file_and_grows_from_another(
+    verb: Verb, table: Path, tmp_path: Path, form: str
+) -> None:
+    first = export(tmp_path / f"birds.{form}", rows(["heron", "kestrel", "swift"]))
+    made = done(verb("index", first, "--table", table, "-o", tmp_path / "i"))
+    assert "birds." in made.err and "vectors of its column 'embedding', no model runs" in made.err
+    more = export(tmp_path / f"more.{form}", rows(["owl", "swift"], legs=3))
+    assert "1 added, 1 replaced, 4 documents now" in done(verb("add", tmp_path / "i", more)).err
+    found = done(verb("search", tmp_path / "i", "owl mice field", "--mode", "sparse", "--json"))
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert hits[0]["id"] == "owl"
+    assert (hits[0]["text"], hits[0]["metadata"]) == (TEXTS["owl"], {"legs": 3})
+    with Index.open(tmp_path / "i") as index:
+        assert index.info()["sparse"] == "bm25"
+        from lightretriever import Encoded
+
+        for row in rows(list(TEXTS)):
+            vector = np.array([row["embedding"]], dtype=np.float32)
+            (best,) = index.search_encoded(Encoded(vector), 1, "dense")[0]
+            assert best.id == row["doc_id"]
+            assert best.dense_score == pytest.approx(1, abs=2e-2)  # the engine's own rounding
+    assert [path.name for path in tmp_path.glob("*.vectors")] == []
+
+
+def test_adding_equals_indexing_at_once(verb: Verb, table: Path, tmp_path: Path) -> None:
+    """The same documents, all at once or later, with the BM25 statistics taken anew: the same scores."""
+    everything = export(tmp_path / "all.jsonl", rows(list(TEXTS)))
+    done(verb("index", everything, "--table", table, "-o", tmp_path / "once"))
+    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", table, "-o", tmp_path / "twice"))
+    rest = export(tmp_path / "b.jsonl", rows(["kestrel", "swift", "owl"]))
+    done(verb("add", tmp_path / "twice", rest, "--refresh"))
+    answers = []
+    for name in ("once", "twice"):
+        with Index.open(tmp_path / name) as index:
+            hits = index.search("mice in the field", 4, "sparse")
+            answers.append([(hit.id, round(hit.sparse_score or 0, 5)) for hit in hits])
+    assert answers[0] == answers[1]
+
+
+def test_vectors_beside_a_corpus_and_vectors_folders_are_added(
+    verb: Verb, tower: Path, table: Path, tmp_path: Path
+) -> None:
+    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", table, "-o", tmp_path / "i"))
+    corpus = export(tmp_path / "c.jsonl", [{"id": name, "text": TEXTS[name]} for name in ("kestrel", "swift")])
+    np.save(tmp_path / "v.npy", np.array([row["embedding"] for row in rows(["swift", "kestrel"])], dtype=np.float32))
+    (tmp_path / "v.ids.txt").write_text("swift\nkestrel\n")
+    done(verb("add", tmp_path / "i", tmp_path / "v.npy", "--corpus", corpus))
+    owl = export(tmp_path / "o.jsonl", [{"id": "owl", "text": TEXTS["owl"]}])
+    done(verb("encode", owl, "--model", tower, "-o", tmp_path / "vectors"))
+    assert "1 added, 0 replaced, 4 documents now" in done(verb("add", tmp_path / "i", tmp_path / "vectors")).err
+    done(verb("encode", owl, "--model", tower, "-o", tmp_path / "longer", "--max-length", "40"))
+    manifest = tmp_path / "longer/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "revision": "another", "model": "other"}))
+    refused = verb("add", tmp_path / "i", tmp_path / "longer")
+    assert refused.code == 1
+    assert "belongs to the model 'other' (revision another)" in refused.err
+
+
+def test_what_cannot_be_added_is_named_and_the_rest_is_kept(verb: Verb, table: Path, tmp_path: Path) -> None:
+    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", table, "-o", tmp_path / "i"))
+    short = export(tmp_path / "short.jsonl", rows(["owl"], dim=16))
+    refused = verb("add", tmp_path / "i", short)
+    assert refused.code == 1
+    assert "16 dimensions, 32 are needed" in refused.err
+    alone = export(tmp_path / "alone.jsonl", [{"id": "owl", "embedding": [1.0, 0.0]}])
+    for arguments, code, message in [
+        ((alone,), 2, "no column of texts: name it with --columns text=NAME"),
+        ((alone, "--columns", "vector=embedding"), 2, "no column of texts: name it with --columns text=NAME"),
+        ((tmp_path / "nothing.parquet",), 1, "nothing.parquet does not exist"),
+        ((short, "--columns", "vektor=embedding"), 2, "give id=NAME, text=NAME"),
+    ]:
+        refused = verb("add", tmp_path / "i", *arguments)
+        assert refused.code == code, refused.err
+        assert message in refused.err
+    done(verb("add", tmp_path / "i", export(tmp_path / "o.jsonl", rows(["owl"]))))
+    with Index.open(tmp_path / "i") as index:
+        assert index.count == 2
