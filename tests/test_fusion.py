@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lightretriever import Hit, fuse
 from lightretriever.errors import UsageError
-from lightretriever.fusion import Fusion, contributions, fuse_scores
+from lightretriever.fusion import Fusion, contributions, fuse_scores, trusted_weights
 
 
 def hits(**scores: float) -> list[Hit]:
@@ -106,3 +106,24 @@ def test_linear_as_its_formula_says(dense: dict, sparse: dict, weight: float | N
     assert dict(fused) == pytest.approx(expected, abs=1e-12)
     order = [(-score, -dense.get(name, -np.inf), name) for name, score in fused]
     assert order == sorted(order)
+
+
+def test_a_query_that_is_understood_in_part_listens_more_to_the_sparse_list() -> None:
+    dense, sparse = {"a": 0.9, "b": 0.5}, {"b": 7.0, "a": 1.0}
+    assert fuse_scores(dense, sparse)[0][0] == "a"
+    assert fuse_scores(dense, sparse, trust=0.3)[0][0] == "b"
+    assert fuse_scores(dense, sparse, Fusion(method="rrf"), trust=0.3)[0][0] == "b"
+
+
+@given(st.floats(0, 1), st.floats(0, 3), st.floats(0, 3), st.none() | st.floats(0, 1))
+def test_trust_moves_weight_and_keeps_its_sum(trust: float, dense: float, sparse: float, weight: float | None) -> None:
+    assume(dense + sparse > 1e-3)
+    fusion = Fusion(dense=dense, sparse=sparse)
+    before, after = trusted_weights(fusion, weight), trusted_weights(fusion, weight, trust)
+    assert sum(after) == pytest.approx(sum(before))
+    assert after[0] <= before[0] + 1e-12
+    assert trusted_weights(fusion, weight, 1.0) == before
+    if before[1]:
+        assert trusted_weights(fusion, weight, 0.0) == pytest.approx((0.0, sum(before)))
+    else:
+        assert after == before, "there is no other list"

@@ -7,7 +7,11 @@ to 1 instead: each of its documents is the best that the list found. ``tied="pap
 
 A `Weigher` gives every query weights of its own for the linear method, instead of the same two for all.
 
-Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights.
+A fitted table may understand a query in part only (`lightretriever.query.evidence`). Its trust t then takes from the
+dense weight w what the dense list cannot know: ``w·t² / (w·t² + 1 − w)`` of the two weights' sum. Measured in
+docs/fusion.md.
+
+Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights, but the dense ones t².
 """
 
 from __future__ import annotations
@@ -111,13 +115,30 @@ class Fusion:
 DEFAULT_FUSION = Fusion()
 
 
+def trusted_weights(fusion: Fusion, weight: float | None = None, trust: float = 1.0) -> tuple[float, float]:
+    """The weights of the dense and of the sparse list, for a query of which this share is understood.
+
+    Args:
+        weight: the query's own dense weight, see `fuse_scores`.
+        trust: 0 … 1. Where the sparse list counts nothing, the dense one keeps what it has: there is nothing else.
+    """
+    known = trust * trust  # steeper than the share itself: what is not understood is what the query is about
+    if fusion.method == "rrf":
+        return known, 1.0
+    first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
+    if known == 1.0 or not second:
+        return first, second
+    share = first * known / (first * known + second)
+    return (first + second) * share, (first + second) * (1.0 - share)
+
+
 def contributions(scores: Sequence[float], weight: float, fusion: Fusion) -> list[float]:
     """What each place of one list adds to a document's fused score; ``scores`` fall from place to place.
 
     Plain Python: for a list of a hundred it is twice as fast as numpy, for a thousand as fast.
     """
     if fusion.method == "rrf":
-        return [1.0 / (fusion.rrf_k + rank) for rank in range(1, len(scores) + 1)]
+        return [weight / (fusion.rrf_k + rank) for rank in range(1, len(scores) + 1)]
     if not scores:
         return []
     low, high = scores[-1], scores[0]
@@ -132,11 +153,12 @@ def fuse_scores(
     sparse: Mapping[Key, float] | Iterable[tuple[Key, float]],
     fusion: Fusion = DEFAULT_FUSION,
     weight: float | None = None,
+    trust: float = 1.0,
 ) -> list[tuple[Key, float]]:
     """Fuse two lists of (id, score), each in any order, ids distinct within a list.
 
     ``weight``: this query's dense weight, the sparse one being 1 less that; None for the fusion's two. A weigher is
-    not asked here.
+    not asked here. ``trust``: of the query, 0 … 1.
 
     Returns:
         (id, fused score) of every document of either list, best first. Equal fused scores are ordered by dense
@@ -146,7 +168,7 @@ def fuse_scores(
     dense_keys, sparse_keys = [key for key, _ in one], [key for key, _ in two]
     places = places_in(sparse_keys, dense_keys)
     scores = [score for _, score in one], [score for _, score in two]
-    return fuse_ranked(dense_keys, scores[0], sparse_keys, scores[1], places, fusion, weight)
+    return fuse_ranked(dense_keys, scores[0], sparse_keys, scores[1], places, fusion, weight, trust)
 
 
 def fuse_ranked(
@@ -157,12 +179,13 @@ def fuse_ranked(
     places: Sequence[int | None],
     fusion: Fusion = DEFAULT_FUSION,
     weight: float | None = None,
+    trust: float = 1.0,
 ) -> list[tuple[Key, float]]:
     """`fuse_scores` of lists that are best first already, and of which is known what they have in common.
 
     ``places``: of the dense list's documents in the sparse one, see `lightretriever.weigher.places_in`.
     """
-    first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
+    first, second = trusted_weights(fusion, weight, trust)
     own, added = contributions(dense_scores, first, fusion), contributions(sparse_scores, second, fusion)
     # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.
     order = [

@@ -15,6 +15,7 @@ from made_tokenizers import qwen, wordpiece
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from lightretriever import QueryEncoder
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.bags import Bags, make_bags
 from lightretriever.tables.fit import fit_table
@@ -362,3 +363,21 @@ def test_a_fit_from_vectors_imports_no_torch() -> None:
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_words_that_no_text_holds_are_not_understood() -> None:
+    texts = made_texts(300)
+    table = fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece())
+    trust = QueryEncoder(table).encode(["tall mountain", "tall kestrel", "kestrel zq", "世 tall"]).trust
+    assert trust is not None
+    assert trust[0] > 0.9 > trust[1] > trust[2]
+    assert trust[3] < 0.9, "an unknown character is unknown, however often the texts had others"
+    assert table.evidence is not None and table.evidence.texts == table.fitted["samples"]
+
+
+def test_a_prior_makes_unseen_words_half_understood() -> None:
+    texts = made_texts(300)
+    prior = np.random.default_rng(4).standard_normal((WIDTH, 24)).astype(np.float32)
+    table = fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece(), prior=prior)
+    trust = QueryEncoder(table).encode(["kestrel zq"]).trust
+    assert trust is not None and 0.2 < trust[0] < 0.8

@@ -101,8 +101,9 @@ def _fused(
         lists = zip(dense, sparse, places, token_numbers(encoded.sparse), strict=True)
         found = [features(one.scores, two.scores, common, tokens) for one, two, common, tokens in lists]
         weights = [fusion.weigher.weight(found[0])] if len(found) == 1 else fusion.weigher.weights(found).tolist()
-    for one, two, common, weight in zip(dense, sparse, places, weights, strict=True):
-        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight)
+    trusts = [1.0] * len(dense) if encoded.trust is None else encoded.trust.tolist()
+    for one, two, common, weight, trust in zip(dense, sparse, places, weights, trusts, strict=True):
+        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight, trust)
 
 
 def _pairs(ranking: Ranking) -> list[tuple[int, float]]:

@@ -75,7 +75,8 @@ class QueryEncoder:
             texts: any number of queries; one string is one query. Empty queries give zero vectors.
 
         Returns:
-            ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts.
+            ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts; ``trust`` float32 [n] where the table was
+            fitted. A query of which nothing is understood has the zero vector.
         """
         texts = [texts] if isinstance(texts, str) else texts
         if len(texts) >= BATCH:
@@ -83,11 +84,12 @@ class QueryEncoder:
             sparse_ids = (ids, offsets)
             if self.table.leading_space:
                 sparse_ids = self._flat_ids(texts, leading_space=True, report=False)
-            return Encoded(self._pool_batch(ids, offsets), self._count_batch(*sparse_ids))
+            dense, counts = self._pool_batch(ids, offsets), self._count_batch(*sparse_ids)
+            return _without_strangers(Encoded(dense, counts, self._trust_batch(ids, offsets)))
         rows = spaced = self._ids(texts, leading_space=False)
         if self.table.leading_space:
             spaced = self._ids(texts, leading_space=True, report=False)
-        return Encoded(self._pool(rows), self._count(spaced))
+        return _without_strangers(Encoded(self._pool(rows), self._count(spaced), self._trust(rows)))
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
@@ -207,6 +209,25 @@ class QueryEncoder:
             list(threads.map(pool, bounds[:-1], bounds[1:]))
         return out
 
+    def _trust(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32] | None:
+        evidence, phrases = self.table.evidence, self._phrases
+        if evidence is None:
+            return None
+        whole = [phrases is not None and phrases.is_whole(ids) for ids in rows_of_ids]
+        trusts = [1.0 if known else evidence.trust(ids) for ids, known in zip(rows_of_ids, whole, strict=True)]
+        return np.array(trusts, dtype=np.float32)
+
+    def _trust_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        if self.table.evidence is None:
+            return None
+        trust = self.table.evidence.trust_many(ids, offsets)
+        if self._phrases is not None and self._phrases.whole:
+            found, starts = self._phrases.match(ids, offsets, self.vocab_size)
+            alone = np.flatnonzero(np.diff(starts) == 1)
+            first_whole = self.vocab_size + len(self._phrases) - self._phrases.whole
+            trust[alone[found[starts[alone]] >= first_whole]] = 1.0
+        return trust
+
     def _count(self, rows_of_ids: list[list[int]]) -> SparseVectors:
         once = self.counts == "bow"
         indptr, indices, values = [0], list[int](), list[int]()
@@ -231,6 +252,13 @@ class QueryEncoder:
         indices, values = np.empty(len(ids), dtype=np.int32), np.empty(len(ids), dtype=np.float32)
         used = count_ids(ids, offsets, self.counts == "bow", indptr, indices, values)
         return SparseVectors(indptr, indices[:used], values[:used], self.vocab_size)
+
+
+def _without_strangers(encoded: Encoded) -> Encoded:
+    """Zero vectors for queries of which nothing is understood: whatever their rows add up to, it says nothing."""
+    if encoded.trust is not None and not encoded.trust.all():
+        encoded.dense[encoded.trust == 0] = 0
+    return encoded
 
 
 def _plain(array: NDArray[np.generic] | None) -> NDArray:

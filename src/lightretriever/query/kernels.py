@@ -260,3 +260,34 @@ def pool_phrases(ids, offsets, rows, scales, phrase_rows, phrase_scales, skip, o
             scale = np.float32(1) / norm
             for j in range(len(total)):
                 total[j] *= scale
+
+
+@njit(nogil=True, cache=True)
+def add_trust(  # type: ignore[no-untyped-def]
+    ids, offsets, inner, pairs, weight, known, pair_weight, pair_known, new_weight, new_known, out
+):
+    """The trust of each text, as `lightretriever.query.evidence.Evidence.trust` has it.
+
+    Args:
+        ids, offsets: as for `pool_rows`.
+        inner … new_known: see `lightretriever.query.evidence.Arrays`.
+        out: float32 [n], written.
+    """
+    width = np.int64(len(weight))
+    for text in range(len(offsets) - 1):
+        total, sure = 0.0, 0.0
+        for position in range(offsets[text], offsets[text + 1]):
+            token = ids[position]
+            if position == offsets[text] or not inner[token]:
+                total += weight[token]
+                sure += known[token]
+                continue
+            key = np.int64(ids[position - 1]) * width + token
+            place = np.searchsorted(pairs, key)
+            if place < len(pairs) and pairs[place] == key:
+                total += pair_weight[place]
+                sure += pair_known[place]
+            else:
+                total += new_weight
+                sure += new_known
+        out[text] = sure / total if total > 0.0 else 1.0

@@ -113,6 +113,10 @@ class PhraseTable:
             i = end
         return tokens, found
 
+    def is_whole(self, ids: list[int]) -> bool:
+        """Whether these tokens are one of the whole queries."""
+        return bool(self.whole) and len(ids) <= self.longest_whole and self._find_whole(ids) >= 0
+
     def match(
         self, ids: NDArray[np.int32], offsets: NDArray[np.int64], width: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -25,9 +25,11 @@ from lightretriever.artifact import (
     write_json,
 )
 from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.query.evidence import Evidence
 from lightretriever.query.phrases import PhraseTable, build_phrases
 from lightretriever.query.table_manifest import (
     DTYPES,
+    EVIDENCE,
     MANIFEST,
     PHRASES,
     ROTATION,
@@ -62,6 +64,8 @@ class TokenTable:
         phrases: rows of multi-token sequences beside those of tokens, stored alike; None for none.
         rotation: float32 [tower's d, d], orthonormal columns, where rows stand for the tower's vectors turned by it:
             document vectors are multiplied by it and normalised before they are compared. None: their first d count.
+        evidence: how much the texts of the fit said of each token; None where every row is as good as any, as in a
+            cached table.
     """
 
     rows: NDArray[np.generic]
@@ -78,6 +82,7 @@ class TokenTable:
     fitted: Mapping[str, object]
     phrases: PhraseTable | None = None
     rotation: NDArray[np.float32] | None = None
+    evidence: Evidence | None = None
 
     @staticmethod
     def from_rows(
@@ -93,13 +98,14 @@ class TokenTable:
         max_length: int = 512,
         fitted: Mapping[str, object] | None = None,
         rotation: NDArray[np.float32] | None = None,
+        evidence: Evidence | None = None,
     ) -> TokenTable:
         """A table of the given rows.
 
         Args:
             rows: floating [V, d], at least one row for each token id.
             tokenizer: the tower's; its truncation and padding are cleared in a copy.
-            model, revision, prompt, max_length, skip_ids, fitted: see the class.
+            model, revision, prompt, max_length, skip_ids, fitted, evidence: see the class.
             rotation: what the rows were turned by already, with as many columns as they.
             dtype: "float32", "float16" or "int8" (symmetric, one scale a row).
             dim: keep the first ``dim`` columns only (Matryoshka towers).
@@ -135,6 +141,7 @@ class TokenTable:
             chunks=chunk_rule(tokenizer),
             fitted=dict(fitted or {}),
             rotation=None if rotation is None else first_columns(rotation.astype(np.float32), dim),
+            evidence=evidence,
         )
 
     @staticmethod
@@ -165,12 +172,14 @@ class TokenTable:
             noted = fields["phrases"]
             phrases = PhraseTable.load(folder / PHRASES, noted["whole"], dtype, shape)
             phrases.__dict__["sha256"] = noted["sha256"]  # known from when it was written
+        evidence = Evidence.load(folder / EVIDENCE, shape[0]) if fields["evidence"] else None
         table = TokenTable(
             rows=rows,
             scales=scales,
             tokenizer=load_tokenizer(folder / TOKENIZER),
             phrases=phrases,
             rotation=rotation,
+            evidence=evidence,
             **{name: fields[name] for name in _STORED} | {"skip_ids": tuple(fields["skip_ids"])},
         )
         table.__dict__["weights_sha256"] = fields["weights_sha256"]
@@ -205,6 +214,8 @@ class TokenTable:
             if self.scales is None:
                 write_json(folder / "modules.json", _MODULES)
                 write_json(folder / "config_sentence_transformers.json", _LAYOUT | {"max_length": self.max_length})
+            if self.evidence is not None:
+                self.evidence.save(folder / EVIDENCE)
             write_table_manifest(
                 folder,
                 {
@@ -212,6 +223,7 @@ class TokenTable:
                     "shape": self.rows.shape,
                     "rotation": None if self.rotation is None else self.rotation.shape,
                     "phrases": phrases and {"count": len(phrases), "whole": phrases.whole, "sha256": phrases.sha256},
+                    "evidence": self.evidence is not None,
                     "weights_sha256": self.weights_sha256,
                     **{name: getattr(self, name) for name in _STORED},
                 },
@@ -249,6 +261,8 @@ class TokenTable:
             identity.append(self.phrases.sha256)
         if self.rotation is not None:
             identity.append(sha256_bytes(np.ascontiguousarray(self.rotation).tobytes()))
+        if self.evidence is not None:
+            identity.append(self.evidence.sha256)
         return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def truncated(self, dim: int) -> TokenTable:

@@ -15,7 +15,7 @@ from lightretriever.text.memo import RULES
 
 MANIFEST = "table.json"  # not config.json, which model2vec would take for one of its own
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
-PHRASES, ROTATION = "phrases.safetensors", "rotation.safetensors"
+PHRASES, ROTATION, EVIDENCE = "phrases.safetensors", "rotation.safetensors", "evidence.safetensors"
 KIND, FORMAT_VERSION = "token table", 1
 DTYPES = ("float32", "float16", "int8")
 _WAY_OUT = "make the table again"
@@ -46,6 +46,7 @@ _FIELDS = {
     "shape": _shape,
     "rotation": optional(_shape),
     "phrases": optional(record({"count": whole(1, _MOST), "whole": whole(0, _MOST), "sha256": text(64, empty=False)})),
+    "evidence": flag,
     "weights_sha256": text(64, empty=False),
     "model": text(),
     "revision": text(),
@@ -93,7 +94,8 @@ def read_table_manifest(folder: Path) -> dict[str, Any]:
 
 def _files(fields: Mapping[str, object]) -> list[str]:
     """The files that a table with these fields has."""
-    return [WEIGHTS, TOKENIZER] + [PHRASES] * bool(fields["phrases"]) + [ROTATION] * bool(fields["rotation"])
+    parts = {"phrases": PHRASES, "rotation": ROTATION, "evidence": EVIDENCE}
+    return [WEIGHTS, TOKENIZER, *(file for part, file in parts.items() if fields[part])]
 
 
 def _digest(fields: Mapping[str, object]) -> str:

@@ -20,6 +20,7 @@ from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.checks import check_texts
+from lightretriever.tables.evidence import PRIOR_CONFIDENCE, evidence_of
 from lightretriever.tables.phrases import (
     add_corrections,
     add_queries,
@@ -209,12 +210,15 @@ def fit_tables(
         base = np.concatenate([base, np.zeros((len(sequences), base.shape[1]), np.float32)])
         scaled = scale_bags(phrased, base)
         if l2 is not None:
-            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, 0, scaled, targets)
+            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, (), scaled, targets)
         elif general:
             refined = fit_general(joined, targets, scaled, base, len(sequences))
         else:
             titles = documents.titles if documents is not None else ()
             refined = fit_refined(titles, joined, targets, scaled, base, phrased_of, len(sequences))
+        understood = evidence_of(
+            [*joined, *refined.passages], tokenizer, token_limit, skip_ids, PRIOR_CONFIDENCE if base.any() else 0.0
+        )
         table = TokenTable.from_rows(
             refined.rows[: bags.width],
             tokenizer,
@@ -223,13 +227,14 @@ def fit_tables(
             prompt=prompt,
             skip_ids=skip_ids,
             max_length=max_length,
+            evidence=understood,
             fitted={
                 "objective": "ridge",
                 "general": general,
-                "samples": len(joined) + refined.passages,
+                "samples": len(joined) + len(refined.passages),
                 **{name: count for part in samples for name, count in part.counts.items()},
                 "without_tokens": int((np.diff(bags.indptr) == 0).sum()),
-                "passages": refined.passages,
+                "passages": len(refined.passages),
                 "prior": prior_name(prior, tower, plain),
                 "l2": refined.l2,
                 "held_out_cosine": refined.cosine,

@@ -32,7 +32,7 @@ _GENERAL = 3.0  # times the λ that is best by cosine on text held out: text of 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and how many passages joined.
+    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and the passages that joined.
 
     ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted.
     """
@@ -40,7 +40,7 @@ class Refined:
     rows: Floats
     l2: float
     cosine: float | None
-    passages: int
+    passages: Sequence[str]
     bags: Bags
     targets: Floats
 
@@ -82,14 +82,14 @@ def fit_refined(
     known = set(texts)
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
     if not fresh:
-        return Refined(rows, l2, cosine, 0, bags, targets)
+        return Refined(rows, l2, cosine, (), bags, targets)
     more, places = bags_of(fresh), np.array([homes[text] for text in fresh])
     weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
     bags = join_bags(bags, scale_bags(more, base).scaled(weights))
     targets = np.concatenate([targets, documents[places] * weights[:, None]])
     l2 *= _RELAXED
     rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
-    return Refined(rows, l2, cosine, len(fresh), bags, targets)
+    return Refined(rows, l2, cosine, fresh, bags, targets)
 
 
 def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats, phrases: int = 0) -> Refined:
@@ -104,7 +104,7 @@ def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats,
     if start is not None:
         l2 *= _GENERAL
         start = np.concatenate([start, base[width:]])
-    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, 0, bags, targets)
+    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, (), bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:

@@ -6,8 +6,12 @@ Only ``tokenizers`` is needed. Edits are made on the tokenizer's JSON, so that w
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.artifact import sha256_bytes
@@ -70,6 +74,65 @@ def is_byte_level(tokenizer: Tokenizer) -> bool:
     state = json.loads(tokenizer.to_str())
     steps = flat_steps(state["pre_tokenizer"], "pretokenizers") + flat_steps(state["decoder"], "decoders")
     return state["model"]["type"] == "BPE" and any(step["type"] == "ByteLevel" for step in steps)
+
+
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """The id that stands for whatever the vocabulary lacks; None where nothing is lacking, as in byte-level BPE."""
+    model = json.loads(tokenizer.to_str())["model"]
+    if model.get("unk_id") is not None:  # Unigram
+        return int(model["unk_id"])
+    return None if model.get("unk_token") is None else tokenizer.token_to_id(model["unk_token"])
+
+
+def inner_tokens(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which ids, bool [V], are pieces that go on with a word: "##chapuri" of WordPiece, "chapuri" of byte-level BPE.
+
+    Only pieces that begin with a letter or digit of a script that puts spaces between words; Chinese, Japanese and Thai
+    do not, so there every piece begins anew.
+    """
+    state = json.loads(tokenizer.to_str())
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    inner = np.zeros(id_count(tokenizer), dtype=bool)
+    pieces: Iterable[tuple[str, int]]
+    if state["model"]["type"] == "WordPiece":
+        prefix = state["model"]["continuing_subword_prefix"]
+        pieces = (
+            (token.removeprefix(prefix), place) for token, place in vocabulary.items() if token.startswith(prefix)
+        )
+    elif is_byte_level(tokenizer):
+        pieces = ((_from_bytes(token), place) for token, place in vocabulary.items())
+    elif any(token.startswith(_METASPACE) for token in vocabulary):
+        pieces = vocabulary.items()
+    else:  # whole words
+        return inner
+    for piece, place in pieces:
+        inner[place] = bool(piece) and piece[0].isalnum() and not _writes_without_spaces(piece[0])
+    return inner
+
+
+def _from_bytes(token: str) -> str:
+    """The text of a token of byte-level BPE, whose characters each stand for a byte; "" where it begins within one."""
+    try:
+        return bytes(_BYTES[character] for character in token).decode("utf-8", "ignore")
+    except KeyError:  # a token that was added as plain text
+        return ""
+
+
+def _byte_characters() -> dict[str, int]:
+    """Which byte each character of a byte-level vocabulary stands for: printable Latin-1 for itself, the others, in
+    their order, for what follows U+0100 (Radford et al. 2019)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(plain)]
+    return {chr(byte): byte for byte in plain} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+_METASPACE = "\u2581"
+_BYTES = _byte_characters()
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+
+
+def _writes_without_spaces(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(_UNSPACED)
 
 
 def with_lowercase(tokenizer: Tokenizer) -> Tokenizer:
