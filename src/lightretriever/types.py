@@ -100,7 +100,9 @@ class Hit:
 
     Attributes:
         id: the document's id, as the user gave it.
-        score: the fused score, or the arm's own in a one-arm search; higher is better.
+        score: what the hits are ordered by: the arm's own in a one-arm search, else the fused score. That one compares
+            a query's hits with each other and nothing else: the best hit of any query comes near 1, however little it
+            has to do with it. How alike they are is the dense score.
         title, text, metadata: the document's payload.
         dense_score, sparse_score: inner products; None where that arm did not list the document.
         dense_rank, sparse_rank: place in that arm's list, the best being 1; None likewise.

@@ -183,8 +183,14 @@ def test_an_index_of_no_known_model_asks_for_it(verb: Verb, tower: Path, folder:
 
 def test_search_as_table_and_as_json(verb: Verb, index: Path) -> None:
     shown = done(verb("search", index, "read a csv file", "-k", "2")).out.splitlines()
-    assert shown[0].split() == ["#", "score", "dense", "sparse", "id", "document"]
+    assert shown[0].split() == ["#", "dense", "sparse", "fused", "id", "document"]
     assert len(shown) == 3
+    alone = done(verb("search", index, "read a csv file", "--mode", "dense")).out.splitlines()
+    assert alone[0].split() == ["#", "dense", "sparse", "id", "document"]
+    cosines = [float(line.split()[1]) for line in alone[1:]]
+    between = str((cosines[0] + cosines[1]) / 2)
+    assert len(done(verb("search", index, "read a csv file", "--min-dense", between)).out.splitlines()) == 2
+    assert "min_dense" in verb("search", index, "read", "--min-dense", "nan").err
     hits = [json.loads(line) for line in done(verb("search", index, "read a csv file", "--json")).out.splitlines()]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
     best = next(hit for hit in hits if hit["sparse_rank"] == 1)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lightretriever import Index, QueryEncoder, TokenTable
+from lightretriever.errors import UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.query.evidence import gather_evidence
 from lightretriever.types import Encoded
@@ -64,3 +65,25 @@ def test_known_words_are_fused_as_ever(index: Index) -> None:
 def test_reciprocal_ranks_listen_too(index: Index) -> None:
     index.set_fusion(Fusion(method="rrf"))
     assert index.search(f"{NEW[0]} {KNOWN[0]} {NEW[1]}", k=1)[0].id == "new"
+
+
+def test_a_least_dense_score_leaves_out_what_is_not_alike(index: Index) -> None:
+    query = " ".join(KNOWN[:3])
+    everything = index.search(query, k=400, mode="dense")
+    cosines = {hit.id: hit.dense_score for hit in everything}
+    limit = (everything[20].score + everything[21].score) / 2
+    for mode in ("hybrid", "dense", "sparse"):
+        hits = index.search(query, k=300, mode=mode, min_dense=limit)
+        assert hits and all(hit.dense_score is not None and hit.dense_score >= limit - 1e-6 for hit in hits)
+        assert all(hit.dense_score == pytest.approx(cosines[hit.id], abs=1e-3) for hit in hits)
+    assert len(index.search(query, k=300, mode="dense", min_dense=limit)) == 21
+    found = {hit.id for hit in index.search(query, k=300, mode="sparse")} & {hit.id for hit in everything[:21]}
+    assert {hit.id for hit in index.search(query, k=300, mode="sparse", min_dense=limit)} == found
+    assert index.search(query, min_dense=1.1) == []
+    assert len(index.search(query, k=7, min_dense=-1.0)) == 7
+
+
+@pytest.mark.parametrize("wrong", [True, "0.5", float("nan"), float("inf")])
+def test_a_least_dense_score_is_a_number(index: Index, wrong: object) -> None:
+    with pytest.raises(UsageError, match="min_dense"):
+        index.search("w01", min_dense=wrong)  # type: ignore[arg-type]

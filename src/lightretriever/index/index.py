@@ -25,7 +25,7 @@ from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
-from lightretriever.index.search import check_request, search
+from lightretriever.index.search import Request, search
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
@@ -374,10 +374,16 @@ class Index:
             self._state.durability.flush()
 
     def search(
-        self, query: str, k: int = 10, mode: str = "hybrid", filter: Mapping[str, object] | None = None
+        self,
+        query: str,
+        k: int = 10,
+        mode: str = "hybrid",
+        filter: Mapping[str, object] | None = None,
+        *,
+        min_dense: float | None = None,
     ) -> list[Hit]:
         """The k best documents for a query; fewer where fewer are found. See `search_encoded`."""
-        return self.search_many([query], k, mode, filter)[0]
+        return self.search_many([query], k, mode, filter, min_dense=min_dense)[0]
 
     def search_many(
         self,
@@ -387,10 +393,12 @@ class Index:
         filter: Mapping[str, object] | None = None,
         *,
         texts: bool = True,
+        min_dense: float | None = None,
     ) -> list[list[Hit]]:
         """The hits of each query, in order; one string is one query. See `search_encoded`."""
-        check_request(k, mode, self.manifest.sparse)
-        return self._search(queries, k, mode, filter, texts)
+        request = Request(k, mode, filter, texts, min_dense)
+        request.check(self.manifest.sparse)  # before the queries are encoded
+        return self._search(queries, request)
 
     def search_encoded(
         self,
@@ -400,6 +408,7 @@ class Index:
         filter: Mapping[str, object] | None = None,
         *,
         texts: bool = True,
+        min_dense: float | None = None,
     ) -> list[list[Hit]]:
         """The hits of queries encoded before, by this index's encoder or by the document tower.
 
@@ -413,41 +422,26 @@ class Index:
                 language is defined in `lightretriever.index.filter`. Filtered searches are exact in both arms.
             texts: False leaves title, text and metadata of the hits empty, which a run of a thousand hits a query does
                 not need and would wait for.
+            min_dense: leave out documents whose dense score, a cosine, is lower; of those that the sparse list alone
+                found it is computed. It says how alike query and document are, which a fused score does not. What is a
+                good limit depends on the model.
 
         Returns:
             For each query its hits, best first. Ties are ordered by dense score, then by a hash of the id. Each hit
             says its score and rank in each arm, None where that arm's list did not reach it.
 
         Raises:
-            UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant.
+            UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant, a
+                ``min_dense`` that is no number.
             MismatchError: another dimension than the index has.
             ArtifactError: the engine failed.
         """
-        return self._search(encoded, k, mode, filter, texts)
+        return self._search(encoded, Request(k, mode, filter, texts, min_dense))
 
-    def _search(
-        self,
-        queries: Sequence[str] | Encoded,
-        k: int,
-        mode: str,
-        filter: Mapping[str, object] | None,
-        texts: bool,
-    ) -> list[list[Hit]]:
+    def _search(self, queries: Sequence[str] | Encoded, request: Request) -> list[list[Hit]]:
         def ask(current: Current) -> list[list[Hit]]:
-            manifest = current.manifest
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            return search(
-                current.backend,
-                encoded,
-                k,
-                mode,
-                filter,
-                manifest.fusion,
-                manifest.dim,
-                manifest.sparse,
-                texts,
-                manifest.tenant,
-            )
+            return search(current.backend, encoded, request, current.manifest)
 
         return self._state.read(ask)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, fuse_ranked
 from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
 from lightretriever.index.filter import Filter, parse_filter
+from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse
 from lightretriever.weigher import features, places_in, token_numbers
@@ -21,50 +24,84 @@ CANDIDATES = 100
 _NOTHING = Ranking([], [])
 
 
-def check_request(k: int, mode: str, sparse: str) -> None:
-    """Raises UsageError for k below 1, an unknown mode, or the sparse mode of an index that has no sparse side."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise UsageError(f"k is {k!r}: ask for at least 1 hit")
-    if mode not in MODES:
-        raise UsageError(f"the mode is {mode!r}: choose one of {', '.join(MODES)}")
-    if mode == "sparse" and sparse == "none":
-        raise UsageError("the index has no sparse side: search it in mode dense, or make it with another")
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of an index for every query; see `Index.search_encoded`."""
+
+    k: int = 10
+    mode: str = "hybrid"
+    filter: Mapping[str, object] | None = None
+    texts: bool = True
+    min_dense: float | None = None
+
+    def check(self, sparse: str) -> None:
+        """Raises UsageError for k below 1, an unknown mode, the sparse mode of an index that has no sparse side, or a
+        least dense score that is no number."""
+        if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
+            raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
+        if self.mode not in MODES:
+            raise UsageError(f"the mode is {self.mode!r}: choose one of {', '.join(MODES)}")
+        if self.mode == "sparse" and sparse == "none":
+            raise UsageError("the index has no sparse side: search it in mode dense, or make it with another")
+        least = self.min_dense
+        number = least is None or (isinstance(least, int | float | np.number) and not isinstance(least, bool))
+        if not number or (least is not None and not isfinite(least)):
+            raise UsageError(f"min_dense is {least!r}: give a number, of the cosines that hits shall have at least")
 
 
-def search(
-    backend: Backend,
-    encoded: Encoded,
-    k: int,
-    mode: str,
-    conditions: Mapping[str, object] | None,
-    fusion: Fusion,
-    dim: int,
-    sparse: str,
-    texts: bool,
-    tenant: str | None = None,
-) -> list[list[Hit]]:
+def search(backend: Backend, encoded: Encoded, request: Request, manifest: IndexManifest) -> list[list[Hit]]:
     """The hits of each query; see `Index.search_encoded`."""
-    check_request(k, mode, sparse)
-    where = parse_filter(conditions)
-    check_tenant(where, tenant)
-    if sparse == "none":
-        mode = "dense"
+    request.check(manifest.sparse)
+    where = parse_filter(request.filter)
+    check_tenant(where, manifest.tenant)
+    k, mode = request.k, "dense" if manifest.sparse == "none" else request.mode
     if k > MANY:  # the engine makes room for k hits, and its own numbers end somewhere
         k = max(1, min(k, backend.count()))
     depth = max(k, CANDIDATES) if mode == "hybrid" else k
-    dense_lists = _dense_lists(backend, encoded, depth, where, dim) if mode != "sparse" else []
+    dense_lists = _dense_lists(backend, encoded, depth, where, manifest.dim) if mode != "sparse" else []
     sparse_lists = _sparse_lists(backend, encoded, depth, where) if mode != "dense" else []
     if mode == "hybrid":
-        ranked = [fused[:k] for fused in _fused(dense_lists, sparse_lists, encoded, fusion)]
+        fused: Iterable[list[tuple[int, float]]] = _fused(dense_lists, sparse_lists, encoded, manifest.fusion)
     else:
-        ranked = [_pairs(ranking)[:k] for ranking in dense_lists or sparse_lists]
-    wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
-    payloads = dict(zip(wanted, backend.payloads(wanted, () if texts else ("id",)), strict=True))
-    none = [_NOTHING] * len(ranked)
-    return [
-        _hits(query, payloads, dense, lexical)
-        for query, dense, lexical in zip(ranked, dense_lists or none, sparse_lists or none, strict=True)
+        fused = map(_pairs, dense_lists or sparse_lists)
+    none = [_NOTHING] * len(encoded)
+    similar = _similarities(backend, encoded, dense_lists or none, sparse_lists or none, request.min_dense)
+    ranked = [
+        [pair for pair in pairs if pair[0] not in far][:k] for pairs, (_, far) in zip(fused, similar, strict=True)
     ]
+    wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
+    payloads = dict(zip(wanted, backend.payloads(wanted, () if request.texts else ("id",)), strict=True))
+    return [
+        _hits(query, payloads, dense, lexical, known)
+        for query, dense, lexical, (known, _) in zip(
+            ranked, dense_lists or none, sparse_lists or none, similar, strict=True
+        )
+    ]
+
+
+def _similarities(
+    backend: Backend, encoded: Encoded, dense: list[Ranking], sparse: list[Ranking], least: float | None
+) -> list[tuple[Mapping[int, float], Set[int]]]:
+    """Of each query, dense scores of the documents that only the sparse list found, and the documents below ``least``.
+
+    Nothing is looked at where no ``least`` is asked for.
+    """
+    if least is None:
+        return [({}, frozenset())] * len(dense)
+    missing = [[key for key in two.keys if key not in set(one.keys)] for one, two in zip(dense, sparse, strict=True)]
+    wanted = list(dict.fromkeys(key for keys in missing for key in keys))
+    stored = backend.points(wanted) if wanted else None
+    places = {} if stored is None else {key: row for row, key in enumerate(stored.keys)}
+    found: list[tuple[Mapping[int, float], Set[int]]] = []
+    for vector, ranking, keys in zip(np.asarray(encoded.dense, np.float32), dense, missing, strict=True):
+        keys = [key for key in keys if key in places]  # one may have been deleted since the lists were made
+        scores: dict[int, float] = {}
+        if stored is not None and keys:
+            rows = stored.dense[[places[key] for key in keys]]
+            scores = dict(zip(keys, (rows @ vector).tolist(), strict=True))
+        known = (*zip(ranking.keys, ranking.scores, strict=True), *scores.items())
+        found.append((scores, {key for key, score in known if score < least}))
+    return found
 
 
 def _dense_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter | None, dim: int) -> list[Ranking]:
@@ -111,7 +148,11 @@ def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
 
 
 def _hits(
-    ranked: list[tuple[int, float]], payloads: Mapping[int, Payload], dense: Ranking, sparse: Ranking
+    ranked: list[tuple[int, float]],
+    payloads: Mapping[int, Payload],
+    dense: Ranking,
+    sparse: Ranking,
+    known: Mapping[int, float],
 ) -> list[Hit]:
     dense_places = {key: rank for rank, key in enumerate(dense.keys)}
     sparse_places = {key: rank for rank, key in enumerate(sparse.keys)}
@@ -128,7 +169,7 @@ def _hits(
                 title=payload.get("title", ""),
                 text=payload.get("text", ""),
                 metadata=stored_metadata(payload) if "metadata" in payload else {},
-                dense_score=None if in_dense is None else dense.scores[in_dense],
+                dense_score=known.get(key) if in_dense is None else dense.scores[in_dense],
                 dense_rank=None if in_dense is None else in_dense + 1,
                 sparse_score=None if in_sparse is None else sparse.scores[in_sparse],
                 sparse_rank=None if in_sparse is None else in_sparse + 1,
