@@ -25,8 +25,8 @@ from lightretriever.text.corpus import (
     read_corpus,
     read_queries,
     read_texts,
-    safe_text,
 )
+from lightretriever.text.values import safe_text
 
 ROWS = [
     {"_id": "1", "title": "Everest", "text": "The mountain is 8,849 m tall.", "country": "Nepal"},
@@ -148,7 +148,7 @@ def test_queries_from_folder_and_file(tmp_path: Path) -> None:
         (b'{"_id": "1", "title": "a"}\n', r":1: document 1 has no text"),
         (b'{"_id": "1", "text": null}\n', r":1: document 1 has no text"),
         (b'{"_id": "1", "text": ["a"]}\n', r":1: document 1: its text is list"),
-        (b'{"_id": "1", "text": "a", "title": 3}\n', r":1: document 1: its title is int"),
+        (b'{"_id": "1", "text": "a", "title": ["a"]}\n', r":1: document 1: its title is list"),
         (b'{"_id": "1", "text": "caf\xe9"}\n', r":1: not UTF-8 text \(byte 0xe9 at column 26\)"),
         (b'{"_id": "' + b"x" * 10_000 + b'", "text": "a"}\n', r":1: the id .* has 10,000 bytes"),
         (b'{"_id": "1", "text": ' + b"[" * 100_000 + b"\n", r":1: not JSON"),
@@ -191,11 +191,11 @@ def test_nul_and_lone_surrogates_are_made_safe_and_counted(tmp_path: Path) -> No
 def test_metadata_is_merged_and_made_json(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(
-        b'{"id": 1, "text": "a", "metadata": {"url": "u", "n": 1e999}, "big": 36893488147419103232}\n'
+        b'{"id": 1, "text": "a", "metadata": {"url": "u", "n": NaN}, "big": 9223372036854775807}\n'
         b'{"id": 2, "text": "a", "metadata": "note", "score": NaN}\n'
     )
     assert [dict(document.metadata) for document in read_corpus(path)] == [
-        {"big": "36893488147419103232", "url": "u", "n": None},
+        {"big": 9223372036854775807, "url": "u", "n": None},
         {"metadata": "note", "score": None},
     ]
 

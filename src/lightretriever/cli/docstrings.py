@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from lightretriever.text.corpus import Document, safe_text
+from lightretriever.text.corpus import Document
+from lightretriever.text.values import safe_text
 
 # Tests, applications, and two toolkits for drawing whose docstrings would be a sixth of all.
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "distutils", "tkinter", "turtle.py", "turtledemo", "__pycache__"}

@@ -17,8 +17,9 @@ from lightretriever.document.prefix import common_prefix, run_after, run_prefix
 from lightretriever.document.sparse import sparse_vectors
 from lightretriever.document.tokenise import make_text_tokenizer
 from lightretriever.errors import UsageError
-from lightretriever.text.corpus import Document, as_document, safe_text
+from lightretriever.text.corpus import Document, as_document
 from lightretriever.text.tokenizer import id_count
+from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, SparseVectors, concatenate_sparse, take_sparse
 
 Progress = Callable[[int, int | None], None]

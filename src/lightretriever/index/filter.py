@@ -26,8 +26,9 @@ point by code point. A range of numbers holds for numbers only, a range of dates
 perhaps ``Z``, ``+HH``, ``+HHMM`` or ``+HH:MM``. Without a time it is midnight, without an offset UTC. An instant is a
 whole number of microseconds: further digits are cut off.
 
-Metadata is compared as it is stored: NUL and lone surrogates are U+FFFD in it and in filters, NaN is null, integers
-beyond 64 bits are strings.
+Metadata is compared as it is stored: NUL and lone surrogates are U+FFFD in it and in filters, NaN is null. A filter's
+values become JSON values by the same rules as metadata (`lightretriever.text.values`): NumPy's numbers are numbers,
+dates and times are strings. Only integers beyond 64 bits, which no document has, may be in filters.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TypeAlias
 
 from lightretriever.errors import UsageError
-from lightretriever.text.corpus import safe_text
+from lightretriever.text.values import NoJsonValueError, plain_value, safe_text
 
 Value: TypeAlias = str | int | float | bool
 MAX_DEPTH = 32
@@ -239,13 +240,12 @@ def _field(name: str, condition: object) -> Filter:
     parts: list[Filter] = []
     for operator, operand in condition.items():
         if operator in ("$in", "$nin"):
-            if not isinstance(operand, list | tuple | set | frozenset) or not operand:
-                raise UsageError(f"the filter on {name!r}: {operator} needs a list of at least one value")
-            chosen = In(name, tuple(_value(name, operator, one) for one in operand))
+            chosen = In(name, _values(name, operator, operand))
             parts.append(chosen if operator == "$in" else Not(chosen))
         elif operator == "$ne":
             parts.append(Not(In(name, (_value(name, operator, operand),))))
         elif operator == "$exists":
+            operand = _plain(name, operator, operand)
             if not isinstance(operand, bool):
                 raise UsageError(f"the filter on {name!r}: $exists is {operand!r}: true or false is needed")
             parts.append(Exists(name) if operand else Not(Exists(name)))
@@ -259,15 +259,15 @@ def _field(name: str, condition: object) -> Filter:
 
 def _range(name: str, bounds: Mapping[str, object]) -> Range:
     numbers: dict[str, int | float] = {}
-    for operator, bound in bounds.items():
-        value = _value(name, operator, bound)
+    values = {operator: _value(name, operator, bound) for operator, bound in bounds.items()}
+    for operator, value in values.items():
         number = instant(value) if isinstance(value, str) else value
         if number is None or isinstance(number, bool):
             raise UsageError(
                 f"the filter on {name!r}: {operator} is {value!r}: a number, or a date as 2024-12-31, can be"
             )
         numbers[operator] = number
-    kinds = {isinstance(bound, str) for bound in bounds.values()}
+    kinds = {isinstance(value, str) for value in values.values()}
     if len(kinds) == 2:
         raise UsageError(f"the filter on {name!r}: {' and '.join(bounds)} compare a number and a date")
     # Of two bounds on one side the narrower counts, and of equal ones that which leaves the bound itself out.
@@ -282,15 +282,35 @@ def _range(name: str, bounds: Mapping[str, object]) -> Range:
     return Range(name, low, high, not open_low, closed_high, kinds == {True})
 
 
-def _value(name: str, operator: str, value: object) -> Value:
+def _values(name: str, operator: str, operand: object) -> tuple[Value, ...]:
+    chosen = operand if isinstance(operand, list | tuple | set | frozenset) else _plain(name, operator, operand)
+    if isinstance(chosen, str | Mapping) or not isinstance(chosen, Iterable):
+        raise UsageError(f"the filter on {name!r}: {operator} needs a list of at least one value")
+    found = tuple(_value(name, operator, one) for one in chosen)
+    if not found:
+        raise UsageError(f"the filter on {name!r}: {operator} needs a list of at least one value")
+    return found
+
+
+def _value(name: str, operator: str, given: object) -> Value:
+    value = given if type(given) is int else _plain(name, operator, given)
     if isinstance(value, str):
-        return safe_text(value)
-    if isinstance(value, int | float):
-        if not abs(value) <= sys.float_info.max:
-            raise UsageError(f"the filter on {name!r}: {operator} is given NaN, infinity, or an integer as far out")
         return value
-    kind = type(value).__name__
+    if isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+        return value
+    if isinstance(value, int | float) or (value is None and isinstance(given, float)):
+        raise UsageError(f"the filter on {name!r}: {operator} is given NaN, infinity, or an integer as far out")
+    kind = type(given).__name__
     raise UsageError(f"the filter on {name!r}: {operator} is given a {kind}: a string, a number, true or false can be")
+
+
+def _plain(name: str, operator: str, given: object) -> object:
+    if isinstance(given, float) and math.isinf(given):
+        return given
+    try:
+        return plain_value(given)
+    except NoJsonValueError as problem:
+        raise UsageError(f"the filter on {name!r}: the value given to {operator} is {problem.reason}") from None
 
 
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:

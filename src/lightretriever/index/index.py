@@ -34,7 +34,8 @@ from lightretriever.index.tenant import of_tenants
 from lightretriever.index.upkeep import Upkeep
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
-from lightretriever.text.corpus import Document, as_document, safe_text
+from lightretriever.text.corpus import Document, as_document
+from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, usable
 

@@ -82,4 +82,4 @@ def given_documents(ids: Sequence[str], payloads: Sequence[Mapping[str, object]]
     if sparse == "bm25" and any("text" not in row for row in rows):
         raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
     fields = ({name: value for name, value in row.items() if name not in ("_id", "id")} for row in rows)
-    return [as_document({"text": "", **row, "id": name}) for name, row in zip(ids, fields, strict=True)]
+    return [as_document({"text": "", **row, "_id": name}) for name, row in zip(ids, fields, strict=True)]

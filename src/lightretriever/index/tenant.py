@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.index.filter import And, Filter, In
-from lightretriever.text.corpus import Document, safe_text
+from lightretriever.text.corpus import Document
+from lightretriever.text.values import safe_text
 
 
 def check_field(tenant: str | None) -> str | None:

@@ -30,8 +30,9 @@ from lightretriever.index.ingest import ingest_vectors
 from lightretriever.index.search import MODES
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
-from lightretriever.text.corpus import Document, safe_text
+from lightretriever.text.corpus import Document
 from lightretriever.text.prompt import DEFAULT_PROMPT
+from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder

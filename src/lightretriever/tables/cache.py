@@ -13,7 +13,7 @@ from lightretriever.document.pooling import pool
 from lightretriever.document.prefix import run_after, run_prefix
 from lightretriever.errors import UsageError
 from lightretriever.query.table import TokenTable, check_options
-from lightretriever.text.corpus import safe_text
+from lightretriever.text.values import safe_text
 
 CACHE_BYTES = 128 << 20
 """Of expanded key/value cache at a time."""

@@ -6,11 +6,10 @@ could not be written as UTF-8 later (lone surrogates) or that engines end at (NU
 
 from __future__ import annotations
 
-import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +17,14 @@ from lightretriever.errors import InputError
 from lightretriever.text.beir import corpus_files, query_files
 from lightretriever.text.compression import split_suffix
 from lightretriever.text.lines import read_lines
-from lightretriever.text.rows import estimate_rows, read_rows
+from lightretriever.text.rows import ID_NAMES, estimate_rows, read_rows
+from lightretriever.text.values import NoJsonValueError, plain_fields, safe_text
 
 MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""
 
+_MAX_ID = 10**MAX_ID_BYTES
 TEXT_SUFFIXES = (".txt", ".md")
-_UNSAFE = re.compile("[\0\ud800-\udfff]")
 T = TypeVar("T")
 Rows = Iterator[tuple[str, dict[str, object]]]
 
@@ -56,13 +56,6 @@ class Query:
 
     id: str
     text: str
-
-
-def safe_text(text: str) -> str:
-    """The text with NUL and lone surrogates replaced by U+FFFD; the same object where there are none."""
-    if text.isascii():
-        return text.replace("\0", "\ufffd") if "\0" in text else text
-    return _UNSAFE.sub("\ufffd", text) if _UNSAFE.search(text) else text
 
 
 def read_corpus(path: str | Path) -> Iterator[Document]:
@@ -155,17 +148,16 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
     Raises:
         InputError: no text, or a field that is not what it should be; it names the id.
     """
+    where = "among the documents given"
     if isinstance(value, Document):
-        return value
+        return replace(value, metadata=_plain(f"{where}: {value.id}", value.metadata)[0]) if value.metadata else value
     if isinstance(value, str):
         return Document(default_id, safe_text(value))
-    where = "among the documents given"
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: a text or a mapping is needed, this is {type(value).__name__}")
-    row, _ = _plain(value)
     if "_id" not in value and "id" not in value:
-        return replace(_document(where, {**row, "_id": default_id or "?"}), id=default_id)
-    return _document(where, row)
+        return replace(_document(where, {**value, "_id": default_id or "?"})[0], id=default_id)
+    return _document(where, value)[0]
 
 
 def _existing(path: str | Path) -> Path:
@@ -196,12 +188,12 @@ def _stream(
     path: str | Path,
     what: str,
     rows: Rows,
-    make: Callable[[str, dict[str, object]], T],
+    make: Callable[[str, Mapping[str, object]], tuple[T, bool]],
 ) -> Iterator[T]:
     count = repaired = 0
     for where, row in rows:
-        plain, changed = _plain(row)
-        yield make(where, plain)
+        made, changed = make(where, row)
+        yield made
         count += 1
         repaired += changed
     if repaired:
@@ -210,55 +202,46 @@ def _stream(
         raise InputError(f"{path} holds no {what}")
 
 
-def _plain(row: Mapping[str, object]) -> tuple[dict[str, object], bool]:
-    """The row with safe strings and JSON values only, and whether a string had to be made safe."""
-    changed = False
-
-    def plain(value: object) -> object:
-        nonlocal changed
-        if isinstance(value, str):
-            safe = safe_text(value)
-            changed = changed or safe is not value
-            return safe
-        if value is None or isinstance(value, bool):
-            return value
-        if isinstance(value, int):
-            return value if -(2**63) <= value < 2**63 else str(value)  # what engines hold an integer in
-        if isinstance(value, float):
-            return value if math.isfinite(value) else None
-        if isinstance(value, Mapping):
-            return {str(plain(str(key))): plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return plain(str(value))  # a date or a decimal out of a Parquet file
-
-    return {str(plain(str(key))): plain(value) for key, value in row.items()}, changed
-
-
-def _document(where: str, row: dict[str, object]) -> Document:
-    identifier, text = _id_and_text(where, row, "document")
-    title = row.pop("title", None)
-    if title is not None and not isinstance(title, str):
-        raise InputError(f"{where}: document {identifier}: its title is {type(title).__name__}, not a string")
-    inner = row.pop("metadata", None)
+def _document(where: str, row: Mapping[str, object]) -> tuple[Document, bool]:
+    """The document that a row is, and whether a string in it had to be made safe."""
+    fields, changed = _plain(where, row)
+    outer = dict(fields) if "metadata" in fields else {}
+    identifier, text = _id_and_text(where, fields, "document", row)
+    title = _as_text(where, f"document {identifier}", "title", fields.pop("title", None))
+    inner = fields.pop("metadata", None)
     if isinstance(inner, dict):
-        row |= inner
+        _check_agreement(f"{where}: document {identifier}", outer, inner)
+        fields |= {name: value for name, value in inner.items() if _blank(fields.get(name))}
     elif inner is not None:
-        row["metadata"] = inner
-    return Document(identifier, text, title or "", row)
+        fields["metadata"] = inner
+    return Document(identifier, text, title or "", fields), changed
 
 
-def _query(where: str, row: dict[str, object]) -> Query:
-    return Query(*_id_and_text(where, row, "query"))
+def _query(where: str, row: Mapping[str, object]) -> tuple[Query, bool]:
+    fields, changed = _plain(where, {name: row[name] for name in (*ID_NAMES, "text") if name in row})
+    return Query(*_id_and_text(where, fields, "query", row)), changed
 
 
-def _id_and_text(where: str, row: dict[str, object], what: str) -> tuple[str, str]:
-    """Take both out of the row."""
-    value = row.pop("_id", None)
+def _plain(where: str, row: Mapping[str, object]) -> tuple[dict[str, object], bool]:
+    """The row with JSON values, and whether a string in it had to be made safe."""
+    name = "_id" if row.get("_id") is not None else "id"
+    value = row.get(name)
+    if type(value) is not str and isinstance(value, Integral) and not isinstance(value, bool) and abs(value) < _MAX_ID:
+        row = {**row, name: str(value)}  # of more than 64 bits too, which integers in metadata cannot have
+    try:
+        return plain_fields(row)
+    except NoJsonValueError as problem:
+        whose = f" id {row[name]!s:.40}:" if isinstance(row.get(name), str) else ""
+        raise InputError(f"{where}:{whose} the field {problem.field()!r} is {problem.reason}") from None
+
+
+def _id_and_text(where: str, fields: dict[str, object], what: str, row: Mapping[str, object]) -> tuple[str, str]:
+    """Take both out of the fields; ``row`` is what these were made of, for messages."""
+    value = fields.pop("_id", None)
     if value is None:
-        value = row.pop("id", None)
+        value = fields.pop("id", None)
     if value is None:
-        raise InputError(f"{where}: the {what} has no id: a field _id or id is needed")
+        raise InputError(f"{where}: the {what} has no id: a field _id or id is needed, {_shown(row)}")
     if isinstance(value, bool) or not isinstance(value, str | int):
         kind = type(value).__name__
         raise InputError(f"{where}: the {what}'s id is of type {kind}: a string or an integer is needed")
@@ -269,9 +252,36 @@ def _id_and_text(where: str, row: dict[str, object], what: str) -> tuple[str, st
     if size > MAX_ID_BYTES:
         start = identifier[:20]
         raise InputError(f"{where}: the id {start!r}… has {size:,} bytes: at most {MAX_ID_BYTES:,} can be")
-    text = row.pop("text", None)
+    text = _as_text(where, f"{what} {identifier}", "text", fields.pop("text", None))
     if text is None:
-        raise InputError(f"{where}: {what} {identifier} has no text")
-    if not isinstance(text, str):
-        raise InputError(f"{where}: {what} {identifier}: its text is {type(text).__name__}, not a string")
+        raise InputError(f"{where}: {what} {identifier} has no text: {_shown(row)}")
     return identifier, text
+
+
+def _as_text(where: str, whose: str, name: str, value: object) -> str | None:
+    """A title or text; a whole number, such as 1984, is its digits, since tables do not tell the two apart."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{where}: {whose}: its {name} is {type(value).__name__}, not a string")
+
+
+def _check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str, object]) -> None:
+    """What a row says outside its ``metadata`` and in it must be the same: it may be whose the document is."""
+    for name in outer.keys() & inner.keys():
+        one, other = outer[name], inner[name]
+        if one != other and not _blank(one) and not _blank(other) and not (name in ID_NAMES and str(one) == str(other)):
+            raise InputError(
+                f"{where}: its {name!r} is {str(one)[:40]!r} outside its metadata and {str(other)[:40]!r} in it: "
+                "leave one out"
+            )
+
+
+def _shown(row: Mapping[str, object]) -> str:
+    names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
+    return f"its fields are {names}" if names else "it has no fields"
+
+
+def _blank(value: object) -> bool:
+    return value is None or value == ""

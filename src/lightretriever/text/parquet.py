@@ -90,21 +90,41 @@ def _column(path: str | Path, name: str, column: Any, before: int) -> list[objec
     if pyarrow.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = column.cast(pyarrow.timestamp("us", column.type.tz), safe=False)
     try:
-        values: list[object] = column.to_pylist(maps_as_pydicts="strict")
-        return values
-    except (pyarrow.ArrowException, ValueError, KeyError, OverflowError, ImportError):
-        row = before + _first_unreadable(column)
+        return _values(column)
+    except Exception:  # pyarrow raises a dozen classes, zoneinfo's and pandas' own among them
+        row = before + next((place for place in range(len(column)) if not _is_readable(column, place)), 0) + 1
         raise InputError(
-            f"{path}: row {row}: its {name!r} ({column.type}) is no value that can be kept: a text that is not UTF-8, "
-            "a date out of range, or one name twice"
+            f"{path}: row {row}: its {name!r} ({column.type}) cannot be kept: a text that is not UTF-8, a date out of "
+            "range, or one name twice"
         ) from None
 
 
-def _first_unreadable(column: Any) -> int:
-    """Which value of a column cannot be had, the first being 1."""
-    for place in range(len(column)):
-        try:
-            column.slice(place, 1).to_pylist(maps_as_pydicts="strict")
-        except Exception:  # of whatever class: the caller knows that there is one
-            return place + 1
-    return len(column)
+def _values(column: Any) -> list[object]:
+    values: list[object] = column.to_pylist()
+    return [_with_dicts(value, column.type) for value in values] if "map<" in str(column.type) else values
+
+
+def _is_readable(column: Any, place: int) -> bool:
+    try:
+        _values(column.slice(place, 1))
+    except Exception:  # the caller knows that there is one, of whatever class
+        return False
+    return True
+
+
+def _with_dicts(value: Any, kind: Any) -> object:
+    """The value with dicts for maps, which pyarrow gives as lists of pairs. Raises ValueError for a key twice."""
+    from pyarrow import types
+
+    if value is None:
+        return None
+    if types.is_map(kind):
+        found = {key: _with_dicts(item, kind.item_type) for key, item in value}
+        if len(found) != len(value):
+            raise ValueError("a key twice")
+        return found
+    if types.is_struct(kind):
+        return {field.name: _with_dicts(value[field.name], field.type) for field in kind}
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return [_with_dicts(item, kind.value_type) for item in value]
+    return value

@@ -12,8 +12,8 @@ from lightretriever.document.encoder import pad_ids
 from lightretriever.document.specials import Specials
 from lightretriever.document.tokenise import TextTokenizer, make_text_tokenizer
 from lightretriever.errors import UsageError
-from lightretriever.text.corpus import safe_text
 from lightretriever.text.tokenizer import is_byte_level
+from lightretriever.text.values import safe_text
 from lightretriever.training.sampling import DrawnBatch
 from lightretriever.training.text_keys import text_key
 

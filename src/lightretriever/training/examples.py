@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import InputError
 from lightretriever.text.compression import split_suffix
-from lightretriever.text.corpus import safe_text
 from lightretriever.text.json_rows import parse_object
 from lightretriever.text.lines import not_utf8
+from lightretriever.text.values import safe_text
 from lightretriever.training.text_keys import text_key
 
 if TYPE_CHECKING:
