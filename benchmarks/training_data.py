@@ -24,7 +24,8 @@ from lightretriever import DocumentEncoder
 from lightretriever.artifact import new_file, new_folder
 from lightretriever.text.corpus import read_corpus
 from lightretriever.training.collection import write_examples
-from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.exclusion import Exclusion
 from lightretriever.training.mining import MiningConfig, mine_negatives
 from lightretriever.training.searches import Search, bm25_search, vector_search

@@ -46,7 +46,7 @@ def test_a_run_a_merged_folder_and_all_that_follows(verb: Verb, config: Path, fo
     assert outcome.out == ""
     lines = outcome.err.splitlines()
     assert not [line for line in lines if "nothing is measured" in line]
-    assert "questions: 8 lines; 8 to train on" in lines
+    assert "questions (LightRetriever): 8 lines; 8 to train on" in lines
     assert any(line.startswith("step 0: nDCG@10 dense ") for line in lines)
     assert any("tokens/s, peak memory " in line and line.startswith("step 1: loss ") for line in lines)
     assert any(line.startswith(f"{tmp_path / 'out'}: the weights of step 2, nDCG@10 dense ") for line in lines)

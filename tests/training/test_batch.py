@@ -14,7 +14,8 @@ from lightretriever import DocumentEncoder, QueryEncoder, TokenTable
 from lightretriever.document.backbone import load_backbone
 from lightretriever.errors import UsageError
 from lightretriever.training.batch import Batch, Collator
-from lightretriever.training.examples import Example, ExampleFile, Passage
+from lightretriever.training.example import Example, Passage
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.sampling import Drawn, DrawnBatch
 
 

@@ -13,7 +13,8 @@ from made_tokenizers import wordpiece
 from lightretriever import Encoded, Index, QueryEncoder, TokenTable, TrainingConfig
 from lightretriever.errors import ArtifactError, InputError, UsageError
 from lightretriever.text.tokenizer import id_count
-from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.mined_files import describe_mined, mine_files
 from lightretriever.training.mining import MiningConfig
 from lightretriever.training.sampling import DataConfig, DataFile

@@ -18,7 +18,8 @@ from lightretriever.evaluation.lexical import search_bm25
 from lightretriever.text.corpus import Document, read_corpus
 from lightretriever.text.tokenizer import id_count
 from lightretriever.training.collection import write_examples
-from lightretriever.training.examples import Example, ExampleFile, Passage, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.exclusion import Exclusion
 from lightretriever.training.mining import MiningConfig, describe_mining, mine_negatives
 from lightretriever.training.searches import Search, bm25_search, index_search, vector_search

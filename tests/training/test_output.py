@@ -81,7 +81,7 @@ def test_it_tells_what_was_done(run: TrainingConfig, questions: Path) -> None:
     folder = Path(run.output)
     card = (folder / "README.md").read_text()
     assert sha256_file(questions) in card
-    assert "| small questions | 1 | 61 lines, 1 skipped without a positive passage" in card
+    assert "| small questions | 1 | LightRetriever: 61 lines, 1 skipped without a positive passage" in card
     assert "54 trained on, 6 held out |" in card
     assert "| batch | 8 queries × 3 passages |" in card
     assert "LoRA, r 4, alpha 32, dropout 0.1" in card

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.training.examples import Example, Passage, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
 from lightretriever.training.sampling import (
     BLOCK,
     DataConfig,

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,28 @@ from lightretriever.types import Run
 Settings = Callable[..., Path]
 Judged = Callable[..., Path]
 EXACT = ("model.dropout=0.0",)
+
+
+def test_a_run_stays_in_its_folders_when_the_working_folder_changes(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_config(settings(), ["trainer.max_steps=4", "validation.every=2"])
+    (file,) = config.data.files
+    relative = replace(
+        config,
+        output="run",
+        model=replace(config.model, base=os.path.relpath(config.model.base, tmp_path)),
+        data=replace(config.data, files=(replace(file, path=os.path.relpath(file.path, tmp_path)),)),
+    )
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = train(relative, progress=lambda *_: os.chdir(tmp_path / "elsewhere"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert found.folder == tmp_path / "run"
+    assert {"adapter_config.json", "history.json", "README.md", "checkpoint-4"} <= {
+        path.name for path in found.folder.iterdir()
+    }
+    assert (found.folder / "README.md").read_text().count("# run\n") == 1
 
 
 def losses(history: tuple[Mapping[str, float], ...]) -> dict[int, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightretriever.artifact import new_file
 from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import Collection, read_collection
-from lightretriever.training.examples import Example, Passage, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,7 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
         shares = f"{world} processes" + (f" of {accumulation} accumulated parts" if accumulation > 1 else "")
         raise UsageError(f"batch is {config.batch}: it must be a multiple of {world * accumulation}, for {shares}")
     own: dict[str, Any] = {
-        "output_dir": config.output,
+        "output_dir": str(Path(config.output).absolute()),
         "seed": config.seed,
         "data_seed": config.seed,
         "per_device_train_batch_size": config.batch // (world * accumulation),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.text.corpus import Document
-from lightretriever.training.examples import Example, Passage
+from lightretriever.training.example import Example, Passage
 from lightretriever.training.text_keys import NOTHING, text_key
 
 

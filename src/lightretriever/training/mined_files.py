@@ -41,7 +41,8 @@ def mine_files(
         InputError: a training file cannot be read.
         ArtifactError: no index.
     """
-    folder = Path(f"{config.output}.mined")
+    named = Path(f"{config.output}.mined")  # as the settings keep it
+    folder = named.absolute()
     tell = notice if notice is not None else lambda _: None
     files = config.data.files
     for file in files:
@@ -80,7 +81,9 @@ def mine_files(
                 told = describe_mining(counts)
                 write_json(_record(place), {"kind": KIND, "made": origin, "counts": asdict(counts), "told": told})
                 tell(f"{place}: {told}")
-    mined = tuple(replace(file, path=str(place), name=file.label) for place, file in zip(places, files, strict=True))
+    mined = tuple(
+        replace(file, path=str(named / place.name), name=file.label) for place, file in zip(places, files, strict=True)
+    )
     return replace(config, data=replace(config.data, files=mined))
 
 

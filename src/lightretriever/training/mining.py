@@ -14,15 +14,8 @@ from pathlib import Path
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
-from lightretriever.training.examples import (
-    Example,
-    ExampleCounts,
-    ExampleFile,
-    Passage,
-    describe_counts,
-    join_counts,
-    write_lines,
-)
+from lightretriever.training.example import Example, Passage, write_lines
+from lightretriever.training.example_file import ExampleCounts, ExampleFile, describe_counts, join_counts
 from lightretriever.training.exclusion import Exclusion, passage_keys
 from lightretriever.training.searches import Search
 from lightretriever.training.text_keys import text_key

@@ -11,9 +11,9 @@ from tempfile import TemporaryFile
 
 from lightretriever.artifact import fsync_path, sha256_file
 from lightretriever.errors import ArtifactError, UsageError
-from lightretriever.evaluation.plot import need_matplotlib
 from lightretriever.training.config import ARMS, TRAINER_DEFAULTS, TrainingConfig
-from lightretriever.training.examples import describe_counts
+from lightretriever.training.curves import History, plot_curves
+from lightretriever.training.example_file import describe_counts
 from lightretriever.training.mined_files import describe_mined
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.toml import as_tables, read_tables
@@ -29,8 +29,6 @@ _BINDING = ("model", "data", "loss", "batch", "seed", "validation", "trainer")
 _PARTS = "gradient_accumulation_steps"
 _FREE = ("chunk", "gradient_checkpointing")  # of the model: they change memory, not results
 
-History = Sequence[Mapping[str, float]]
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -38,6 +36,8 @@ class Summary:
 
     Attributes:
         config: the settings.
+        name: of the folder that is written.
+        base: the base model's name, a folder's own.
         data: what was trained on, without what was held out.
         held_out: examples set aside, for each file.
         validation: what was measured on, "" for nothing.
@@ -49,6 +49,8 @@ class Summary:
     """
 
     config: TrainingConfig
+    name: str
+    base: str
     data: TrainingData
     held_out: Sequence[int]
     validation: str
@@ -112,7 +114,7 @@ def check_same_run(config: TrainingConfig, output: Path) -> None:
             key = next(key for key in {**old, **new} if old.get(key) != new.get(key))
             place, old, new = f"{place}.{key}", _numbered(old.get(key)), _numbered(new.get(key))
         if old != new:
-            only_then = Path(str(old)).parent == Path(f"{output}.mined") != Path(str(new)).parent
+            only_then = Path(str(old)).parent == Path(f"{config.output}.mined") != Path(str(new)).parent
             way = "give --mine as then" if place.endswith(".path") and only_then else "set it back"
             raise UsageError(
                 f"{output} was begun with {place} = {old!r}, now it is {new!r}: {way}, or choose another output"
@@ -162,46 +164,6 @@ def write_summary(folder: Path, summary: Summary) -> None:
     (folder / CARD).write_text(_card(summary), encoding="utf-8")
 
 
-def plot_curves(history: History, path: Path, best_step: int) -> None:
-    """Draw losses, nDCG@10 and speed over steps into a PNG.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    steps = [line for line in history if "loss" in line]
-    measured = [line for line in history if any(name.endswith("_ndcg@10") for name in line)]
-    figure = need_matplotlib().Figure(figsize=(13, 4), dpi=110, layout="constrained")
-    losses, ndcg, speed = figure.subplots(1, 3)
-    names = [name for name in steps[0] if _is_loss(name)] if steps else []
-    for name in ["loss", *names]:
-        known = [line for line in steps if name in line]
-        losses.plot(
-            *_points(known, name), label="sum" if name == "loss" else name, linewidth=2 if name == "loss" else 1
-        )
-    losses.set(title="losses", xlabel="step", yscale="symlog" if steps else "linear")
-    arms = sorted({name for line in measured for name in line if name.endswith("_ndcg@10")})
-    for name in arms:
-        ndcg.plot(*_points(measured, name), marker="o", markersize=3, label=name[5:].removesuffix("_ndcg@10"))
-    if arms:
-        ndcg.axvline(best_step, color="#6b7280", linewidth=0.8, linestyle=":")
-    ndcg.set(title="nDCG@10, look-up queries", xlabel="step")
-    speed.plot(*_points([line for line in steps if "tokens_per_second" in line], "tokens_per_second"))
-    speed.set(title="tokens per second", xlabel="step", ylim=(0, None))
-    for panel in (losses, ndcg):
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=8)
-    figure.savefig(path)
-
-
-def _is_loss(name: str) -> bool:
-    plain = ("loss", "grad_norm", "learning_rate", "epoch", "step", "tokens_per_second")
-    return name not in plain and not name.startswith(("stats/", "peak_memory_gb", "dataset/", "eval_"))
-
-
-def _points(lines: History, name: str) -> tuple[list[float], list[float]]:
-    return [line["step"] for line in lines], [line[name] for line in lines]
-
-
 def _batches(data: TrainingData, parts: int) -> list[str]:
     """What a step sees of each data set: fewer queries where there are no more, positives alone where no negatives."""
     queries = [data.schedule.share(i) * data.schedule.world * parts for i in range(len(data.files))]
@@ -211,7 +173,7 @@ def _batches(data: TrainingData, parts: int) -> list[str]:
 
 def _card(summary: Summary) -> str:
     config = summary.config
-    base = Path(config.model.base).name if Path(config.model.base).expanduser().is_dir() else config.model.base
+    base = summary.base
     front = ["---", "library_name: lightretriever", "tags: [lightretriever, retrieval, sparse, dense]"]
     if base == config.model.base and "/" in base:
         front.append(f"base_model: {base}")
@@ -244,7 +206,9 @@ def _card(summary: Summary) -> str:
     data = []
     files = zip(summary.data.files, config.data.files, summary.held_out, batches, strict=True)
     for file, options, held, batch in files:
-        told = f"{describe_counts(file.counts)}; {len(file):,} trained on" + (f", {held:,} held out" if held else "")
+        told = f"{file.kind.name}: {describe_counts(file.counts)}; {len(file):,} trained on" + (
+            f", {held:,} held out" if held else ""
+        )
         told += f"; mined: {mined}" if (mined := describe_mined(file.path)) else ""
         told += "" if same else f"; {batch} a batch"
         data.append(f"| {options.label} | {options.weight:g} | {told} | `{sha256_file(file.path)}` |")
@@ -253,7 +217,7 @@ def _card(summary: Summary) -> str:
     text = [
         *front,
         "---",
-        f"# {Path(config.output).resolve().name}",
+        f"# {summary.name}",
         "",
         "A document tower for [LightRetriever](https://arxiv.org/abs/2505.12260): queries need no model, their vectors "
         "are the mean of rows of a token table, and their tokens' counts.",

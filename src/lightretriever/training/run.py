@@ -21,7 +21,7 @@ from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, refusals_told, training_arguments
-from lightretriever.training.examples import ExampleFile, describe_counts
+from lightretriever.training.example_file import ExampleFile, describe_counts
 from lightretriever.training.output import (
     HISTORY,
     SETTINGS,
@@ -48,7 +48,7 @@ class Trained:
     """What a run came to.
 
     Attributes:
-        folder: what it wrote.
+        folder: what it wrote, absolute.
         steps: taken in all.
         best_step: whose weights were written.
         measures: nDCG@10 of each arm at that step; empty if nothing was measured.
@@ -92,7 +92,7 @@ def train(
         MissingExtraError: the ``train`` extra is not installed.
     """
     started = time.monotonic()
-    output = Path(config.output)
+    output = Path(config.output).absolute()  # settings keep paths as they were typed; the working folder may change
     check_output(output, resume)
     checkpoint = last_checkpoint(output) if resume else None
     if checkpoint is not None or (output / HISTORY).is_file():  # else nothing is there to be the same as
@@ -101,7 +101,7 @@ def train(
         arguments = training_arguments(config)
         is_first = arguments.process_index == 0
         tell: Notice = notice if notice is not None and is_first else lambda _: None
-        find_folder(config.model.base, _NO_BASE)  # before the data are read, which may take long
+        base = find_folder(config.model.base, _NO_BASE)  # before the data are read, which may take long
         data, validation, held = _open_data(config, arguments, tell)
         if validation is None:  # asked for, perhaps, but there is nothing to measure on
             arguments = training_arguments(replace(config, validation=replace(config.validation, every=0)))
@@ -137,6 +137,8 @@ def train(
         chosen = arguments.load_best_model_at_end and state.best_model_checkpoint
         summary = Summary(
             config=config,
+            name=output.name,
+            base=base.name,
             data=data,
             held_out=held,
             validation=validation.name if validation else "",
@@ -216,7 +218,7 @@ def _open_data(
         if config.loss.cross_encoder:
             _check_scores(file)
         kept = f", {held[number]:,} held out to measure on" if held[number] else ""
-        tell(f"{options.label}: {describe_counts(file.counts)}; {len(file):,} to train on{kept}")
+        tell(f"{options.label} ({file.kind.name}): {describe_counts(file.counts)}; {len(file):,} to train on{kept}")
         if data.schedule.share(number) < each:
             smaller = data.schedule.share(number) * arguments.world_size
             tell(f"{options.label}: fewer examples than batch = {config.batch}: its steps have {smaller} queries")

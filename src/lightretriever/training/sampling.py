@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.training.examples import Example, ExampleFile, Passage
+from lightretriever.training.example import Example, Passage
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.exclusion import Exclusion
 
 BLOCK = 1024

@@ -22,7 +22,8 @@ from lightretriever.evaluation.measures import check_measures, evaluate
 from lightretriever.fusion import fuse_scores
 from lightretriever.training.batch import Batch, Collator
 from lightretriever.training.config import ValidationConfig
-from lightretriever.training.examples import ExampleFile, Passage
+from lightretriever.training.example import Passage
+from lightretriever.training.example_file import ExampleFile
 from lightretriever.training.sampling import Drawn, DrawnBatch, Schedule, TrainingData
 from lightretriever.training.text_keys import text_key
 from lightretriever.training.tower import Lookup, Texts, TowerInput, TowerOutput

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from lightretriever.errors import InputError
 from lightretriever.training.collection import write_examples
-from lightretriever.training.examples import Example, ExampleFile, Passage, describe_counts, parse_example, write_lines
+from lightretriever.training.example import Example, Passage, write_lines
+from lightretriever.training.example_file import ExampleFile, describe_counts
 from lightretriever.training.exclusion import Exclusion
+from lightretriever.training.lines import parse_example
 from lightretriever.training.text_keys import normalise
 
 
