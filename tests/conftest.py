@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +18,15 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("shared machine")
 
 SHARED = Path(os.environ.get("LIGHTRETRIEVER_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache folder of the session, processes that tests start included: never the real one."""
+    folder = tmp_path_factory.mktemp("user-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTRETRIEVER_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

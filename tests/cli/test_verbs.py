@@ -68,6 +68,32 @@ def test_fit_to_texts_to_vectors_and_to_both(verb: Verb, tower: Path, folder: Pa
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_fit_to_vectors_says_where_unseen_tokens_have_their_rows_from(
+    verb: Verb, tower: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTRETRIEVER_CACHE", str(tmp_path / "user"))
+    model = shutil.copytree(tower, tmp_path / "passing")
+    done(verb("encode", folder, "--model", model, "-o", tmp_path / "vectors"))
+    fit = ("fit", "--vectors", tmp_path / "vectors", "--l2", "0.1")
+    shutil.move(model, tmp_path / "away")
+    gone = done(verb(*fit, "-o", tmp_path / "gone"))
+    assert "warning: tokens that no text holds get no row" in gone.err
+    assert "passing, is not at hand (it is not on this machine)" in gone.err
+    assert verb(*fit, "--prior", "model", "-o", tmp_path / "none").code == 1
+    shutil.move(tmp_path / "away", model)
+    found = done(verb(*fit, "-o", tmp_path / "found"))
+    assert "running the vocabulary: " in found.err
+    assert "rows of tokens that no text holds come from passing" in found.err
+    assert "no row" not in found.err
+    shutil.rmtree(model)  # its rows are kept
+    kept = done(verb(*fit, "-o", tmp_path / "kept"))
+    assert "running the vocabulary: " not in kept.err
+    assert TokenTable.load(tmp_path / "kept").hash == TokenTable.load(tmp_path / "found").hash
+    zero = done(verb(*fit, "--prior", "zero", "-o", tmp_path / "zero"))
+    assert "come from" not in zero.err
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_vectors_of_a_provider(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).standard_normal((4, 24)).astype(np.float32)
     np.save(tmp_path / "bought.npy", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))

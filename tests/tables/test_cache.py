@@ -11,10 +11,8 @@ from made_models import CAUSAL, causal_folder, masked_folder, sentence_folder
 from transformers import AutoModel
 
 from lightretriever import DocumentEncoder, QueryEncoder, TokenTable, cache_table
-from lightretriever.artifact import load_tensors, save_tensors
 from lightretriever.errors import UsageError
 from lightretriever.tables.cache import token_rows
-from lightretriever.tables.teacher import token_rows_cached
 
 PROMPT = "Instruct: find what answers the query\nQuery: "
 
@@ -99,20 +97,3 @@ def test_progress_ends_at_the_vocabulary(tmp_path: Path) -> None:
     calls: list[tuple[int, int | None]] = []
     cache_table(tower, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (tower.vocab_size, tower.vocab_size)
-
-
-def test_a_folder_keeps_the_tokens_of_each_prompt(tmp_path: Path) -> None:
-    tower = DocumentEncoder.load(
-        sentence_folder(tmp_path, {"pooling_mode_mean_tokens": True}), device="cpu", sparse="none"
-    )
-    cache = tmp_path / "cache"
-    rows = token_rows_cached(tower, "find: ", cache)
-    np.testing.assert_array_equal(rows, token_rows(tower, "find: "))
-    assert np.abs(token_rows_cached(tower, "", cache) - rows).max() > 1e-3
-    first, second = sorted(cache.glob("*/tokens/rows.safetensors"))
-    kept = {file: load_tensors(file)["rows"] for file in (first, second)}
-    mine = first if np.array_equal(kept[first], rows) else second
-    save_tensors(mine, {"rows": rows + 1})
-    np.testing.assert_array_equal(token_rows_cached(tower, "find: ", cache), rows + 1)  # as they were kept
-    mine.write_bytes(mine.read_bytes()[:100])
-    np.testing.assert_array_equal(token_rows_cached(tower, "find: ", cache), rows)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lightretriever.errors import ArtifactError, UsageError
 
@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from lightretriever.query.phrases import PhraseTable
 
 Progress = Callable[[int, int | None], None]
+
+
+class Begin(Protocol):
+    """Called as a step begins, with its name and perhaps what it counts; gives what to tell its progress to."""
+
+    def __call__(self, what: str, counted: str = ..., /) -> Progress: ...
+
+
 LINE_EVERY = 10.0  # seconds between two lines of progress in a log
 WIDE = 200  # columns of a line that no terminal limits
 
@@ -144,13 +152,18 @@ def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
 
 
 @contextmanager
-def phases(unit: str, closing: bool = True) -> Iterator[Callable[[str], Progress]]:
-    """Progress of steps that follow one another; yields what gives a step, by name, its function to report to."""
+def phases(unit: str, closing: bool = True) -> Iterator[Begin]:
+    """Progress of steps that follow one another; yields what gives a step, by name, its function to report to.
+
+    Args:
+        unit: what a step counts that does not say.
+        closing: as for `progress`.
+    """
     with ExitStack() as stack:
 
-        def begin(what: str) -> Progress:
+        def begin(what: str, counted: str = unit, /) -> Progress:
             stack.close()  # the step before is over
-            return stack.enter_context(progress(what, unit, closing))
+            return stack.enter_context(progress(what, counted, closing))
 
         yield begin
 

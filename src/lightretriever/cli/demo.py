@@ -102,13 +102,14 @@ def _encode(tower: DocumentEncoder, documents: list[Document], path: Path) -> No
 
 def _fit(tower: DocumentEncoder, documents: list[Document], vectors: Path, path: Path) -> None:
     from lightretriever.query.table import TokenTable
-    from lightretriever.tables.fit import fit_table
+    from lightretriever.tables.fit import fit_tables
     from lightretriever.vectors.folder import VectorsFolder
 
     started, there = time.perf_counter(), path.exists()
     if not there:
-        with progress("encoding sentences", "sentences", closing=False) as report:
-            table = fit_table(tower, documents, VectorsFolder.open(vectors), max_sentences=SENTENCES, progress=report)
+        with phases("sentences", closing=False) as begin:
+            encoded = VectorsFolder.open(vectors)
+            (table,) = fit_tables(tower, documents, [None], encoded, max_sentences=SENTENCES, begin=begin)
         table.save(path)
     table = TokenTable.load(path)
     what = f"a table of {len(table):,} tokens, to {table.fitted['samples']:,} texts of theirs"

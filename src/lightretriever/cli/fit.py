@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
+from lightretriever.cli.console import folder_size, format_bytes, phases, refuse_existing, say, say_phrases
 from lightretriever.cli.options import (
     MODEL_HELP,
     Base,
@@ -64,7 +64,11 @@ def command(
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(metavar="TABLE", help="Fall back to that table, as cache writes it, or to zero."),
+        typer.Option(
+            metavar="TABLE",
+            help="What tokens that no text holds have: the model's own view of each (model, the default where it is on "
+            "this machine), nothing (zero), or the row of a table that cache wrote.",
+        ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
@@ -102,8 +106,9 @@ def command(
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
-    Give --texts, --vectors or both. With --vectors alone no model is loaded. With --report the table is measured beside
-    the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
+    Give --texts, --vectors or both. With --vectors alone the model is asked only what it makes of each token of its
+    vocabulary, once for this machine; where it is not, the fit goes on without. With --report the table is measured
+    beside the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
     """
     refuse_existing(output)
     if data is not None and report is None:
@@ -127,6 +132,7 @@ def command(
     from lightretriever.artifact import new_folder
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.fit import fit_tables
+    from lightretriever.tables.prior import PRIORS
     from lightretriever.text.tokenizer import load_tokenizer, packaged_tokenizer
 
     words = load_tokenizer(tokenizer) if tokenizer is not None else None
@@ -145,13 +151,13 @@ def command(
         sentences = len(held.fitted)
     elif report is not None and collection is None:
         held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
-    with progress("encoding for the fit", "sentences") as show:
+    with phases("sentences") as begin:
         tables = fit_tables(
             tower,
             _read_texts(texts or []),
             prompt or [None],
             vectors=encoded,
-            prior=prior if prior in (None, "zero") else TokenTable.load(prior),
+            prior=prior if prior in (None, *PRIORS) else TokenTable.load(prior),
             l2=l2,
             dim=dim,
             rotate=rotate if axes_of is None else _axes(axes_of),
@@ -159,7 +165,7 @@ def command(
             dtype=dtype,
             max_sentences=sentences,
             cache=cache,
-            progress=show,
+            begin=begin,
             phrases=phrases,
             queries_log=(document.input for document in _read_texts(queries_log or [])),
             general=general,
@@ -174,17 +180,24 @@ def command(
                 table.save(folder / str(number))
     for number, table in enumerate(tables, 1):
         place = output if len(tables) == 1 else output / str(number)
-        _say(place, table)
+        _say(place, table, anonymous=isinstance(encoded, tuple) and tower is None and prior is None)
         if report is not None:
             own = report if len(tables) == 1 else report / str(number)
             make_report(own, table, tower, encoded, collection, held, cache)
 
 
-def _say(output: Path, table: TokenTable) -> None:
+def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
+    """What was made; ``anonymous``: of vectors whose model nobody knows, which a fit does not warn of."""
+    from lightretriever.tables.prior import ALONE
+
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
     say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {table.dtype}, {format_bytes(folder_size(output))}")
+    if str(fitted["prior"]).startswith(ALONE):
+        say(f"{output}: rows of tokens that no text holds come from {table.model}")
+    if anonymous:
+        say(f"{output}: tokens that no text holds have no row, and a query of them alone finds nothing by its vector")
     if table.phrases is not None:
         say_phrases(output, table.phrases)
 

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
+from lightretriever.tables.at_hand import Begin, model_rows, silent
 from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
 from lightretriever.tables.checks import check_texts
@@ -29,7 +30,14 @@ from lightretriever.tables.phrases import (
     held_out_shares,
     phrase_index,
 )
-from lightretriever.tables.prior import Floats, Prior, measure_coverage, prior_name, prior_rows
+from lightretriever.tables.prior import (
+    Floats,
+    Prior,
+    check_prior,
+    measure_coverage,
+    prior_name,
+    prior_rows,
+)
 from lightretriever.tables.refine import Refined, fit_general, fit_refined
 from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors, unique_sentences
 from lightretriever.tables.strength import fit_rows, scale_bags
@@ -72,8 +80,11 @@ def fit_table(
         texts: documents, passages or queries, streamed. Their distinct sentences and titles are encoded.
         vectors: documents with their vectors: a vectors folder (or its path), a pair of texts and an array [n, d] of
             any float type, or the array alone, whose rows are then those of ``texts``.
-        prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, or "zero". None: each token
-            through the tower alone, weighted by its inverse document frequency, see `prior_rows`; zero without a tower.
+        prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, "zero", or "model": each token
+            through the model alone, weighted by its inverse document frequency, see `prior_rows`. None: "model" where
+            that is at hand, else zero. At hand is the tower, or the model of a vectors folder, if it is on this machine
+            (the hub is not asked) and its weights are below 600 MB, or its rows are kept from before. They are kept in
+            the user's cache folder, see `lightretriever.tables.row_store`.
         l2: λ, against bags that are scaled so that their prediction under E₀ has unit length (under a zero
             one: their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all
             are fitted; and where documents are given, their sentences refine the table, see `fit_refined`.
@@ -89,9 +100,10 @@ def fit_table(
         prompt: the instruction that sentences are encoded with; the tower's default when None.
         max_sentences: of ``texts``, at most so many sentences are encoded: an even sample, the same for the
             same text.
-        cache: a folder that keeps the tower's vectors, so that a second fit, or one that was interrupted, encodes only
-            what is new; None keeps nothing.
-        progress: called with sentences encoded and their number.
+        cache: a folder that keeps the tower's vectors of sentences, so that a second fit, or one that was interrupted,
+            encodes only what is new; None keeps nothing.
+        progress: called with sentences encoded and their number, and with tokens run and theirs while the rows of the
+            vocabulary are made.
         phrases: at most so many rows for sequences of tokens, see `lightretriever.tables.phrases`: first for the log's
             most frequent queries, the rest for frequent phrases of the texts.
         queries_log: queries as they were asked, repetitions and all; needs the tower.
@@ -104,8 +116,10 @@ def fit_table(
         UsageError: neither texts nor vectors, texts without a tower, no tokenizer, an impossible ``l2``, prior or dim.
         MismatchError: vectors that do not belong to their texts, or to the tower.
         InputError: vectors that are not finite, or nothing left to fit to.
+        ModelError, MissingExtraError: prior "model", which is not at hand.
 
-    Warns of texts too few for the vocabulary, or in a language that the tokenizer or the tower does not seem to know;
+    Warns of a vectors folder whose model is not at hand, so that tokens that no text holds have no row;
+    of texts too few for the vocabulary, or in a language that the tokenizer or the tower does not seem to know;
     of vectors that were not of unit length; of texts for which the tower gives NaN, which are left out.
     """
     return fit_tables(
@@ -122,7 +136,7 @@ def fit_table(
         max_length=max_length,
         max_sentences=max_sentences,
         cache=cache,
-        progress=progress,
+        begin=silent if progress is None else lambda _what, _unit: progress,
         phrases=phrases,
         queries_log=queries_log,
         general=general,
@@ -144,7 +158,7 @@ def fit_tables(
     max_length: int = 512,
     max_sentences: int = 20_000,
     cache: str | Path | None = None,
-    progress: Progress | None = None,
+    begin: Begin = silent,
     phrases: int = 0,
     queries_log: Iterable[str] = (),
     general: bool = False,
@@ -157,7 +171,8 @@ def fit_tables(
 
     Args:
         prompts: distinct, at least one; None for the tower's own.
-        tower, texts, …: see `fit_table`. ``progress`` counts the sentences of each prompt in turn.
+        begin: called with the name of a step and what it counts, as it begins; gives its progress function.
+        tower, texts, …: see `fit_table`.
 
     Raises:
         UsageError: no prompt, or one twice. Else as `fit_table`.
@@ -169,6 +184,7 @@ def fit_tables(
     if l2 is not None and not (np.isfinite(l2) and l2 > 0):
         raise UsageError(f"l2 is {l2}: it must be positive, or None to have it chosen")
     check_options(dtype, dim, max_length)
+    check_prior(prior)
     if general and l2 is not None:
         raise UsageError("a general fit chooses its l2: leave one of the two out")
     if rotate is True and dim is None:
@@ -179,7 +195,6 @@ def fit_tables(
     texts, vectors = _inputs(texts, vectors)
     tokenizer = _tokenizer(tower, tokenizer, vectors)
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
-    own = "" if tower is None else tower.default_prompt
     model, revision = _provenance(tower, vectors)
     documents = read_vectors(vectors) if vectors is not None else None
     sentences, read = unique_sentences(texts, max_sentences) if tower is not None else ([], {})
@@ -192,10 +207,11 @@ def fit_tables(
     plain, wanted = l2 is not None, phrases - len(queries)
     known: list[str] = []
     tables = []
-    for prompt in (own if prompt is None else prompt for prompt in prompts):
+    for asked in prompts:
         samples = [documents] if documents is not None else []
         if tower is not None:
-            samples.append(encode_sentences(tower, sentences, read, prompt, cache, progress))
+            show = begin("encoding for the fit", "sentences") if sentences else None
+            samples.append(encode_sentences(tower, sentences, read, _prompt(tower, asked), cache, show))
         joined, targets = _join(samples, dim, rotate is not False)
         if joined != known:  # the same for every prompt, unless the tower gave NaN under one
             bags, known = bags_of(joined), joined
@@ -206,7 +222,9 @@ def fit_tables(
             sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
             phrased_of = partial(bags_of, phrases=phrase_index(sequences, bags.width)) if sequences else bags_of
             phrased = phrased_of(joined) if sequences else bags
-        base = prior_rows(prior, tower, prompt, bags, targets, plain, tokenizer_hash(tokenizer), cache)
+        own = model_rows(prior, tower, vectors, tokenizer, asked, begin)
+        alone = None if own is None else own.rows
+        base = prior_rows(prior, alone, bags, targets, plain, tokenizer_hash(tokenizer))
         base = np.concatenate([base, np.zeros((len(sequences), base.shape[1]), np.float32)])
         scaled = scale_bags(phrased, base)
         if l2 is not None:
@@ -224,7 +242,7 @@ def fit_tables(
             tokenizer,
             model=model,
             revision=revision,
-            prompt=prompt,
+            prompt=_prompt(tower, asked) if own is None else own.prompt,
             skip_ids=skip_ids,
             max_length=max_length,
             evidence=understood,
@@ -235,7 +253,7 @@ def fit_tables(
                 **{name: count for part in samples for name, count in part.counts.items()},
                 "without_tokens": int((np.diff(bags.indptr) == 0).sum()),
                 "passages": len(refined.passages),
-                "prior": prior_name(prior, tower, plain),
+                "prior": prior_name(prior, alone, plain),
                 "l2": refined.l2,
                 "held_out_cosine": refined.cosine,
                 "vocabulary_covered": coverage.vocabulary,
@@ -248,7 +266,7 @@ def fit_tables(
         axes_from = targets[: len(documents)] if documents else targets
         table = _turned(table, axes_from, bool(documents), rotate, dim)
         if queries and tower is not None:
-            table = add_queries(table, tower, queries, cache, progress)
+            table = add_queries(table, tower, queries, cache, begin("encoding queries", "queries"))
         tables.append(table.converted(dtype))
     return tables
 
@@ -262,6 +280,13 @@ def _turned(table: TokenTable, vectors: Floats, documents: bool, rotate: bool | 
     axes, kept = principal_axes(vectors, dim)
     turned = {"axes_of": "documents" if documents else "texts", "axes_keep": round(kept, 4)}
     return replace(table.rotated(axes), fitted={**table.fitted, **turned})
+
+
+def _prompt(tower: DocumentEncoder | None, asked: str | None) -> str:
+    """The instruction inside every row: what was asked for, or else the tower's own."""
+    if asked is not None:
+        return asked
+    return "" if tower is None else tower.default_prompt
 
 
 def _head_queries(tower: DocumentEncoder | None, log: Iterable[str], limit: int) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +11,14 @@ from numpy.typing import NDArray
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable
 from lightretriever.tables.bags import Bags, unit_rows
-from lightretriever.tables.teacher import token_rows_cached
-
-if TYPE_CHECKING:
-    from lightretriever.document.encoder import DocumentEncoder
 
 Floats = NDArray[np.float32]
 Prior = TokenTable | Floats | str | None
 
+PRIORS = ("model", "zero")
+"""Those that have names."""
+ALONE = "token alone"
+"""What the provenance of a table begins with, where its prior is the model's view of each token."""
 _WELL_COVERED = 0.97
 
 
@@ -51,43 +49,46 @@ def measure_coverage(bags: Bags) -> Coverage:
     return Coverage(round(seen / bags.width, 4), round(occurrences, 4))
 
 
-def prior_name(prior: Prior, tower: DocumentEncoder | None, plain: bool) -> str:
+def check_prior(prior: Prior) -> None:
+    """Raises UsageError for a name that no prior has."""
+    if isinstance(prior, str) and prior not in PRIORS:
+        raise UsageError(f"prior is {prior!r}: give a table, an array, 'model', 'zero', or None")
+
+
+def asks_model(prior: Prior) -> bool:
+    """Whether it is the model's own view of each token, where there is a model."""
+    return prior is None or (isinstance(prior, str) and prior == "model")
+
+
+def prior_name(prior: Prior, alone: Floats | None, plain: bool) -> str:
     """What the table's provenance calls the prior."""
-    if prior is None and tower is not None:
-        return "token alone, times idf" if plain else "token alone, times the root of idf, turned to the texts"
+    if alone is not None:
+        return f"{ALONE}, times idf" if plain else f"{ALONE}, times the root of idf, turned to the texts"
     if prior is None or isinstance(prior, str):
         return "zero"
     return f"table {prior.hash}" if isinstance(prior, TokenTable) else "array"
 
 
-def prior_rows(
-    prior: Prior,
-    tower: DocumentEncoder | None,
-    prompt: str,
-    bags: Bags,
-    targets: Floats,
-    plain: bool,
-    tokenizer: str,
-    cache: str | Path | None = None,
-) -> Floats:
+def prior_rows(prior: Prior, alone: Floats | None, bags: Bags, targets: Floats, plain: bool, tokenizer: str) -> Floats:
     """E₀, float32 [V, d].
 
-    Without a prior of the caller's, but with a tower: each token through the tower alone. ``plain``: times its inverse
-    document frequency, as METHOD has it. Else times the root of that, and turned: multiplied by the matrix [d, d] that
-    brings the predictions of the texts nearest to their targets. So rows that no text moves, rare words above all,
-    still point where the tower puts such words in a text.
+    From each token through the model alone, where that is at hand. ``plain``: times its inverse document frequency, as
+    METHOD has it. Else times the root of that, and turned: multiplied by the matrix [d, d] that brings the predictions
+    of the texts nearest to their targets. So rows that no text moves, rare words above all, still point where the model
+    puts such words in a text.
 
     Args:
+        prior: the caller's; a name, or None, where it is made of ``alone``, or zero.
+        alone: [≥ V, ≥ d], the model's rows; None where the prior is not made of them.
         bags: of the texts, unscaled; they give the document frequencies.
         targets: the texts' unit vectors [n, d].
         tokenizer: its hash.
-        cache: a folder that keeps the tokens' own vectors.
     """
-    if isinstance(prior, str) and prior != "zero":
-        raise UsageError(f"prior is {prior!r}: give a table, an array, 'zero', or None")
     dim = targets.shape[1]
-    if prior is None and tower is not None:
-        alone = token_rows_cached(tower, prompt, cache)[: bags.width, :dim]
+    if alone is not None:
+        if len(alone) < bags.width or alone.shape[1] < dim:
+            raise MismatchError(f"the model's token rows have shape {alone.shape}, the fit needs [{bags.width}, {dim}]")
+        alone = alone[: bags.width, :dim]
         idf = np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
         return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
     if prior is None or isinstance(prior, str):

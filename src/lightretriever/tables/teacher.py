@@ -19,21 +19,6 @@ if TYPE_CHECKING:
 _CHUNK = 1024  # texts encoded, and written, at a time
 
 
-def token_rows_cached(tower: DocumentEncoder, prompt: str, cache: str | Path | None = None) -> NDArray[np.float32]:
-    """`token_rows` through the same folder: float32 [V, d], each token of the vocabulary by itself."""
-    from lightretriever.tables.cache import token_rows  # torch, only where a tower is at hand
-
-    if cache is None:
-        return token_rows(tower, prompt)
-    file = _folder_of(tower, prompt, cache) / "tokens" / "rows.safetensors"
-    try:
-        rows = load_tensors(file)["rows"]
-    except (ArtifactError, KeyError):
-        rows = token_rows(tower, prompt)
-        save_tensors(file, {"rows": rows})
-    return rows
-
-
 def _folder_of(tower: DocumentEncoder, prompt: str, cache: str | Path) -> Path:
     """The folder in ``cache`` of vectors that this tower gives under this prompt."""
     settings = (tower.name, tower.revision, str(tower.max_length), tower.dtype, prompt)
