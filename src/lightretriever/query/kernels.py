@@ -7,9 +7,10 @@ threads by the caller; numba's own parallel loops are not used, because two call
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
+from lightretriever.compiled import compiled
 from lightretriever.query.phrases import EMPTY, GOLDEN, PRIME
 
 
@@ -46,7 +47,7 @@ def _add_row_of_dtype(total, rows, scales, i):  # type: ignore[no-untyped-def]
     return add
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@compiled(reassociate=True)
 def _squared_norm(row):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for j in range(len(row)):
@@ -54,7 +55,7 @@ def _squared_norm(row):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def pool_rows(ids, offsets, rows, scales, skip, out):  # type: ignore[no-untyped-def]
     """Unit sum of the rows of each text's ids (the mean and the sum have one direction).
 
@@ -82,7 +83,7 @@ def pool_rows(ids, offsets, rows, scales, skip, out):  # type: ignore[no-untyped
                 total[j] *= scale
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def count_ids(ids, offsets, once, indptr, indices, values):  # type: ignore[no-untyped-def]
     """Distinct ids of each text, ascending, with their counts.
 
@@ -113,13 +114,13 @@ def count_ids(ids, offsets, once, indptr, indices, values):  # type: ignore[no-u
 _SIGN, _EVEN = np.uint64(1 << 63), np.uint64((1 << 64) - 2)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _first_slot(key, shift):  # type: ignore[no-untyped-def]
     """Where the probing for a key begins: the top bits of its product with `GOLDEN`."""
     return np.int64((np.uint64(key) * np.uint64(GOLDEN)) >> shift)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _shift_for(slots):  # type: ignore[no-untyped-def]
     """What leaves as many bits of 64 as number ``slots``, a power of two."""
     shift = np.uint64(64)
@@ -129,7 +130,7 @@ def _shift_for(slots):  # type: ignore[no-untyped-def]
     return shift
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _whole_key(ids, start, end):  # type: ignore[no-untyped-def]
     """The key of a whole query: a hash of its tokens, negative and even, so neither a step's key nor `EMPTY`."""
     hashed = np.uint64(end - start)
@@ -138,7 +139,7 @@ def _whole_key(ids, start, end):  # type: ignore[no-untyped-def]
     return np.int64((hashed | _SIGN) & _EVEN)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _find_whole(ids, start, end, shift, keys, values, phrase_ids, indptr):  # type: ignore[no-untyped-def]
     """The whole query that is ids start … end - 1: its slot, or the empty one where it would be."""
     key = _whole_key(ids, start, end)
@@ -158,7 +159,7 @@ def _find_whole(ids, start, end, shift, keys, values, phrase_ids, indptr):  # ty
     return slot
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _find_step(node, token, shift, keys):  # type: ignore[no-untyped-def]
     """The slot of a step of the trie, or the empty one where it would be."""
     key = np.int64(node) << 32 | np.int64(token)
@@ -168,7 +169,7 @@ def _find_step(node, token, shift, keys):  # type: ignore[no-untyped-def]
     return slot
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def fill_phrases(ids, indptr, phrases, roots, keys, values, ends):  # type: ignore[no-untyped-def]
     """Enter phrases, then whole queries, into an empty index; see `PhraseTable`.
 
@@ -200,7 +201,7 @@ def fill_phrases(ids, indptr, phrases, roots, keys, values, ends):  # type: igno
     return nodes, -1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def match_phrases(  # type: ignore[no-untyped-def]
     ids, offsets, longest, roots, keys, values, ends, phrase_ids, indptr, width, found, found_offsets
 ):
@@ -240,7 +241,7 @@ def match_phrases(  # type: ignore[no-untyped-def]
         found_offsets[text + 1] = used
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def pool_phrases(ids, offsets, rows, scales, phrase_rows, phrase_scales, skip, out):  # type: ignore[no-untyped-def]
     """As `pool_rows`, ids from V on being phrases."""
     width = len(rows)
@@ -262,7 +263,7 @@ def pool_phrases(ids, offsets, rows, scales, phrase_rows, phrase_scales, skip, o
                 total[j] *= scale
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_trust(  # type: ignore[no-untyped-def]
     ids, offsets, inner, pairs, weight, known, pair_weight, pair_known, new_weight, new_known, out
 ):

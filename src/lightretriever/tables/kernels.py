@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from lightretriever.compiled import compiled
 
 Ints = NDArray[np.int64]
 Ids = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def multiply(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floats) -> None:
     """``out = X @ dense``: out [n, c], dense [columns of X, c]."""
     width = dense.shape[1]
@@ -23,7 +24,7 @@ def multiply(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floats
                 out[row, c] += weight * dense[column, c]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_transposed(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floats) -> None:
     """``out += X.T @ dense``: dense [n, c], out [columns of X, c]."""
     width = dense.shape[1]
@@ -34,7 +35,7 @@ def add_transposed(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: 
                 out[column, c] += weight * dense[row, c]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def add_normal(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floats) -> None:
     """``out += X.T @ (X @ dense)``, a row at a time, so that nothing of length n is held."""
     width = dense.shape[1]
@@ -51,7 +52,7 @@ def add_normal(indptr: Ints, ids: Ids, weights: Floats, dense: Floats, out: Floa
                 out[column, c] += weight * row_product[c]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def try_corrections(
     indptr: Ints,
     ids: Ids,

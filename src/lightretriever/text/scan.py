@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from lightretriever.compiled import compiled
 from lightretriever.text.memo import MEMO_LIMIT
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ class Scanner:
 
     def __init__(self, chunks: ChunkTokenizer, *, cjk: bool, words: bool) -> None:
         self._chunks, self._cjk, self._words = chunks, cjk, words
-        self._pool = ThreadPoolExecutor(THREADS) if THREADS > 1 else None
         self._clear()
 
     def _clear(self) -> None:
@@ -60,12 +60,19 @@ class Scanner:
         sizes = np.diff(bounds)
         if self._entries >= MEMO_LIMIT:
             self._clear()
-        while True:
-            results = list(self._map(data, sizes, leading_space))
-            missed = [(part, chunk) for part, result in enumerate(results) for chunk in result[3]]
-            if not missed or self._entries >= MEMO_LIMIT:
-                break
-            self._learn({(data[part][start : start + n].tobytes(), at) for part, (start, n, at) in missed})
+        # Threads are of this call: a process that is forked has a copy of everything but threads.
+        with ThreadPoolExecutor(parts) if parts > 1 else nullcontext() as threads:
+            each = map if threads is None else threads.map
+
+            def scan(part: int):  # type: ignore[no-untyped-def]
+                return self._scan(data[part], int(sizes[part]), leading_space)
+
+            while True:
+                results = list(each(scan, range(parts)))
+                missed = [(part, chunk) for part, result in enumerate(results) for chunk in result[3]]
+                if not missed or self._entries >= MEMO_LIMIT:
+                    break
+                self._learn({(data[part][start : start + n].tobytes(), at) for part, (start, n, at) in missed})
         ids = np.concatenate([result[0] for result in results]) if parts > 1 else results[0][0]
         lengths = np.concatenate([result[1] for result in results])
         whole = np.flatnonzero(np.concatenate([result[2] for result in results]) != DONE)
@@ -78,14 +85,6 @@ class Scanner:
             merged[from_rows] = [i for row in rows for i in row]
             ids = merged
         return ids, np.concatenate([[0], np.cumsum(lengths)])
-
-    def _map(self, data, sizes, leading_space):  # type: ignore[no-untyped-def]
-        def scan(part: int):  # type: ignore[no-untyped-def]
-            return self._scan(data[part], int(sizes[part]), leading_space)
-
-        if self._pool is None or len(data) == 1:
-            return map(scan, range(len(data)))
-        return self._pool.map(scan, range(len(data)))
 
     def _scan(self, data: NDArray[np.uint8], n: int, leading_space: bool):  # type: ignore[no-untyped-def]
         """One pass over n joined texts: ids, lengths, states, and the new chunks as (start, length, place)."""
@@ -153,7 +152,7 @@ def _with_room(array: np.ndarray, size: int) -> np.ndarray:
     return larger
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def hash_chunk(data, start, end, place):  # type: ignore[no-untyped-def]
     """64-bit FNV-1a of bytes start … end - 1 and the chunk's place, with the high bits folded in."""
     value = np.uint64(0xCBF29CE484222325) + np.uint64(place)
@@ -162,7 +161,7 @@ def hash_chunk(data, start, end, place):  # type: ignore[no-untyped-def]
     return value ^ (value >> np.uint64(29))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def fill_slots(slots, hashes, start, end):  # type: ignore[no-untyped-def]
     """Enter entries start … end - 1 into the hash table, by linear probing."""
     mask = np.uint64(len(slots) - 1)
@@ -173,7 +172,7 @@ def fill_slots(slots, hashes, start, end):  # type: ignore[no-untyped-def]
         slots[slot] = entry
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def find_chunk(data, start, end, place, slots, hashes, spans, keys):  # type: ignore[no-untyped-def]
     """Entry of the chunk at bytes start … end - 1, or -1."""
     value = hash_chunk(data, start, end, place)
@@ -193,7 +192,7 @@ def find_chunk(data, start, end, place, slots, hashes, spans, keys):  # type: ig
     return -1
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def is_cjk(data, i):  # type: ignore[no-untyped-def]
     """Whether a three-byte character at i is in U+3400–4DBF, 4E00–9FFF or F900–FAFF."""
     if data[i] < 0xE3 or data[i] > 0xEF:
@@ -202,7 +201,7 @@ def is_cjk(data, i):  # type: ignore[no-untyped-def]
     return 0x3400 <= code <= 0x4DBF or 0x4E00 <= code <= 0x9FFF or 0xF900 <= code <= 0xFAFF
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def scan_texts(  # type: ignore[no-untyped-def]
     data, first, words, cjk, slots, hashes, spans, keys, known_ids, ids, lengths, states, misses
 ):
