@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from made_tokenizers import gpt2, llama, qwen, unigram, whole_text_bpe, wordpiece
-from tokenizers import Tokenizer, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import (
+    encode_batch,
+    encode_one,
     id_count,
     is_byte_level,
     load_tokenizer,
@@ -95,3 +97,32 @@ def test_golden_ids(golden: Path) -> None:
     for tokenizer in (edited, release):
         assert [tokenizer.encode(text).ids for text in expected["docs"]] == expected["doc_ids_full"]
     assert tokenizer_hash(edited) == tokenizer_hash(release)
+
+
+def never_done(kind: str) -> Tokenizer:
+    """Its pattern tries every way to cut a run of letters before it gives up."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "zz": 1}, "[UNK]"))
+    if kind == "split":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?:z+)+$"), "isolated")
+    else:
+        tokenizer.normalizer = normalizers.Replace(Regex("(?:z|zz)+$"), "x")
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", ["split", "replace"])
+def test_a_pattern_that_would_try_for_ever_is_one_error(kind: str) -> None:
+    tokenizer = never_done(kind)
+    text = "z" * 60 + "!"
+    for encode in (lambda: encode_one(tokenizer, text), lambda: encode_batch(tokenizer, ["zz", text, text])):
+        with pytest.raises(ModelError, match="fails on a text") as raised:
+            encode()
+        assert "\n" not in str(raised.value)
+    assert len(encode_one(tokenizer, "z!")) == 1, "it goes on"
+
+
+def test_a_tokenizer_without_its_unknown_token_is_one_error() -> None:
+    tokenizer = Tokenizer(models.WordLevel({"known": 0}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert encode_one(tokenizer, "known") == [0]
+    with pytest.raises(ModelError, match="take another tokenizer"):
+        encode_one(tokenizer, "stranger")

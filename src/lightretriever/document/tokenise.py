@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from tokenizers import Tokenizer
 
+from lightretriever.text.tokenizer import encode_batch
+
 _SPACES = {" ", "▁", "Ġ"}
 # A byte-level vocabulary's tab, newlines and space; tokens of white space alone do not matter here.
 _BLANKS = {*_SPACES, *"ĉĊċČč\t\n\v\f\r"}
@@ -35,7 +37,7 @@ class TextTokenizer:
         pending, characters = list(range(len(texts))), 8 * limit + 512
         while pending:
             pieces = [self._cut(texts[i], characters) for i in pending]
-            encodings = self.tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+            encodings = encode_batch(self.tokenizer, pieces)
             longer = []
             for i, piece, encoding in zip(pending, pieces, encodings, strict=True):
                 if len(encoding) >= limit or len(piece) == len(texts[i]):

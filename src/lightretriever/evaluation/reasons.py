@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.text.tokenizer import encode_batch
 
 Encode = Callable[[list[str]], NDArray[np.float32]]
 NEGATIONS = frozenset(
@@ -109,7 +110,7 @@ def count_texts(encoder: QueryEncoder, texts: Sequence[str]) -> NDArray[np.int64
     """How many of the texts hold each token, int64 [V]; each text whole."""
     seen = np.zeros(encoder.vocab_size, dtype=np.int64)
     for first in range(0, len(texts), 4096):
-        encodings = encoder.table.tokenizer.encode_batch_fast(texts[first : first + 4096], add_special_tokens=False)
+        encodings = encode_batch(encoder.table.tokenizer, texts[first : first + 4096])
         for encoding in encodings:
             seen[np.unique(np.asarray(encoding.ids, dtype=np.int64))] += 1
     return seen

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.artifact import load_tensors, save_tensors
 from lightretriever.errors import ArtifactError
+from lightretriever.text.tokenizer import encode_batch
 from lightretriever.types import SparseVectors
 
 K1, B = 0.9, 0.4
@@ -37,7 +38,7 @@ def count_tokens(texts: Sequence[str], tokenizer: Tokenizer, leading_space: bool
     lengths: list[int] = []
     for start in range(0, len(texts), _BATCH):
         batch = [f" {text}" if leading_space and text else text for text in texts[start : start + _BATCH]]
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+        for encoding in encode_batch(tokenizer, batch):
             ids = encoding.ids
             lengths.append(len(ids))
             flat.append(np.array(ids, dtype=np.int64))

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.query.phrases import PhraseTable
 from lightretriever.tables.kernels import multiply
+from lightretriever.text.tokenizer import encode_batch
 from lightretriever.types import SparseVectors, take_sparse
 
 
@@ -88,7 +89,7 @@ def make_bags(
     ids: list[NDArray[np.int32]] = []
     weights: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), 4096):  # pieces bound the memory of the tokenizer's own objects
-        encodings = tokenizer.encode_batch_fast(list(texts[start : start + 4096]), add_special_tokens=False)
+        encodings = encode_batch(tokenizer, list(texts[start : start + 4096]))
         rows = [np.asarray(encoding.ids[:max_tokens], dtype=np.int64) for encoding in encodings]
         found = [] if phrases is None else _find_phrases(rows, phrases, width)
         for row, tokens in enumerate(rows):

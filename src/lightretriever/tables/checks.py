@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from lightretriever.text.tokenizer import encode_batch
+
 _SAMPLE = 2000  # texts looked at, an even sample
 _UNKNOWN = 0.1  # share of tokens; English under an English WordPiece has 0, Chinese 0.61
 _PIECES = 3.5  # tokens a word; English under an English vocabulary has 1.3, Russian 6
@@ -55,7 +57,7 @@ def _share_of_unknown(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[float
     unknown = model.get("unk_id")
     if unknown is None and model.get("unk_token"):
         unknown = tokenizer.token_to_id(model["unk_token"])
-    encodings = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    encodings = encode_batch(tokenizer, list(texts))
     tokens = sum(len(encoding.ids) for encoding in encodings)
     strange = sum(encoding.ids.count(unknown) for encoding in encodings) if unknown is not None else 0
     words = [word for text in texts for word in text.split()]

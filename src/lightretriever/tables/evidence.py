@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightretriever.query.evidence import Evidence, gather_evidence
-from lightretriever.text.tokenizer import inner_tokens, unknown_id
+from lightretriever.text.tokenizer import encode_batch, inner_tokens, unknown_id
 
 PRIOR_CONFIDENCE = 0.3
 """In a row that only the tower's own view of the token made, see docs/fitting.md."""
@@ -30,7 +30,7 @@ def evidence_of(
     ids: list[np.ndarray] = [np.empty(0, dtype=np.int32)]
     lengths: list[int] = []
     for start in range(0, len(texts), _BATCH):  # pieces bound the memory of the tokenizer's own objects
-        for encoding in tokenizer.encode_batch_fast(list(texts[start : start + _BATCH]), add_special_tokens=False):
+        for encoding in encode_batch(tokenizer, list(texts[start : start + _BATCH])):
             row = np.asarray(encoding.ids[:max_tokens], dtype=np.int32)
             ids.append(row)
             lengths.append(len(row))

