@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 
 from lightretriever import artifact
 from lightretriever.artifact import (
+    as_any_new,
     load_tensors,
     map_tensor,
     new_file,
@@ -219,3 +221,24 @@ def test_a_header_of_tensors_that_lies_is_refused(tmp_path: Path) -> None:
         for read in (load_tensors, lambda path: map_tensor(path, "a")):
             with pytest.raises(ArtifactError, match="damaged"):
                 read(tmp_path / "t")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are not Windows's")
+@pytest.mark.parametrize(("umask", "file_mode", "folder_mode"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_files_and_folders_have_the_mode_that_the_umask_gives(
+    tmp_path: Path, umask: int, file_mode: int, folder_mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        with new_folder(tmp_path / "outer" / "folder") as folder:
+            write_json(folder / "a.json", {})
+            save_tensors(folder / "b.safetensors", {"x": np.zeros(3)})
+            (folder / "plain").write_text("")
+            (folder / "private").touch(0o400)
+            as_any_new(folder / "private")
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "outer").rglob("*")}
+    assert len(modes) == 5
+    assert {mode for path, mode in modes.items() if path.is_file()} == {file_mode}
+    assert {mode for path, mode in modes.items() if path.is_dir()} == {folder_mode}

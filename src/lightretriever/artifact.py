@@ -10,9 +10,9 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lightretriever.errors import ArtifactError
+from lightretriever.paths import absolute
 
 MANIFEST = "manifest.json"
 LONGEST_JSON = 64 << 20
@@ -85,13 +86,13 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         ArtifactError: ``path`` exists, or cannot be written.
     """
-    target = Path(path)
+    target = absolute(path)
     with writing(target):
         if target.exists():
             raise ArtifactError(f"{target} exists already: remove it or choose another output")
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    temporary.chmod(0o755)  # mkdtemp makes it private; what we publish is as open as any new folder
+        temporary = _temporary(target)
+        temporary.mkdir()  # not mkdtemp, which makes it private: it is as open as any new folder
     try:
         with writing(target):
             yield temporary
@@ -109,22 +110,42 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def new_file(path: str | Path) -> Iterator[Path]:
     """A temporary path to write, fsynced and renamed to ``path`` when the block ends well. Raises ArtifactError when
     it cannot be written."""
-    target = Path(path)
+    target = absolute(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+        temporary = _temporary(target)
+        mode = _create(temporary)
     try:
         with writing(target):
             yield temporary
-            temporary.chmod(0o644)  # mkstemp and safetensors make it private; ours is as open as any new file
+            temporary.chmod(mode)  # safetensors puts a private file in its place
             fsync_path(temporary)
             temporary.replace(target)
             fsync_path(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def as_any_new(file: Path) -> None:
+    """Give a file the mode that the umask gives new ones: some libraries write files that nobody else may read."""
+    probe = _temporary(file)
+    mode = _create(probe)
+    probe.unlink()
+    file.chmod(mode)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+
+
+def _create(file: Path) -> int:
+    """Make an empty file, where there is none, and give its mode. To read the umask itself is to set it."""
+    descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | Path, value: object) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import InputError
+from lightretriever.paths import absolute
 from lightretriever.text.beir import qrel_files
 from lightretriever.text.corpus import Document, read_corpus, read_queries
 from lightretriever.text.trec import read_qrels
@@ -50,7 +51,7 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
     Raises:
         InputError: a file is missing or damaged, or there is no such split; the message lists those there are.
     """
-    folder = Path(path)
+    folder = absolute(path)
     if not folder.is_dir():
         raise InputError(f"{path} is no folder: a BEIR folder (corpus, queries, qrels/{split}.tsv) is needed")
     splits = qrel_files(folder)

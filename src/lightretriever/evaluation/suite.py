@@ -25,6 +25,7 @@ from lightretriever.evaluation.compare import SYMMETRIC
 from lightretriever.evaluation.plot import plot_bars
 from lightretriever.evaluation.results import format_p, markdown_table
 from lightretriever.evaluation.significance import paired_test
+from lightretriever.paths import absolute
 from lightretriever.text.beir import PLACES, corpus_files, qrel_files, query_files
 
 AVERAGE = "average"
@@ -54,7 +55,7 @@ def find_sets(folder: str | Path) -> dict[str, Path]:
     Raises:
         InputError: there are none.
     """
-    root = Path(folder)
+    root = absolute(folder)
     found = {
         path.parent.relative_to(root).as_posix(): path.parent
         for place in PLACES

@@ -34,6 +34,7 @@ from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.state import open_state
 from lightretriever.index.tenant import of_tenants
+from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
@@ -109,7 +110,7 @@ def index_corpus(
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     digest = hashlib.sha256()
     stream = _digested(begun(of_tenants(documents, tenant)), digest)
-    target = Path(path)
+    target = absolute(path)
     begun_as = IndexManifest.of(table, sparse, "building", tenant, check_engine(engine))
     manifest = replace(begun_as, encoding=encoding, built_from="corpus")
     index, resumed = _begin(target, manifest, encoder)
@@ -151,7 +152,7 @@ def ingest_vectors(
     if sparse == "lm" and vectors.sparse_width is None:
         raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
-    target = Path(path)
+    target = absolute(path)
     encoding = {**vectors.settings, **vectors.origin}
     begun_as = IndexManifest.of(table, sparse, "building", tenant, check_engine(engine))
     manifest = replace(begun_as, encoding=encoding, built_from="vectors")

@@ -33,6 +33,7 @@ from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.state import State, open_state
+from lightretriever.paths import absolute
 from lightretriever.types import take_sparse
 
 BUILT_FROM = "migration"
@@ -76,7 +77,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
         ArtifactError: the output is something else or damaged, an engine failed, or the two are not equal at the end.
         LockedError: another process has one of them open.
     """
-    engine, target_path = check_engine(engine), Path(output)
+    engine, target_path = check_engine(engine), absolute(output)
     report = report or _no_report
     with Index.open(source) as index:
         origin = str(Path(source).resolve()) if index.manifest.engine == "edge" else index.manifest.engine

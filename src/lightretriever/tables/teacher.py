@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import load_tensors, save_tensors, sha256_bytes
 from lightretriever.errors import ArtifactError
+from lightretriever.paths import absolute
 from lightretriever.tables.bags import text_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CHUNK = 1024  # texts encoded, and written, at a time
 def _folder_of(tower: DocumentEncoder, prompt: str, cache: str | Path) -> Path:
     """The folder in ``cache`` of vectors that this tower gives under this prompt."""
     settings = (tower.name, tower.revision, str(tower.max_length), tower.dtype, prompt)
-    return Path(cache) / sha256_bytes("\n".join(settings).encode("utf-8", "surrogatepass"))[:32]
+    return absolute(cache) / sha256_bytes("\n".join(settings).encode("utf-8", "surrogatepass"))[:32]
 
 
 def encode_cached(

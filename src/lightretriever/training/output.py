@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryFile
 
-from lightretriever.artifact import fsync_path, sha256_file
+from lightretriever.artifact import as_any_new, fsync_path, sha256_file
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.training.config import ARMS, TRAINER_DEFAULTS, TrainingConfig
 from lightretriever.training.curves import History, plot_curves
@@ -142,7 +142,7 @@ def publish(staged: Path, output: Path) -> None:
         fsync_path(path)
         target = output / path.relative_to(staged)
         target.parent.mkdir(exist_ok=True)
-        path.chmod(0o644)
+        as_any_new(path)
         path.replace(target)
     for folder in sorted((path for path in staged.rglob("*") if path.is_dir()), reverse=True):
         folder.rmdir()

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from lightretriever.artifact import as_any_new
 from lightretriever.document.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lightretriever.document.backbone import Backbone, load_backbone
 from lightretriever.document.sentence import PROMPTS, SETTINGS
@@ -69,7 +70,7 @@ def write_tower(
         save_file(head, folder / TIED_HEAD, metadata={"lightretriever": json.dumps(FORMAT)})
     _write_settings(folder, backbone, base, prompt, top_k, has_sparse)
     for weights in folder.glob("*.safetensors"):
-        weights.chmod(0o644)  # the library lets nobody else read them
+        as_any_new(weights)
 
 
 def _write_tokenizer(folder: Path, specials: Specials, causal: bool) -> None:
