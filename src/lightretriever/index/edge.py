@@ -18,6 +18,7 @@ What was measured of qdrant-edge-py 0.9, and is relied on here:
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import weakref
@@ -66,8 +67,11 @@ class _Held:
     shard: qdrant.EdgeShard
     lock: IO[bytes]
     calling: RLock = field(default_factory=RLock)
+    process: int = field(default_factory=os.getpid)
 
     def let_go(self) -> None:
+        if os.getpid() != self.process:  # a copy of it, which must write nothing, and whose threads are not there
+            return
         with self.calling:
             self.shard.close()
             self.lock.close()  # not where closing failed: the shard is open still

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
@@ -32,6 +32,7 @@ from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store import Added, given_documents, store_documents
 from lightretriever.index.tenant import of_tenants
 from lightretriever.index.upkeep import Upkeep
+from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, as_document
@@ -50,7 +51,8 @@ Progress = Callable[[int, int | None], None]
 class Index:
     """A searchable collection. Make one with `create`, open one with `open`; use it in a ``with`` block or `close` it.
 
-    One process has it open at a time; its threads may search and write at once. Searches need neither torch nor the
+    One process has it open at a time; its threads may search and write at once. A process that is forked from it must
+    open the index itself: every call there raises LockedError. Searches need neither torch nor the
     document model.
     """
 
@@ -92,8 +94,9 @@ class Index:
             MissingExtraError: a server without `qdrant-client`.
         """
         manifest = IndexManifest.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
-        create_folder(Path(path), encoder.table, manifest)
-        return Index.open(path, model, live, flush)
+        folder = absolute(path)
+        create_folder(folder, encoder.table, manifest)
+        return Index.open(folder, model, live, flush)
 
     @staticmethod
     def open(
@@ -117,7 +120,7 @@ class Index:
             MismatchError: its table, or the model, is not what it was made with; both are named.
             LockedError: it is open already, here or in another process, which is named.
         """
-        folder = Path(path)
+        folder = absolute(path)
         _check(folder, None, IndexManifest.load(folder))  # before the tower is loaded, which takes seconds
         tower = _tower(model)
         return Index(open_state(folder, partial(_check, folder, tower), live, flush), tower)
@@ -131,9 +134,20 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Stop what runs in the background, make everything durable, let go; a second call does nothing."""
-        self._upkeep.stop()
-        self._state.close()
+        """Stop what runs in the background, make everything durable, let go; a second call does nothing, nor does one
+        in a process that was forked from the one that opened the index."""
+        if not self._state.is_copy:
+            self._upkeep.stop()
+            self._state.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(f"{self.path} is open, and cannot be pickled or copied: pass its path, and open it there")
+
+    @property
+    def _work(self) -> Upkeep:
+        """Long work on the index, where this process may do any."""
+        self._state.check_process()
+        return self._upkeep
 
     @property
     def path(self) -> Path:
@@ -327,7 +341,7 @@ class Index:
         """After the last of many documents, or one that cannot be: what was stored is as durable as if it were all."""
         self.flush()
         if first and total.documents > _CHUNK:  # the statistics are of the first few documents only
-            self._upkeep.refresh_bm25(queue=True)  # the graph may be being built by now
+            self._work.refresh_bm25(queue=True)  # the graph may be being built by now
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:
         """The document tower, and the index that it belongs to; both change at once."""
@@ -459,15 +473,15 @@ class Index:
     def optimise(self, wait: bool = True) -> None:
         """Build the graph anew, over all documents; see `Upkeep.optimise`. Searches are right without it, and slower
         the more were written."""
-        self._upkeep.optimise(wait)
+        self._work.optimise(wait)
 
     def refresh_bm25(self, wait: bool = True) -> None:
         """Take the BM25 statistics anew from the stored texts; see `Upkeep.refresh_bm25`."""
-        self._upkeep.refresh_bm25(wait)
+        self._work.refresh_bm25(wait)
 
     def set_table(self, table: TokenTable | str | Path) -> None:
         """Replace the token table by another of the same model, at once; see `Upkeep.set_table`."""
-        self._upkeep.set_table(table if isinstance(table, TokenTable) else TokenTable.load(table))
+        self._work.set_table(table if isinstance(table, TokenTable) else TokenTable.load(table))
 
     def reindex(
         self,
@@ -480,11 +494,11 @@ class Index:
         """Go over to another document model; see `Upkeep.reindex`. ``model`` may be its name or folder."""
         tower = _tower(model)
         assert tower is not None
-        self._upkeep.reindex(encoder, tower, sparse, wait, progress, partial(setattr, self, "model", tower))
+        self._work.reindex(encoder, tower, sparse, wait, progress, partial(setattr, self, "model", tower))
 
     def wait(self) -> None:
         """Wait for what runs in the background. Raises what it failed with."""
-        self._upkeep.wait()
+        self._work.wait()
 
     def snapshot(self, output: str | Path) -> Snapshot:
         """Write the index to one file, from which `restore` makes one that answers exactly the same.
@@ -494,12 +508,12 @@ class Index:
         Raises:
             ArtifactError: ``output`` exists, or the disk has no room for the copy and the file.
         """
-        return take_snapshot(self._state, Path(output))
+        return take_snapshot(self._state, absolute(output))
 
     @staticmethod
     def restore(file: str | Path, path: str | Path) -> None:
         """Make an index, in a new folder, of what `snapshot` wrote; see `restore_snapshot` for what it raises."""
-        restore_snapshot(Path(file), Path(path))
+        restore_snapshot(absolute(file), absolute(path))
 
 
 def _check(folder: Path, tower: DocumentEncoder | None, manifest: IndexManifest) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
 from time import sleep
 from typing import IO, TypeVar
 
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.errors import ArtifactError, LockedError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
@@ -64,7 +65,6 @@ class State:
     Attributes:
         path: its folder.
         live: whether engines are held by processes of their own.
-        writing: what a writer holds; re-entrant.
         durability: what is not flushed yet.
         pace: seconds that a writer gives way for each document it wrote, while a rebuild catches up.
     """
@@ -72,13 +72,33 @@ class State:
     def __init__(self, path: Path, current: Current, owned: IO[bytes], live: bool, policy: FlushPolicy) -> None:
         self.path = path
         self.live = live
-        self.writing = RLock()
-        self.durability = Durability(policy, self._flush, self.writing)
+        self._process = os.getpid()
+        self._writing = RLock()
+        self.durability = Durability(policy, self._flush, self._writing)
         self.pace = 0.0
         self._current: Current | None = current
         self._written = current.manifest
         self._owned = owned
         self._watched: set[int] | None = None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the one that opened the index: engine, pipe and locks are that one's."""
+        return os.getpid() != self._process
+
+    def check_process(self) -> None:
+        """Raise LockedError where another process opened the index."""
+        if self.is_copy:
+            raise LockedError(
+                f"{self.path} was opened in process {self._process}, from which this one was forked: open it again "
+                "after the fork, once that process has closed it"
+            )
+
+    @property
+    def writing(self) -> AbstractContextManager[object]:
+        """What a writer holds; re-entrant. Raises LockedError in a process that did not open the index."""
+        self.check_process()
+        return self._writing
 
     @property
     def closed(self) -> bool:
@@ -87,7 +107,8 @@ class State:
 
     @property
     def current(self) -> Current:
-        """What the index is now. Raises UsageError when it is closed."""
+        """What the index is now. Raises UsageError when it is closed, LockedError where another process opened it."""
+        self.check_process()
         if self._current is None:
             raise UsageError(f"{self.path} is closed: open it again")
         return self._current
@@ -172,7 +193,10 @@ class State:
                 remove_named(self.path, old.manifest, part)
 
     def close(self) -> None:
-        """Make everything durable and let go, whatever fails in that; a second call does nothing."""
+        """Make everything durable and let go, whatever fails in that; a second call does nothing, nor does one in a
+        forked process."""
+        if self.is_copy:
+            return
         with self.writing:
             if self._current is None:
                 return
