@@ -24,7 +24,10 @@ TEXTS_PER_THREAD = 1024
 
 
 class QueryEncoder:
-    """Encodes queries by look-up in a token table. Safe to share between threads.
+    """Encodes queries by look-up in a token table.
+
+    Threads may share it. A forked process goes on with it; another gets it pickled, as the place of its table where
+    that was loaded from a folder, else whole.
 
     Args:
         table: the token table.
@@ -46,6 +49,9 @@ class QueryEncoder:
         self._phrases = table.phrases
         if table.phrases is not None:
             self._phrase_rows, self._phrase_scales = _plain(table.phrases.rows), _plain(table.phrases.scales)
+
+    def __reduce__(self) -> tuple[type[QueryEncoder], tuple[TokenTable, str]]:
+        return type(self), (self.table, self.counts)
 
     @staticmethod
     def load(path: str | Path, dim: int | None = None, counts: str = "sum") -> QueryEncoder:

@@ -12,7 +12,7 @@ ever guessed, and a table of a million rows is looked up from a memory map as it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -59,6 +59,10 @@ class PhraseTable:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __reduce__(self) -> tuple[type[PhraseTable], tuple[object, ...]]:
+        parts = (getattr(self, field.name) for field in fields(self))  # views for quick access are made anew
+        return PhraseTable, tuple(np.array(part) if isinstance(part, np.ndarray) else part for part in parts)
 
     def sequence(self, number: int) -> list[int]:
         """The tokens of one of the sequences."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from lightretriever.artifact import (
     write_json,
 )
 from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.paths import absolute
 from lightretriever.query.evidence import Evidence
 from lightretriever.query.phrases import PhraseTable, build_phrases
 from lightretriever.query.table_manifest import (
@@ -151,9 +152,9 @@ class TokenTable:
         Raises:
             ArtifactError: the folder is absent, incomplete, damaged or from a newer version.
         """
-        folder = Path(path)
-        fields = read_table_manifest(folder)
-        dtype, shape = fields["dtype"], fields["shape"]
+        folder = absolute(path)
+        noted = read_table_manifest(folder)
+        dtype, shape = noted["dtype"], noted["shape"]
         rows = map_tensor(folder / WEIGHTS, "embedding.weight")
         scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
         if (rows.dtype.name, rows.shape) != (dtype, shape):
@@ -163,16 +164,15 @@ class TokenTable:
                 f"{folder / WEIGHTS} holds scales {scales.dtype} {scales.shape}, not float32 {shape[:1]}"
             )
         rotation = None
-        if fields["rotation"]:
+        if noted["rotation"]:
             rotation = map_tensor(folder / ROTATION, "rotation")
-            if rotation.shape != fields["rotation"] or rotation.dtype != np.float32:
-                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {fields['rotation']}")
+            if rotation.shape != noted["rotation"] or rotation.dtype != np.float32:
+                raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {noted['rotation']}")
         phrases = None
-        if fields["phrases"]:
-            noted = fields["phrases"]
-            phrases = PhraseTable.load(folder / PHRASES, noted["whole"], dtype, shape)
-            phrases.__dict__["sha256"] = noted["sha256"]  # known from when it was written
-        evidence = Evidence.load(folder / EVIDENCE, shape[0]) if fields["evidence"] else None
+        if noted["phrases"]:
+            phrases = PhraseTable.load(folder / PHRASES, noted["phrases"]["whole"], dtype, shape)
+            phrases.__dict__["sha256"] = noted["phrases"]["sha256"]  # known from when it was written
+        evidence = Evidence.load(folder / EVIDENCE, shape[0]) if noted["evidence"] else None
         table = TokenTable(
             rows=rows,
             scales=scales,
@@ -180,9 +180,10 @@ class TokenTable:
             phrases=phrases,
             rotation=rotation,
             evidence=evidence,
-            **{name: fields[name] for name in _STORED} | {"skip_ids": tuple(fields["skip_ids"])},
+            **{name: noted[name] for name in _STORED} | {"skip_ids": tuple(noted["skip_ids"])},
         )
-        table.__dict__["weights_sha256"] = fields["weights_sha256"]
+        table.__dict__["weights_sha256"] = noted["weights_sha256"]
+        table.__dict__["_place"] = (folder, None)
         return table
 
     def save(self, path: str | Path) -> None:
@@ -236,6 +237,20 @@ class TokenTable:
         """Rows as float32, whatever their stored dtype."""
         return dequantize_rows(self.rows[ids], None if self.scales is None else self.scales[ids])
 
+    def __copy__(self) -> TokenTable:
+        return self  # nothing of it changes
+
+    def __deepcopy__(self, memo: object) -> TokenTable:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the folder it was loaded from, which is compared with it when it is unpickled; else whole."""
+        if "_place" in self.__dict__:
+            return _load_again, (*self.__dict__["_place"], self.hash)
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays = {name: np.array(part) for name, part in parts.items() if isinstance(part, np.ndarray)}
+        return _put_together, (parts | arrays,)
+
     @property
     def dim(self) -> int:
         """d, the width of a row."""
@@ -276,7 +291,10 @@ class TokenTable:
             return self
         rotation = None if self.rotation is None else first_columns(self.rotation, dim)
         phrases = self.phrases and replace(self.phrases, rows=first_columns(self.phrases.rows, dim))
-        return replace(self, rows=first_columns(self.rows, dim), rotation=rotation, phrases=phrases)
+        table = replace(self, rows=first_columns(self.rows, dim), rotation=rotation, phrases=phrases)
+        if "_place" in self.__dict__:
+            table.__dict__["_place"] = (self.__dict__["_place"][0], dim)
+        return table
 
     def rotated(self, rotation: NDArray[np.float32]) -> TokenTable:
         """The table turned by ``rotation`` [d, D], see the class; stored as the same dtype.
@@ -329,6 +347,18 @@ class TokenTable:
         shares = np.ones(len(rows), np.float32) if shares is None else shares
         stored, scales = quantize_rows(rows, self.dtype)
         return replace(self, phrases=build_phrases(phrases, queries, stored, scales, shares, len(self)))
+
+
+def _load_again(folder: Path, dim: int | None, of: str) -> TokenTable:
+    table = TokenTable.load(folder)
+    table = table if dim is None else table.truncated(dim)
+    if table.hash != of:
+        raise ArtifactError(f"{folder} is another table than the one that was pickled: pickle it again")
+    return table
+
+
+def _put_together(parts: dict[str, Any]) -> TokenTable:
+    return TokenTable(**parts)
 
 
 _STORED = (
