@@ -74,6 +74,8 @@ def test_a_file_of_another_table_is_refused(folder: Path, tmp_path: Path, name: 
     shutil.copytree(folder, tmp_path / "table")
     other = replace(made_table(), rows=np.zeros((V, 5), np.int8), rotation=np.eye(8, 5, dtype=np.float32))
     other = other.with_phrases([[5, 6], [7, 8, 9]], [[12]], np.ones((3, 5)))
+    assert other.evidence is not None
+    other = replace(other, evidence=replace(other.evidence, texts=99))
     other = replace(other, tokenizer=type(other.tokenizer).from_str(other.tokenizer.to_str().replace("mount", "moont")))
     other.save(tmp_path / "other")
     (tmp_path / "other" / name).replace(tmp_path / "table" / name)
@@ -187,6 +189,21 @@ def test_numbers_of_places_that_there_are_not_are_refused(tmp_path: Path) -> Non
         replace(table, phrases=replace(phrases, **change)).save(tmp_path / str(number))
         with pytest.raises(ArtifactError, match=r"phrases\.safetensors is damaged"):
             TokenTable.load(tmp_path / str(number))
+
+
+def test_scales_and_rotations_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    table = made_table()
+    assert table.scales is not None and table.rotation is not None
+    for number, value in enumerate((np.nan, np.inf, 1e30)):
+        for name in ("scales", "rotation"):
+            bad = getattr(table, name).copy()
+            bad[3] = value
+            replace(table, **{name: bad}).save(tmp_path / f"{name}-{number}")
+            with pytest.raises(ArtifactError, match="model" if name == "scales" else name):
+                TokenTable.load(tmp_path / f"{name}-{number}")
+    replace(table, rotation=np.eye(8, 4, dtype=np.float32)).save(tmp_path / "narrow")
+    with pytest.raises(ArtifactError, match="no rotation of the table's rows"):
+        TokenTable.load(tmp_path / "narrow")
 
 
 def test_a_tokenizer_with_more_ids_than_rows_is_one_error() -> None:

@@ -80,7 +80,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
     engine, target_path = check_engine(engine), absolute(output)
     report = report or _no_report
     with Index.open(source) as index:
-        origin = str(Path(source).resolve()) if index.manifest.engine == "edge" else index.manifest.engine
+        origin = str(index.path.resolve()) if index.manifest.engine == "edge" else index.manifest.engine
         target, resumed = _begin(target_path, engine, index, origin)
         try:
             engines, copied, passed = (index.backend, target.current.backend), 0, 0

@@ -159,15 +159,15 @@ class TokenTable:
         scales = map_tensor(folder / WEIGHTS, "embedding.scale") if dtype == "int8" else None
         if (rows.dtype.name, rows.shape) != (dtype, shape):
             raise ArtifactError(f"{folder / WEIGHTS} holds {rows.dtype} {rows.shape}, {MANIFEST} says {dtype} {shape}")
-        if scales is not None and (scales.dtype != np.float32 or scales.shape != shape[:1]):
-            raise ArtifactError(
-                f"{folder / WEIGHTS} holds scales {scales.dtype} {scales.shape}, not float32 {shape[:1]}"
-            )
+        if scales is not None and (scales.dtype != np.float32 or scales.shape != shape[:1] or not _is_sound(scales)):
+            raise ArtifactError(f"{folder / WEIGHTS} does not hold a finite float32 scale for each row: {_WAY_OUT}")
         rotation = None
         if noted["rotation"]:
             rotation = map_tensor(folder / ROTATION, "rotation")
             if rotation.shape != noted["rotation"] or rotation.dtype != np.float32:
                 raise ArtifactError(f"{folder / ROTATION} holds {rotation.shape}, {MANIFEST} says {noted['rotation']}")
+            if rotation.shape[1] != shape[1] or not _is_sound(rotation):
+                raise ArtifactError(f"{folder / ROTATION} holds no rotation of the table's rows: {_WAY_OUT}")
         phrases = None
         if noted["phrases"]:
             phrases = PhraseTable.load(folder / PHRASES, noted["phrases"]["whole"], dtype, shape)
@@ -349,6 +349,9 @@ class TokenTable:
         return replace(self, phrases=build_phrases(phrases, queries, stored, scales, shares, len(self)))
 
 
+_WAY_OUT = "make the table again"
+
+
 def _load_again(folder: Path, dim: int | None, of: str) -> TokenTable:
     table = TokenTable.load(folder)
     table = table if dim is None else table.truncated(dim)
@@ -398,6 +401,10 @@ def check_options(dtype: str, dim: int | None, max_length: int, width: int | Non
         raise UsageError(f"dim is {dim}: choose 1 to {'the width of the vectors' if width is None else width}")
     if max_length < 1:
         raise UsageError(f"max_length is {max_length}: a query needs at least 1 token")
+
+
+def _is_sound(numbers: NDArray[np.floating]) -> bool:
+    return bool((np.abs(numbers) < LARGEST).all())  # false for NaN too
 
 
 def same_rotation(one: TokenTable, other: TokenTable) -> bool:
