@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.evaluation.plot import need_matplotlib
+from lightretriever.evaluation.plot import label_log, need_matplotlib
 
 if TYPE_CHECKING:
     from lightretriever.bench.clock import Timing
@@ -37,6 +37,10 @@ def plot_scaling(bench: Bench, path: Path) -> None:
         for number, system in enumerate(systems):
             _line(axes, [(x, t) for t, x in points if t.system == system], system, _COLORS[number % len(_COLORS)])
         axes.set(xscale="log", yscale="log", xlabel=label, ylabel="queries a second")
+        label_log(axes.yaxis)
+        measured = sorted({x for _, x in points})
+        axes.set_xticks(measured, [f"{x:,.0f}" for x in measured], minor=False)
+        axes.set_xticks([], minor=True)
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)

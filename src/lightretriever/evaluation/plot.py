@@ -1,9 +1,10 @@
-"""Pictures of comparisons: each query's value under full model and look-up, and systems as bars."""
+"""Pictures of comparisons: each query's value under full model and look-up, and systems as bars; logarithmic axes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from math import floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,21 @@ def need_matplotlib() -> Any:
     except ImportError:
         raise MissingExtraError("a report's plot", "eval") from None
     return matplotlib.figure
+
+
+def label_log(axis: Any) -> None:
+    """Give a logarithmic axis, its data drawn, labels: matplotlib itself has none between powers of ten far apart."""
+    from matplotlib import ticker
+
+    low, high = axis.get_view_interval()
+    if high < 10 * low:
+        digits = max(0, 1 - floor(log10(high - low)))
+        axis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.{digits}f}"))
+    else:
+        axis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0) if high < 1000 * low else (1.0,)))
+        axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 100 else f"{v:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def plot_queries(full: NDArray[np.floating], look_up: NDArray[np.floating], measure: str, path: Path) -> None:
