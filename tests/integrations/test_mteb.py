@@ -99,6 +99,19 @@ def test_what_was_made_is_used_again(tower: DocumentEncoder, tmp_path: Path) -> 
         assert opened.count == 24
 
 
+def test_the_folder_stays_where_it_was_when_the_working_folder_changes(
+    tower: DocumentEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with LookupRetriever(tower, "work", keep_indexes=True) as model:
+        monkeypatch.chdir(tmp_path / "there")
+        scores_of(model, MadeTask(), tmp_path / "cache")
+    assert list((tmp_path / "there").iterdir()) == []
+    assert {path.name for path in (tmp_path / "here/work").iterdir()} == {"vectors", "tables", "indexes"}
+
+
 @pytest.mark.parametrize("name", ["MockRetrievalTask", "MockInstructionRetrieval", "MockRerankingTask"])
 def test_tasks_of_mteb(tower: DocumentEncoder, tmp_path: Path, name: str) -> None:
     task = getattr(mocks, name)()

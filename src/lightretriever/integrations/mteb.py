@@ -121,7 +121,7 @@ class LookupRetriever:
         if name is not None and "/" not in name:
             raise UsageError(f"the name is {name!r}: mteb wants organisation/name")
         self.tower = _load_tower(tower)
-        self._folder = Path(folder)
+        self._folder = Path(folder).absolute()  # os.chdir must not move it
         self._mode = mode
         self._sparse = sparse or ("lm" if self.tower.has_sparse else "bm25")
         self._table = (
