@@ -35,6 +35,15 @@ def test_a_split_has_its_judged_queries_only(folder: Path) -> None:
     assert read_collection(folder, "dev").queries == {"0": "text 0"}
 
 
+def test_a_query_that_is_there_twice_is_counted(folder: Path) -> None:
+    with (folder / "queries.jsonl").open("a") as queries:
+        for query, text in (("3", "text 3"), ("1", "another text"), ("2", "nobody judges it")):
+            queries.write(json.dumps({"_id": query, "text": text}) + "\n")
+    collection = read_collection(folder)
+    assert collection.doubled == 1
+    assert collection.queries["1"] == "another text"
+
+
 def test_what_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(InputError, match="no split 'train': there are dev, other, test"):
         read_collection(folder, "train")

@@ -86,6 +86,12 @@ class Measured:
     diagnosis: Diagnosis | None
 
 
+def warn_doubled(collection: Collection) -> None:
+    """Say which queries' texts were passed over."""
+    if collection.doubled:
+        say(f"warning: {collection.doubled} texts of judged queries are passed over: a later one has the same id")
+
+
 def measure_index(index: Index, collection: Collection, asked: Asked, tower: DocumentEncoder | None) -> Measured:
     """Compare the systems, test the pairs, and diagnose if asked to; ``tower`` is the full model, if that is asked."""
     from lightretriever.evaluation.compare import compare
@@ -93,6 +99,7 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
 
     if collection.textless:
         say(f"warning: {collection.textless} judged queries have no text in {collection.path} and count zero")
+    warn_doubled(collection)
     if index.fusion.judged == collection.name:
         say(f"warning: {index.path}: its weights were chosen on these queries, so hybrid looks better than it is")
     if asked.bm25 and index.manifest.sparse == "bm25":

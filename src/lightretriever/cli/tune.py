@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import format_table, phases, print_json, say
+from lightretriever.cli.measure import warn_doubled
 from lightretriever.cli.options import Filter, IndexArgument
 from lightretriever.errors import UsageError
 
@@ -45,8 +46,11 @@ def command(
     With --data it is learned on judged queries. Compared by nDCG@10 on queries that were not learned on: the fixed
     weights 0.7/0.3 and 0.5/0.5, one learned weight, and a weight for every query by a small network that looks at its
     two lists. What is learned stays only where it is better. Leave the queries that you measure on out: use another
-    split. Where there is none, --cross-validate takes the test split: the nDCG@10 shown here, of queries not learned
-    on, is then the one to report, for eval on the same queries shows more; the index says so from then on.
+    split.
+
+    --cross-validate takes the test split where there is no other. The nDCG@10 shown here is of queries not learned on,
+    so it is the one to report: eval on the same queries shows more. The index keeps that it was chosen so.
+
     Without --data every query gets a weight from the network that comes with the package; --weight 0.7 goes back to
     what a new index has. Both change the index too.
     """
@@ -68,8 +72,10 @@ def command(
     if weight is not None and not 0 <= weight <= 1:
         raise UsageError(f"--weight {weight:g}: it must be from 0 to 1")
     collection = read_collection(data, split) if data is not None else None
-    if collection is not None and collection.textless:
-        say(f"warning: {collection.textless} judged queries have no text in {data} and are left out")
+    if collection is not None:
+        warn_doubled(collection)
+        if collection.textless:
+            say(f"warning: {collection.textless} judged queries have no text in {data} and are left out")
     with Index.open(index) as opened, phases("queries") as report:
         before = opened.fusion
         found = None

@@ -23,6 +23,7 @@ class Collection:
         queries: id to text, of the queries that the split judges, in the judgements' order.
         qrels: query id to (document id to relevance).
         textless: number of judged queries whose text is not in the folder; they can only count zero.
+        doubled: number of their texts that are passed over, because a later one has the same id.
     """
 
     path: Path
@@ -30,6 +31,7 @@ class Collection:
     queries: Mapping[str, str]
     qrels: Mapping[str, Mapping[str, int]]
     textless: int = 0
+    doubled: int = 0
 
     @property
     def name(self) -> str:
@@ -59,9 +61,10 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
         there = f"there are {', '.join(splits)}" if splits else "the folder has no qrels/*.tsv"
         raise InputError(f"{path} has no split {split!r}: {there}")
     qrels = read_qrels(*splits[split])
-    texts, other = dict[str, str](), ""
+    texts, other, doubled = dict[str, str](), "", 0
     for query in read_queries(folder):
         if query.id in qrels:
+            doubled += texts.get(query.id, query.text) != query.text
             texts[query.id] = query.text
         else:
             other = other or query.id
@@ -71,4 +74,4 @@ def read_collection(path: str | Path, split: str = "test") -> Collection:
             f"{path}: none of the queries that {splits[split][0].name} judges is in the folder's queries "
             f"(judged is {next(iter(qrels))!r}, the queries have {other!r}): are they of the same collection?"
         )
-    return Collection(folder.absolute(), split, queries, qrels, len(qrels) - len(queries))
+    return Collection(folder.absolute(), split, queries, qrels, len(qrels) - len(queries), doubled)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
-from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, evaluate
+from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
 from lightretriever.index.backend import point_key, stored_metadata
 from lightretriever.index.filter import Filter, matches, parse_filter
@@ -78,9 +78,10 @@ def compare(
     Raises:
         UsageError: an unknown measure, a tower that does not fit the index's vectors, a filter that is none, or none
             that fixes the tenant of an index that keeps tenants apart.
-        InputError: the qrels and the queries, or the qrels and the index, do not belong together.
+        InputError: a relevance or an id that is none, or the qrels and the index do not belong together.
     """
     check_measures(measures)
+    check_qrels(collection.qrels)
     where = parse_filter(filter)
     check_tenant(where, index.manifest.tenant)
     judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}

@@ -68,7 +68,7 @@ def evaluate(
         MissingExtraError: ``ir-measures`` is not installed.
     """
     parsed = check_measures(measures)
-    judged = _checked(qrels) if isinstance(qrels, Mapping) else read_qrels(qrels)
+    judged = check_qrels(qrels) if isinstance(qrels, Mapping) else read_qrels(qrels)
     if not judged:
         raise InputError("the qrels are empty: there is nothing to measure against")
     found, decoded = _decoded(_checked_run(run) if isinstance(run, Run) else read_run(run), judged)
@@ -109,6 +109,26 @@ def check_measures(measures: Sequence[str]) -> dict[str, Any]:
     return {name: _parse(ir_measures, name) for name in measures}
 
 
+def check_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:
+    """The qrels with plain integers, every id and relevance having been looked at.
+
+    Raises:
+        InputError: an id or a relevance that is none, see `evaluate`; it names query, document and value.
+    """
+    checked = {}
+    for query, relevances in qrels.items():
+        where = f"the qrels' query {check_id(query, 'query id', 'the qrels')}"
+        if not isinstance(relevances, Mapping):
+            raise InputError(f"{where} has a {type(relevances).__name__}: document id to relevance is needed")
+        checked[query] = {
+            check_id(name, "document id", where): value
+            if type(value) is int and LEAST <= value <= MOST
+            else as_grade(value, f"{where}, document {name}")
+            for name, value in relevances.items()
+        }
+    return checked
+
+
 _FAILURES = (RuntimeError, ValueError, TypeError, ArithmeticError, SystemError, OSError, CalledProcessError)
 
 
@@ -139,22 +159,6 @@ def _gains(measure: Any) -> Collection[object]:
 def _not_computed(name: str, error: BaseException) -> UsageError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return UsageError(f"{name} cannot be computed on this machine ({reason})")
-
-
-def _checked(qrels: Qrels) -> dict[str, dict[str, int]]:
-    """The qrels with plain integers, every id and relevance having been looked at."""
-    checked = {}
-    for query, relevances in qrels.items():
-        where = f"the qrels' query {check_id(query, 'query id', 'the qrels')}"
-        if not isinstance(relevances, Mapping):
-            raise InputError(f"{where} has a {type(relevances).__name__}: document id to relevance is needed")
-        checked[query] = {
-            check_id(name, "document id", where): value
-            if type(value) is int and LEAST <= value <= MOST
-            else as_grade(value, f"{where}, document {name}")
-            for name, value in relevances.items()
-        }
-    return checked
 
 
 def _checked_run(run: Run) -> Run:

@@ -17,6 +17,7 @@ from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import Judged, check_sides, judge_lists
+from lightretriever.evaluation.measures import check_qrels
 from lightretriever.evaluation.runs import Progress
 from lightretriever.fusion import Fusion
 from lightretriever.index.index import Index
@@ -81,10 +82,12 @@ def tune(
     Raises:
         UsageError: the index has no sparse side, fewer than 2 folds, or a filter that is none, or that does not fix the
             tenant of an index that keeps tenants apart.
-        InputError: nothing is judged relevant, no query has a judged hit, or too few for so many folds.
+        InputError: a relevance or an id that is none, nothing is judged relevant, no query has a judged hit, or too few
+            for so many folds.
     """
     if folds < 2:
         raise UsageError(f"{folds} folds: at least 2 are needed to learn on some and measure on the others")
+    check_qrels(collection.qrels)
     if not any(value > 0 for relevances in collection.qrels.values() for value in relevances.values()):
         raise InputError(f"{collection.path}: the split {collection.split} judges no document relevant")
     rng = np.random.default_rng(seed)
