@@ -167,6 +167,13 @@ def test_a_run_with_encoded_ids_is_read_by_the_ids_that_the_qrels_have(tmp_path:
     memory = evaluate(run, qrels)
     assert memory.means["nDCG@10"] < 1
     assert evaluate(tmp_path / "own.run", qrels) == memory
+    write_qrels(tmp_path / "own.qrels", qrels)
+    other = ir_measures.calc_aggregate(
+        [ir_measures.parse_measure("nDCG@10")],
+        list(ir_measures.read_trec_qrels(str(tmp_path / "own.qrels"))),
+        list(ir_measures.read_trec_run(str(tmp_path / "own.run"))),
+    )
+    assert list(other.values()) == pytest.approx([memory.means["nDCG@10"]])
     (tmp_path / "other.run").write_text("q%201 Q0 my%20file.txt 1 2.0 x\nq2 Q0 a%20b 1 1.0 x\n")
     found = evaluate(tmp_path / "other.run", qrels, ["RR@10"])
     assert found.per_query["RR@10"] == {"q 1": 1.0, "q2": 1.0}

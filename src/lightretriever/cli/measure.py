@@ -129,10 +129,11 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
 
 def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, object]:
     from lightretriever import __version__
+    from lightretriever.text.values import safe_text
 
     fusion = index.fusion
     return {
-        "collection": collection.path.name,
+        "collection": safe_text(collection.path.name),
         "split": collection.split,
         "queries judged": len(collection.qrels),
         "documents": index.count,

@@ -11,6 +11,7 @@ from lightretriever.paths import absolute
 from lightretriever.text.beir import qrel_files
 from lightretriever.text.corpus import Document, read_corpus, read_queries
 from lightretriever.text.trec import read_qrels
+from lightretriever.text.values import safe_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Collection:
     @property
     def name(self) -> str:
         """The folder's name and the split's: "scifact, test"."""
-        return f"{self.path.name}, {self.split}"
+        return safe_text(f"{self.path.name}, {self.split}")
 
     def documents(self) -> Iterator[Document]:
         """Stream the corpus."""
