@@ -178,6 +178,7 @@ def test_a_run_with_encoded_ids_is_read_by_the_ids_that_the_qrels_have(tmp_path:
     found = evaluate(tmp_path / "other.run", qrels, ["RR@10"])
     assert found.per_query["RR@10"] == {"q 1": 1.0, "q2": 1.0}
     assert "2 ids of the run are the qrels' only percent-decoded" in found.warnings[-1]
+    assert evaluate(Run({"q2": {"a b": 1.0}, "q 1": {"my%20file.txt": 1.0}}), qrels, ["RR@10"]).means == {"RR@10": 0}
 
 
 def test_without_ir_measures_the_error_names_the_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,8 @@ def evaluate(
     written of it get the same values, here and from any other tool.
 
     Args:
-        run: a Run, or the path of a run file. An id that the qrels lack, and have when ``%20`` and the like are read
-            as what they encode, is read so.
+        run: a Run, or the path of a run file. An id in a file that the qrels lack, and have when ``%20`` and the like
+            are read as what they encode, is read so.
         qrels: query id to (document id to relevance), or the path of a qrels file. Relevances are integers (NumPy's and
             whole floats too) from -1000 to 1000; those below 1 count as not relevant.
         measures: names as ``ir-measures`` spells them: "nDCG@10", "R@1000", "RR@10", "AP", "P@5" …
@@ -71,7 +71,7 @@ def evaluate(
     judged = check_qrels(qrels) if isinstance(qrels, Mapping) else read_qrels(qrels)
     if not judged:
         raise InputError("the qrels are empty: there is nothing to measure against")
-    found, decoded = _decoded(_checked_run(run) if isinstance(run, Run) else read_run(run), judged)
+    found, decoded = (_checked_run(run), ()) if isinstance(run, Run) else _decoded(read_run(run), judged)
     scores = {query: _ranked(query, found.scores[query]) for query in judged if found.scores.get(query)}
     if found.scores and not scores and any(found.scores.values()):
         raise InputError(
