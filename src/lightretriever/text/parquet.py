@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightretriever.errors import InputError, MissingExtraError
 from lightretriever.text.compression import UNREADABLE, compression_of, open_bytes
 from lightretriever.text.signatures import PARQUET, foreign_format
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow import parquet
 
 _BATCH = 1024
 
@@ -20,29 +24,58 @@ def parquet_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
         InputError: not Parquet, damaged, two columns of one name, or a value that Python cannot hold.
         MissingExtraError: no ``pyarrow``.
     """
+    number = 0
+    with open_parquet(path) as file:
+        for batch in read_batches(path, file, _BATCH):
+            for row in batch_rows(path, batch, number):
+                number += 1
+                yield f"{path}: row {number}", row
+
+
+def open_parquet(path: str | Path) -> parquet.ParquetFile:
+    """The file, its columns of distinct names. Raises as `parquet_rows`."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("reading Parquet", "parquet") from None
     _check_head(path)
-    number = 0
     try:
-        with parquet.ParquetFile(path) as file:
-            _check_names(path, file.schema_arrow)
-            for batch in file.iter_batches(batch_size=_BATCH):
-                names = batch.schema.names
-                columns = [_column(path, name, batch.column(name), number) for name in names]
-                for values in zip(*columns, strict=True):
-                    number += 1
-                    yield f"{path}: row {number}", dict(zip(names, values, strict=True))
+        file = parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: cannot be read as Parquet beyond row {number}: it is damaged, cut off, encrypted, or of a kind "
-            "that the pyarrow installed does not know"
-        ) from error
+        raise _damaged(path, 0) from error
+    names = file.schema_arrow.names
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        file.close()
+        raise InputError(f"{path}: two columns are named {twice!r}: rename one")
+    return file
+
+
+def read_batches(
+    path: str | Path, file: parquet.ParquetFile, size: int, columns: Sequence[str] | None = None
+) -> Iterator[pyarrow.RecordBatch]:
+    """The rows, ``size`` at a time, of some columns or all. Raises InputError where the file is damaged."""
+    import pyarrow
+
+    batches, number = file.iter_batches(batch_size=size, columns=columns), 0
+    while True:
+        try:
+            batch = next(batches, None)
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise _damaged(path, number) from error
+        if batch is None:
+            return
+        number += batch.num_rows
+        yield batch
+
+
+def batch_rows(path: str | Path, batch: pyarrow.RecordBatch, before: int) -> list[dict[str, object]]:
+    """The rows of a batch, which comes after ``before`` rows. Raises InputError for a value Python cannot hold."""
+    names = batch.schema.names
+    columns = [_column(path, name, column, before) for name, column in zip(names, batch.columns, strict=True)]
+    rows = zip(*columns, strict=True) if names else ((),) * batch.num_rows
+    return [dict(zip(names, values, strict=True)) for values in rows]
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -76,11 +109,11 @@ def _check_head(path: str | Path) -> None:
         raise InputError(f"{path}: {what}")
 
 
-def _check_names(path: str | Path, schema: Any) -> None:
-    names = schema.names
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise InputError(f"{path}: two columns are named {twice!r}: rename one")
+def _damaged(path: str | Path, number: int) -> InputError:
+    return InputError(
+        f"{path}: cannot be read as Parquet beyond row {number}: it is damaged, cut off, encrypted, or of a kind that "
+        "the pyarrow installed does not know"
+    )
 
 
 def _column(path: str | Path, name: str, column: Any, before: int) -> list[object]:

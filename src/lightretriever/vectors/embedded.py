@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.errors import InputError, MismatchError, MissingExtraError
+from lightretriever.errors import InputError, MismatchError
 from lightretriever.text.compression import split_suffix
+from lightretriever.text.parquet import batch_rows, open_parquet, read_batches
 from lightretriever.text.rows import FORMATS, read_rows
 from lightretriever.vectors.columns import VECTOR_NAMES, Columns
 
 if TYPE_CHECKING:
     import pyarrow
-    from pyarrow import parquet
 
 Row = dict[str, object]
 Block = tuple[list[str], list[Row], NDArray[np.floating]]
@@ -56,7 +56,7 @@ def read_header(source: Path) -> Header:
         MissingExtraError: Parquet without ``pyarrow``.
     """
     if split_suffix(source) == (".parquet", ""):
-        with _open_parquet(source) as file:
+        with open_parquet(source) as file:
             schema = file.schema_arrow
             vectors = [field.name for field in schema if _is_vector(field.type)]
             return Header(schema.names, vectors, [field.name for field in schema if _is_string(field.type)])
@@ -114,37 +114,17 @@ def _row_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iter
 
 
 def _parquet_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iterator[Block]:
-    import pyarrow
-
-    number = 1
-    with _open_parquet(source) as file:
+    number = 0
+    with open_parquet(source) as file:
         names = file.schema_arrow.names if wanted is None else [*wanted, vector]
-        try:
-            for batch in file.iter_batches(batch_size=_ROWS, columns=names):
-                places = [f"{source}: row {number + row}" for row in range(batch.num_rows)]
-                number += batch.num_rows
-                if not places:
-                    continue
-                column = batch.column(batch.schema.get_field_index(vector))
-                yield places, batch.drop_columns([vector]).to_pylist(), _as_vectors(places, column, vector)
-        except (pyarrow.ArrowException, OSError) as error:
-            raise InputError(
-                f"{source}: cannot be read as Parquet beyond row {number - 1} ({str(error).splitlines()[0]})"
-            ) from None
-
-
-def _open_parquet(source: Path) -> parquet.ParquetFile:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise MissingExtraError("reading Parquet", "parquet") from None
-    try:
-        return parquet.ParquetFile(source)
-    except FileNotFoundError:
-        raise InputError(f"{source} does not exist") from None
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{source} cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+        for batch in read_batches(source, file, _ROWS, names):
+            places = [f"{source}: row {number + row + 1}" for row in range(batch.num_rows)]
+            if not places:
+                continue
+            rows = batch_rows(source, batch.drop_columns([vector]), number)
+            column = batch.column(batch.schema.get_field_index(vector))
+            number += batch.num_rows
+            yield places, rows, _as_vectors(places, column, vector)
 
 
 def _is_vector(kind: pyarrow.DataType) -> bool:
