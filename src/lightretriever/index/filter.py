@@ -141,7 +141,8 @@ def read_filter(text: str) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"the filter is not JSON ({error}): {text[:80]}") from None
+        place = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise UsageError(f"the filter is not JSON{place}: {text[:80]}") from None
     if not isinstance(found, dict):
         raise UsageError(f"the filter is a JSON {type(found).__name__}: an object of fields and values is needed")
     return found

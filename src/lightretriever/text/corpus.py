@@ -124,7 +124,8 @@ def read_texts(path: str | Path) -> Iterator[Document]:
         rows: Rows = ((f"{path}:{number}", {"text": line}) for number, line in lines if line)
     else:
         rows = read_rows(source)
-    numbered = ((where, row if {"_id", "id"} & row.keys() else {**row, "_id": where}) for where, row in rows)
+    named = ((where, row, row.get("_id") is not None or row.get("id") is not None) for where, row in rows)
+    numbered = ((where, row if has_id else {**row, "_id": where}) for where, row, has_id in named)
     return _stream(path, "texts", numbered, _document)
 
 
@@ -152,7 +153,7 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
     if isinstance(value, Document):
         return replace(value, metadata=_plain(f"{where}: {value.id}", value.metadata)[0]) if value.metadata else value
     if isinstance(value, str):
-        return Document(default_id, safe_text(value))
+        return Document(default_id, safe_text(str(value)))
     if not isinstance(value, Mapping):
         raise InputError(f"{where}: a text or a mapping is needed, this is {type(value).__name__}")
     if "_id" not in value and "id" not in value:

@@ -154,8 +154,8 @@ def _cut(line: str, separator: str, where: str) -> list[str]:
         return [field.strip() for field in line.rstrip("\r\n").split("\t")]
     try:
         return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], strict=True), [])]
-    except csv.Error as error:
-        raise InputError(f"{where}: not a row of this format ({error})") from None
+    except csv.Error:
+        raise InputError(f"{where}: not a row of CSV: write quotation marks inside a field twice") from None
 
 
 def _role(name: str) -> str | None:
