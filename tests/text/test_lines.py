@@ -149,6 +149,25 @@ def test_a_pipe_is_opened_once(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_the_first_look_sees_more_than_an_archives_first_piece(tmp_path: Path) -> None:
+    text = "a\rb" + "x" * 100_000 + "\nlast"
+    for name, pack in {"": bytes, **PACK}.items():
+        assert lines_of(tmp_path, pack(text.encode()), f"a.txt{name}") == [text[:-4], "last"]
+
+
+def test_lines_before_the_damage_are_there(tmp_path: Path) -> None:
+    lines = [f"line {number} {os.urandom(20).hex()}\n" for number in range(3000)]
+    for name, pack in PACK.items():
+        packed = pack("".join(lines).encode())
+        path = tmp_path / f"a.txt{name}"
+        path.write_bytes(packed[: len(packed) - 12])
+        count = 0
+        with pytest.raises(InputError, match=r"beyond line \d+ \(it was cut off: copy it again\)") as caught:
+            for count, line in read_lines(path):
+                assert line == lines[count - 1]
+        assert f"beyond line {count} " in str(caught.value)
+
+
 def test_chunks_are_the_whole_text(tmp_path: Path) -> None:
     text = "añb\r\n" * 200_000
     for encoding in ("utf-8", "utf-16"):

@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import zstandard
 
 COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 CHUNK = 1 << 18
+_ZSTD_PIECE = 1 << 10  # of zeros it can make 40 MB, and it is decompressed as a whole
 UNREADABLE = (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError, OSError)
 """What reading a file can raise; EOFError where it is cut off."""
 _MAGIC: dict[bytes, str] = {
@@ -46,23 +47,58 @@ def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
     Raises:
         one of `UNREADABLE`: here or when it is read.
     """
-    with cast(io.BufferedReader, Path(path).open("rb", buffering=CHUNK)) as file:
+    with _buffered(Path(path).open("rb", buffering=0)) as file:
         compression = compression_of(file.peek(10))
         if not compression:
             yield file
             return
-        with cast(io.BufferedReader, io.BufferedReader(_decompressed(file, compression), CHUNK)) as whole:
+        with _buffered(_decompressed(file, compression)) as whole:
             yield whole
 
 
-def _decompressed(file: IO[bytes], compression: str) -> io.RawIOBase:
+def _buffered(file: IO[bytes] | io.IOBase) -> io.BufferedReader:
+    return cast(io.BufferedReader, io.BufferedReader(_FullReads(file), CHUNK))
+
+
+def _decompressed(file: IO[bytes], compression: str) -> IO[bytes] | io.IOBase:
     if compression == ".gz":
-        return cast(io.RawIOBase, gzip.GzipFile(fileobj=file, mode="rb"))
+        return gzip.GzipFile(fileobj=file, mode="rb")
     if compression == ".bz2":
-        return cast(io.RawIOBase, bz2.BZ2File(file))
+        return bz2.BZ2File(file)
     if compression == ".xz":
-        return cast(io.RawIOBase, lzma.LZMAFile(file))
+        return lzma.LZMAFile(file)
     return _ZstdFile(file)
+
+
+class _FullReads(io.RawIOBase):
+    """Reads as much as is asked for, so that a first look at a pipe or an archive sees more than its first piece.
+
+    What goes wrong after some bytes is raised when these were taken.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._error is not None:
+            raise self._error
+        target, filled = memoryview(buffer), 0
+        try:
+            while filled < len(target) and (count := self._file.readinto(target[filled:])):
+                filled += count
+        except UNREADABLE as error:
+            if not filled:
+                raise
+            self._error = error
+        return filled
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _ZstdFile(io.RawIOBase):
@@ -71,33 +107,26 @@ class _ZstdFile(io.RawIOBase):
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._packed = b""
         self._waiting = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
-        target = memoryview(cast(bytearray, buffer))
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer)
         while not self._waiting:
-            chunk = self._file.read(CHUNK)
-            if not chunk:
+            self._packed = self._packed or self._file.read(_ZSTD_PIECE)
+            if not self._packed:
                 if self._frame is not None:
                     raise EOFError("the last frame is cut off")
                 return 0
-            self._waiting = self._decompress(chunk)
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            self._waiting, self._packed = self._frame.decompress(self._packed), b""
+            if self._frame.eof:
+                self._packed, self._frame = self._frame.unused_data, None
         count = min(len(target), len(self._waiting))
         target[:count] = self._waiting[:count]
         self._waiting = self._waiting[count:]
         return count
-
-    def _decompress(self, chunk: bytes) -> bytes:
-        pieces = []
-        while chunk:
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-            pieces.append(self._frame.decompress(chunk))
-            chunk = b""
-            if self._frame.eof:
-                chunk = self._frame.unused_data
-                self._frame = None
-        return b"".join(pieces)
