@@ -111,10 +111,9 @@ def open_text(path: str | Path) -> Iterator[TextFile]:
             stream = stack.enter_context(open_bytes(path))
             head = stream.peek(CHUNK)
             _check(path, head)
-            mark, encoding = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
+            mark, encoding = encoding_of(head)
             stream.read(len(mark))
         head = head[len(mark) :]
-        encoding = encoding or _unmarked(head)
         suffix = split_suffix(path)[1]
         if suffix and encoding == "utf-8" and any(byte < 9 for byte in head[:64]):
             raise InputError(f"{path}: its name ends in {suffix}, but its bytes are not compressed so")
@@ -130,6 +129,11 @@ def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """
     with open_text(path) as file:
         yield from file.lines()
+
+
+def encoding_of(head: bytes) -> tuple[bytes, str]:
+    """The byte order mark that a text begins with, perhaps none, and its encoding, as Python names it."""
+    return next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", _unmarked(head)))
 
 
 def not_utf8(error: UnicodeDecodeError, where: str) -> InputError:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError
-from lightretriever.text.compression import split_suffix
+from lightretriever.text.compression import compression_of, split_suffix
+from lightretriever.text.lines import encoding_of
+from lightretriever.text.signatures import PARQUET, foreign_format, markup
 from lightretriever.training.example import Example, Passage
 from lightretriever.training.lines import OURS, LineKind, find_kind
 from lightretriever.training.text_keys import text_key
@@ -27,18 +29,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 1 << 28
 """Bytes: no example is so long, and a file without line ends need not be read whole to say so."""
 # What a file may be instead of lines of text: how it begins, what it is, what to do.
-_OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
-    (b"PAR1", "Parquet, which cannot be read line by line", "write it as JSON lines (pandas: to_json, lines=True)"),
-    (b"\xff\xfe", "UTF-16", "save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16", "save it as UTF-8"),
-    (b"\x1f\x8b", "compressed with gzip", "decompress it, lines are read out of order"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it, lines are read out of order"),
-    (b"BZh", "compressed with bzip2", "decompress it, lines are read out of order"),
-    (b"\xfd7zXZ", "compressed with xz", "decompress it, lines are read out of order"),
-    (b"PK\x03\x04", "a ZIP archive", "unpack it"),
-    (b"[", "one JSON array", "write an object a line (JSON lines)"),
-)
+_PACKERS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +156,7 @@ def _lines(source: Path, shown: str | Path) -> Iterator[tuple[int, int, bytes]]:
     number = position = 0
     try:
         with source.open("rb") as file:
-            begin = file.read(32).removeprefix(b"\xef\xbb\xbf")
-            for mark, form, way in _OTHER_FILES:
-                if begin.startswith(mark):
-                    raise InputError(f"{shown} is {form}: {way}")
+            _check_form(file.read(512), shown)
             file.seek(0)
             while raw := file.readline(LONGEST_LINE):
                 number += 1
@@ -181,6 +169,23 @@ def _lines(source: Path, shown: str | Path) -> Iterator[tuple[int, int, bytes]]:
         raise InputError(f"{shown} does not exist") from None
     except OSError as error:
         raise InputError(f"{shown}: cannot be read beyond line {number} ({error.strerror})") from None
+
+
+def _check_form(head: bytes, shown: str | Path) -> None:
+    """Refuse what has no lines to be read out of order, by what it is."""
+    if packed := compression_of(head):
+        raise InputError(f"{shown} is compressed with {_PACKERS[packed]}: decompress it, lines are read out of order")
+    mark, encoding = encoding_of(head)
+    head = head.removeprefix(mark)
+    if encoding != "utf-8":
+        raise InputError(f"{shown} is {encoding[:6].upper()}: save it as UTF-8")
+    if head.startswith(b"["):
+        raise InputError(f"{shown} is one JSON array: write an object a line (JSON lines)")
+    if head.startswith(PARQUET):
+        raise InputError(f"{shown} is Parquet: write it as JSON lines (pandas: to_json, lines=True)")
+    what = foreign_format(head) or markup(head.decode("utf-8", "replace"))
+    if what is not None:
+        raise InputError(f"{shown}: {what}")
 
 
 def _usable(example: Example, exclusion: Exclusion | None, passages: int, count: dict[str, int]) -> bool:
