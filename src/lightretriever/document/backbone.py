@@ -155,6 +155,7 @@ def load_backbone(
     whole = whole.eval().requires_grad_(False).to(place)
     transformer: nn.Module = whole.base_model if is_lm else whole  # type: ignore[assignment]
 
+    dim = width_of(transformer)
     head: Head | None = None
     tied = None
     if sparse != "none":
@@ -167,7 +168,6 @@ def load_backbone(
             raise ModelError(
                 f"{plan.folder.name} has no LM head for a sparse vector: use sparse='none' (--sparse bm25)"
             )
-    dim = width_of(transformer)
     limits = (position_limit(transformer), plan.max_length)
     return Backbone(
         folder=plan.folder,

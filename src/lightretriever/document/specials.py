@@ -88,7 +88,7 @@ def declared_specials(folder: Path, config: Mapping[str, object], tokenizer: Tok
             number = config.get(f"{kind}_token_id")
             if isinstance(number, list):  # several ends of a chat turn: the first is the model's own
                 number = number[0] if number else None
-            token = tokenizer.id_to_token(number) if isinstance(number, int) and number >= 0 else None
+            token = tokenizer.id_to_token(number) if isinstance(number, int) and 0 <= number < 1 << 31 else None
         known = isinstance(token, str) and tokenizer.token_to_id(token) is not None
         specials[kind] = str(token) if known else None
     return specials

@@ -68,6 +68,9 @@ def read_config(folder: Path) -> transformers.PretrainedConfig:
         raise ModelError(f"{folder} is an encoder-decoder ({config.model_type}): not supported")
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise ModelError(f"{folder} is no text model that is supported ({config.model_type})")
+    names = config.architectures
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ModelError(f"{file}: architectures is {shown(names)}: a list of names is needed")
     layers = getattr(config, "num_hidden_layers", None)
     if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= _MOST_LAYERS:
         raise ModelError(f"{file}: the model has {shown(layers)} layers: 1 to {_MOST_LAYERS} are supported")
@@ -156,9 +159,21 @@ def grow(model: nn.Module, rows: int) -> None:
 
 @torch.no_grad()
 def width_of(model: nn.Module) -> int:
-    """Dimensions of the hidden states, seen on one token: OPT's last layer may project to others."""
-    ids = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
-    hidden = getattr(model(input_ids=ids, attention_mask=torch.ones_like(ids)), "last_hidden_state", None)
+    """Dimensions of the hidden states, seen on three tokens and some padding: OPT's last layer may project to others.
+
+    Raises:
+        ModelError: it cannot be run, or gives no hidden states.
+    """
+    ids = torch.zeros(2, 2, dtype=torch.int64, device=next(model.parameters()).device)
+    mask = torch.tensor([[1, 1], [1, 0]], device=ids.device)
+    try:
+        hidden = getattr(model(input_ids=ids, attention_mask=mask), "last_hidden_state", None)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # settings that a model takes and cannot compute with
+        raise ModelError(
+            f"{type(model).__name__} cannot be run as its config.json has it ({one_line(error)})"
+        ) from None
     if hidden is None:
         raise ModelError(f"{type(model).__name__} gives no hidden states: it is no text model that is supported")
     return int(hidden.shape[-1])
