@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,9 +45,41 @@ def test_the_page_of_the_command_line_is_what_help_says() -> None:
     assert re.findall(r"^## ([\w-]+)$", page, re.MULTILINE) == list(VERBS)
 
 
-@pytest.mark.slow
-def test_the_example_runs_and_finds_what_it_should(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    found = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+def _run(command: list[str], folder: Path) -> str:
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split()[:2] == ["1", "Everest"]
+    return found.stdout
+
+
+@pytest.mark.slow
+def test_the_example_runs_twice_and_finds_what_it_should(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    for _ in range(2):
+        assert _run([sys.executable, "-c", example], tmp_path).split()[:2] == ["1", "Everest"]
+
+
+@pytest.mark.slow
+def test_the_console_recipe_finds_old_words_and_new_ones(tmp_path: Path) -> None:
+    rows = [
+        ("everest", "Mount Everest is 8,849 metres high, the tallest mountain on Earth."),
+        ("thames", "The Thames flows through London to the North Sea."),
+        ("bread", "Knead the dough, let it rise for an hour, and bake it in a hot oven."),
+        ("moon", "The moon turns around the Earth in 27 days and causes the tides."),
+    ]
+    corpus = "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in rows)
+    (tmp_path / "corpus.jsonl").write_text(corpus, encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = next(block for block in blocks if "lightretriever encode" in block).splitlines()
+    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    program = [sys.executable, "-m", "lightretriever"]
+    recipe = [[*program, *command[1:]] for command in commands if command[0] == "lightretriever"]
+    assert [command[3] for command in recipe] == ["encode", "fit", "index", "search"]
+    for command in recipe:
+        said = _run(command, tmp_path)
+    assert "8,849" in said.splitlines()[0] + said.splitlines()[1]
+    new = json.dumps({"_id": "puffins", "text": "Puffins nest on the cliffs of Heimaey, an Icelandic island."})
+    (tmp_path / "new.jsonl").write_text(new + "\n", encoding="utf-8")
+    _run([*program, "add", "my.index", "new.jsonl"], tmp_path)
+    for query in ("heimaey", "puffins of iceland"):
+        hits = _run([*program, "search", "my.index", query, "--mode", "dense", "-k", "1", "--json"], tmp_path)
+        assert json.loads(hits.splitlines()[0])["id"] == "puffins"

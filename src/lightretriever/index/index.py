@@ -11,6 +11,7 @@ INDEX/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -26,6 +27,7 @@ from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.search import Request, search
+from lightretriever.index.set_aside import set_aside
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
@@ -72,11 +74,12 @@ class Index:
         flush: FlushPolicy | None = None,
         tenant: str | None = None,
         engine: str = "edge",
+        overwrite: bool = False,
     ) -> Index:
         """Make an empty index and open it.
 
         Args:
-            path: a folder that does not exist.
+            path: a folder that does not exist, or with ``overwrite`` an index that this one takes the place of.
             encoder: the query encoder; its table is copied into the index and says which document model fits.
             sparse: the sparse side of documents: "lm" the tower's own, "bm25" computed here from texts, "none".
             model, live, flush: as for `open`.
@@ -89,13 +92,15 @@ class Index:
         Raises:
             UsageError: another kind of sparse side, an engine that there is not, or a tenant field without a name.
             ArtifactError: ``path`` exists, or cannot be written; the engine's server cannot be reached, or has a
-                collection of that name.
+                collection of that name. To be overwritten: it is no index, or one on a server.
+            LockedError: the index to be overwritten is open.
             MismatchError: the model is not the table's.
             MissingExtraError: a server without `qdrant-client`.
         """
         manifest = IndexManifest.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
         folder = absolute(path)
-        create_folder(folder, encoder.table, manifest)
+        with set_aside(folder) if overwrite else nullcontext():
+            create_folder(folder, encoder.table, manifest)
         return Index.open(folder, model, live, flush)
 
     @staticmethod
