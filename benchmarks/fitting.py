@@ -47,8 +47,9 @@ def make_tables(tower: DocumentEncoder, documents: list[Document], vectors: Vect
     both = fit_table(tower, documents, vectors=vectors, cache=cache)
     return {
         "each token through the model": cache_table(tower),
-        "no model: documents alone, plain": fit_table(vectors=vectors, tokenizer=tower.tokenizer, l2=PLAIN_L2),
-        "no model: documents and their sentences": fit_table(vectors=vectors, tokenizer=tower.tokenizer),
+        "no model: documents alone, plain": fit_table(vectors=vectors, prior="zero", l2=PLAIN_L2),
+        "no model: documents and their sentences": fit_table(vectors=vectors, prior="zero"),
+        "the same, tokens through the model": fit_table(vectors=vectors),
         "sentences through the model": fit_table(tower, documents, cache=cache),
         "sentences and documents": both,
         "the same, int8": both.converted("int8"),

@@ -316,6 +316,18 @@ def test_a_prior_is_turned_so_that_texts_are_predicted() -> None:
     assert np.isfinite(few).all()
 
 
+def test_a_prior_turned_to_few_texts_keeps_what_they_say_nothing_about() -> None:
+    random = np.random.default_rng(18)
+    texts = made_texts(4)
+    rows = random.normal(size=(WIDTH, 64)).astype(np.float32)
+    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    targets = unit(predicted(rows, texts) + 0.05 * random.normal(size=(4, 64)))
+    unseen = np.flatnonzero(bags.document_frequency() == 0)
+    turned = turn(rows, bags, targets)[unseen]
+    assert np.einsum("nd,nd->n", unit(turned), unit(rows[unseen])).min() > 0.8
+    assert 0.5 < np.linalg.norm(turned) / np.linalg.norm(rows[unseen]) < 1.5
+
+
 def test_agreement_is_full_for_the_nearest_document_and_falls_with_distance() -> None:
     documents = unit(np.random.default_rng(5).normal(size=(50, 24)))
     rows = np.arange(50)

@@ -125,17 +125,27 @@ def _load(vectors: VectorsFolder, large: bool) -> DocumentEncoder:
         raise MissingExtraError("running a model", "models")
     from lightretriever.document.folder import MINILM, find_folder  # no torch yet
 
-    if source != MINILM and not Path(source).is_dir():
+    if source != MINILM and not _is_folder(source):
         source = _from_hub_cache(source, vectors.revision)
-    if base is not None and not Path(base).is_dir():
+    if base is not None and not _is_folder(base):
         raise ModelError(f"its base model {base} is no folder here")
     folder = find_folder(source).path
     size = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     if size > QUICK_BYTES and not large:
-        raise ModelError(f"its weights take {size / 1e9:.1f} GB, so that to run its vocabulary may take long")
+        raise ModelError(
+            f"its weights take {size / 1e9:.1f} GB, so that running its vocabulary may take long: ask for that with "
+            "prior 'model'"
+        )
     from lightretriever.document.encoder import DocumentEncoder
 
     return DocumentEncoder.load(source, base=base, dtype="float32", sparse="none")
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # no name of a file
+        return False
 
 
 def _from_hub_cache(name: str, revision: str) -> str:

@@ -108,9 +108,11 @@ def prior_rows(prior: Prior, alone: Floats | None, bags: Bags, targets: Floats, 
 
 
 def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:
-    """``rows @ W`` with the W [d, d] that minimises Σ_s ‖p(s)·W − f(s)‖² + μ‖W‖², p(s) the unit prediction under rows.
+    """``rows @ W`` with the W [d, d] that minimises Σ_s ‖p(s)·W − f(s)‖² + μ‖W − c·I‖², p(s) the unit prediction under
+    rows, c the one number that brings p nearest to f.
 
-    μ is a thousandth of the mean diagonal of Σ p(s)ᵀp(s): it matters only where there are fewer texts than dimensions.
+    μ is a thousandth of the mean diagonal of Σ p(s)ᵀp(s): it matters only where there are fewer texts than dimensions,
+    in the directions that no text has. There rows stay as they are, so that words of new documents keep theirs.
     """
     dim = rows.shape[1]
     gram, right = np.zeros((dim, dim)), np.zeros((dim, dim))
@@ -119,5 +121,8 @@ def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:
         predicted = unit_rows(bags.take(part).multiply(rows)).astype(np.float64)
         gram += predicted.T @ predicted
         right += predicted.T @ targets[part]
-    gram[np.diag_indices(dim)] += max(1e-3 * np.trace(gram) / dim, 1e-12)
+    diagonal, share = np.diag_indices(dim), max(np.trace(right), 0.0) / max(np.trace(gram), 1e-12)
+    strength = max(1e-3 * np.trace(gram) / dim, 1e-12)
+    gram[diagonal] += strength
+    right[diagonal] += strength * share
     return (rows @ np.linalg.solve(gram, right).astype(np.float32)).astype(np.float32)

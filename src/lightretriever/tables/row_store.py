@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ FORMAT_VERSION = 1
 ROWS = "rows.safetensors"
 LIMIT = 4 << 30
 """Bytes of all models' rows together."""
+_HEADER = 4096  # bytes of a safetensors file beside its numbers, at most
 _FIELDS = {
     "kind": text(),
     "format_version": whole(),
@@ -133,6 +135,8 @@ def _read(folder: Path, key: RowsKey) -> ModelRows:
         facts["prompt"],
     ):
         raise ArtifactError(f"{file} belongs to something else")
+    if (folder / ROWS).stat().st_size > 4 * prod(facts["shape"]) + _HEADER:
+        raise ArtifactError(f"{folder / ROWS} is longer than it should be")
     if facts["sha256"] != sha256_file(folder / ROWS):
         raise ArtifactError(f"{folder / ROWS} does not match its checksum")
     rows = load_tensors(folder / ROWS).get("rows")
