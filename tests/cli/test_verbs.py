@@ -325,6 +325,25 @@ def test_add_and_delete(verb: Verb, index: Path, tmp_path: Path) -> None:
     assert "new" not in texts
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_words_that_the_fit_never_saw_are_counted_as_they_are_added(
+    verb: Verb, tower: Path, folder: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "i"
+    done(verb("fit", tower, "--texts", folder, "-o", tmp_path / "t", "--l2", "0.1"))
+    done(verb("index", folder, "--model", tower, "--table", tmp_path / "t", "-o", index, "--sparse", "bm25"))
+    known, new = tmp_path / "known.jsonl", tmp_path / "new.jsonl"
+    known.write_text('{"_id": "known", "text": "The highest mountain of the world."}\n')
+    new.write_text('{"_id": "new", "text": "slow threadworld mountaincsv"}\n')
+    assert "tokens added" not in done(verb("add", index, known)).err
+    warned = done(verb("add", index, new)).err
+    assert "of the tokens added are of words that no text of the table's fit had" in warned
+    assert "set-table" in warned
+    added = json.loads(done(verb("info", index, "--json")).out)["added"]
+    assert added["tokens"] > 6
+    assert 0 < added["unknown_to_table"] < 0.6
+
+
 def test_the_parts_of_an_index_are_replaced(
     verb: Verb, index: Path, tower: Path, folder: Path, table: Path, tmp_path: Path
 ) -> None:

@@ -63,7 +63,7 @@ def test_one_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
 def test_documents_on_a_server_are_not_left_there_unseen(tmp_path: Path) -> None:
     make(tmp_path / "index", DOCUMENTS)
     manifest = tmp_path / "index" / "manifest.json"
-    write_json(manifest, {**read_json(manifest), "engine": "http://localhost:6333/things"})
+    write_json(manifest, {**read_json(manifest), "engine": "http://localhost:6333/things", "shard": "things"})
     with pytest.raises(ArtifactError, match="on a server"):
         make(tmp_path / "index", DOCUMENTS, overwrite=True)
     assert manifest.is_file()

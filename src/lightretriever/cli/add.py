@@ -44,6 +44,7 @@ def command(
     """
     from lightretriever.index.index import Index
     from lightretriever.index.manifest import IndexManifest
+    from lightretriever.index.novelty import LARGE
     from lightretriever.index.provided import Provided, add_provided
 
     manifest = IndexManifest.load(index)
@@ -70,6 +71,12 @@ def command(
     if isinstance(state, Mapping) and state["stale"]:
         say(
             f"warning: {state['drift']:.0%} of the documents changed since BM25 counted them: add --refresh counts anew"
+        )
+    if added.novelty.share >= LARGE:
+        say(
+            f"warning: {added.novelty.share:.0%} of the tokens added are of words that no text of the table's fit had: "
+            "queries of them find less by meaning until a table is fitted to these documents too, "
+            f"and set-table {index} TABLE"
         )
     if added.duplicates:
         say(f"warning: {added.duplicates} documents had an id that came again: the last of each is kept")

@@ -203,8 +203,9 @@ class Index:
 
     def info(self) -> Mapping[str, object]:
         """What the index is and how big, JSON-able; ``bm25`` says whether its statistics are stale, ``unoptimised`` how
-        many documents were written since the graph was built, ``reindexing`` to which model, ``background`` what runs
-        there or how the last such work failed."""
+        many documents were written since the graph was built, ``added`` what share of the tokens of documents added
+        since the table was fitted it does not know, ``reindexing`` to which model, ``background`` what runs there or
+        how the last such work failed."""
         current, count, engine = self._state.read(
             lambda current: (current, current.backend.count(), current.backend.info())
         )
@@ -221,6 +222,9 @@ class Index:
             "unoptimised": manifest.unoptimised,
             **engine,
         }
+        if table.evidence is not None:
+            novelty = manifest.novelty
+            found["added"] = {"tokens": novelty.tokens, "unknown_to_table": round(novelty.share, 4)}
         if manifest.sparse == "bm25":
             found["bm25"] = current.side.info(manifest.bm25_changes, count)
         if manifest.successor:
@@ -366,7 +370,7 @@ class Index:
                 return None
             first = self._lacks_statistics(current)
             added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
-            self._state.changed(added.documents, counted=not first)
+            self._state.changed(added.documents, not first, added.novelty)
             durable = self._state.durability.wrote(added.documents, flush)
         self._upkeep.optimise_if_due()
         return replace(added, durable=durable)

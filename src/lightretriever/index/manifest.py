@@ -26,6 +26,7 @@ from lightretriever.checked import (
 )
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion import Fusion
+from lightretriever.index.novelty import Novelty
 from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.tenant import check_field
 from lightretriever.query.table import TokenTable, same_rotation
@@ -62,6 +63,8 @@ class IndexManifest:
         ingested: parts that `index` has stored so far, while building.
         unoptimised: documents added, replaced or deleted since the graph was built.
         bm25_changes: likewise since the BM25 statistics were taken.
+        tokens_added, tokens_new: of documents added since the table was fitted, and how many of these no text of its
+            fit held; see `lightretriever.index.novelty`.
         successor: what of this a re-encoding by another document model will have changed when it is done; None when
             there is none under way.
         tenant: the metadata field that every document has one value of and every search must fix; None where none.
@@ -90,6 +93,8 @@ class IndexManifest:
     ingested: int = 0
     unoptimised: int = 0
     bm25_changes: int = 0
+    tokens_added: int = 0
+    tokens_new: int = 0
     successor: Mapping[str, object] | None = None
     tenant: str | None = None
     engine_named: bool = field(default=False, compare=False)
@@ -131,6 +136,11 @@ class IndexManifest:
         except ValueError as error:
             raise ArtifactError(f"{path / MANIFEST} is damaged: {error}: {_WAY_OUT}") from None
         return manifest
+
+    @property
+    def novelty(self) -> Novelty:
+        """How much of the documents added since the table was fitted is new to it."""
+        return Novelty(self.tokens_added, self.tokens_new)
 
     @property
     def parts(self) -> tuple[str, str, str]:
@@ -249,6 +259,8 @@ _CHECKS: dict[str, Check] = {
     "ingested": whole(),
     "unoptimised": whole(),
     "bm25_changes": whole(),
+    "tokens_added": whole(),
+    "tokens_new": whole(),
     "successor": optional(record({**_BOUND, **_PART_CHECKS, "counted": items(whole(), 2)})),
     "tenant": optional(text(1_024, empty=False)),
 }

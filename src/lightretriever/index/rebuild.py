@@ -123,7 +123,7 @@ class Rebuild:
                 counts["bm25_changes"] = max(0, now.manifest.bm25_changes - plan.counted[1])
             manifest = replace(now.manifest, **{**plan.changes, **counts})
             if plan.lasting:
-                manifest = replace(manifest, successor=None)
+                manifest = replace(manifest, successor=None, tokens_added=0, tokens_new=0)
             old = state.go_over(manifest, plan.encoder or now.encoder, backend)
             if self._gone_over is not None:
                 self._gone_over()

@@ -27,6 +27,7 @@ from lightretriever.index.folder import (
     settle,
 )
 from lightretriever.index.manifest import PARTS, IndexManifest
+from lightretriever.index.novelty import NOTHING, Novelty
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
@@ -146,12 +147,15 @@ class State:
         finally:
             self._watched = None
 
-    def changed(self, documents: int, counted: bool = True) -> None:
+    def changed(self, documents: int, counted: bool = True, novelty: Novelty = NOTHING) -> None:
         """Note that so many documents were written; ``counted``: by BM25 statistics that do not know them."""
         manifest = self.current.manifest
+        known = novelty + manifest.novelty
         drifted = documents if counted and manifest.sparse == "bm25" else 0
         unoptimised, changes = manifest.unoptimised + documents, manifest.bm25_changes + drifted
-        self._current = replace(self.current, manifest=replace(manifest, unoptimised=unoptimised, bm25_changes=changes))
+        manifest = replace(manifest, unoptimised=unoptimised, bm25_changes=changes)
+        manifest = replace(manifest, tokens_added=known.tokens, tokens_new=known.unknown)
+        self._current = replace(self.current, manifest=manifest)
 
     def save(self, manifest: IndexManifest) -> None:
         """Write a changed manifest, durably; the parts it names are those there were. Raises UsageError when closed."""

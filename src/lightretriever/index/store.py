@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Backend, Points, document_payload, point_key
+from lightretriever.index.novelty import NOTHING, Novelty, measure_novelty
 from lightretriever.index.sparse import SparseSide
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.types import Encoded, take_sparse
@@ -23,12 +24,14 @@ class Added:
         duplicates: how many given earlier in the same call were passed over, because a later one has their id.
         durable: whether all that was ever stored survives a power cut by now; else it does after the next flush, and
             until then the death of the process only.
+        novelty: how much of their text is new to the index's table.
     """
 
     documents: int = 0
     replaced: int = 0
     duplicates: int = 0
     durable: bool = True
+    novelty: Novelty = NOTHING
 
     def __add__(self, other: Added) -> Added:
         return Added(
@@ -36,6 +39,7 @@ class Added:
             self.replaced + other.replaced,
             self.duplicates + other.duplicates,
             other.durable,
+            self.novelty + other.novelty,
         )
 
 
@@ -65,7 +69,8 @@ def store_documents(
     sparse = side.of(chosen, None if encoded.sparse is None else take_sparse(encoded.sparse, rows))
     replaced = len(backend.existing(keys))
     backend.upsert(Points(keys, encoded.dense[rows], sparse, [document_payload(document) for document in chosen]))
-    return Added(len(rows), replaced, len(documents) - len(rows))
+    novelty = measure_novelty(side.table, [document.input for document in chosen])
+    return Added(len(rows), replaced, len(documents) - len(rows), novelty=novelty)
 
 
 def given_documents(ids: Sequence[str], payloads: Sequence[Mapping[str, object]] | None, sparse: str) -> list[Document]:

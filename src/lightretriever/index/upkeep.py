@@ -97,7 +97,7 @@ class Upkeep:
             current.manifest.check_successor(table, "the new table", current.encoder.table)
             name = next_part(state.path, current.manifest, "table")
             table.save(state.path / name)
-            manifest = replace(current.manifest, table=name, table_hash=table.hash)
+            manifest = replace(current.manifest, table=name, table_hash=table.hash, tokens_added=0, tokens_new=0)
             old = state.go_over(manifest, QueryEncoder(TokenTable.load(state.path / name)), current.backend)
         state.put_away(old)
 
