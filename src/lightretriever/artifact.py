@@ -158,12 +158,13 @@ def read_json(path: str | Path) -> dict[str, object]:
     """Read a JSON object. Raises ArtifactError when it is absent or is not one, or a name comes twice in an object."""
     source = Path(path)
     try:
-        if not stat.S_ISREG(source.stat().st_mode):  # reading a pipe might never end
+        status = source.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
             raise ValueError("it is no file")
-        with source.open("rb") as file:
-            content = file.read(LONGEST_JSON + 1)
-        if len(content) > LONGEST_JSON:
+        if status.st_size > LONGEST_JSON:
             raise ValueError(f"it is longer than {LONGEST_JSON >> 20} MB")
+        with source.open("rb") as file:
+            content = file.read(status.st_size)  # not all that it may be: a buffer of that size would be made
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
     except FileNotFoundError:
         raise ArtifactError(
