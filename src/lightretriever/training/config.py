@@ -285,7 +285,8 @@ def training_arguments(config: TrainingConfig) -> TrainingArguments:
     if config.steps > _MOST_STEPS:
         raise UsageError(f"trainer.max_steps is {config.steps}: at most {_MOST_STEPS} can be counted")
     # The tower does this itself, see ModelConfig; Trainer would look for methods of its own models.
-    given |= {"gradient_checkpointing": False, "activation_checkpointing": False}
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
+        given.pop(name, None)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch % (world * accumulation):
         shares = f"{world} processes" + (f" of {accumulation} accumulated parts" if accumulation > 1 else "")
