@@ -19,7 +19,7 @@ def test_it_says_why_a_prompt_is_run_again(verb: Verb, tower: Path, tmp_path: Pa
     assert "run again" not in verb("cache", tower, "-o", tmp_path / "bare", "--prompt", "").err
 
 
-@pytest.mark.parametrize(("kind", "said"), [("llama", None), ("mamba", "MambaModel remembers something else")])
+@pytest.mark.parametrize(("kind", "said"), [("llama", None), ("mamba", "longer: MambaModel")])
 def test_a_causal_model_that_cannot_share_it_is_warned_of_once(
     kind: str, said: str | None, verb: Verb, tmp_path: Path
 ) -> None:
