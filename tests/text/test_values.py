@@ -235,6 +235,8 @@ def test_ids_titles_and_texts_of_other_classes(row: dict, expected: Document) ->
         ({"id": "1", "text": math.nan}, "document 1 has no text"),
         ({"id": "1", "text": 0.5}, "its text is float, not a string"),
         ({"id": "1", "text": "", "title": ["a"]}, "its title is list, not a string"),
+        ({"id": "a\nb", "title": "t"}, r"document 'a\\nb' has no text"),
+        ({"id": "a\nb", "text": "", "x": b"\xff"}, r"id 'a\\nb': the field 'x' is bytes"),
         ({"id": "1", "text": "", 5: "a", "5": "b"}, "id 1: the field '5' is there twice"),
     ],
 )
@@ -254,9 +256,9 @@ def test_metadata_that_contradicts_an_outer_field_is_refused() -> None:
 
 
 def test_a_document_that_is_one_already_is_held_to_the_same_rules() -> None:
-    made = as_document(Document("1", "x", metadata={"year": np.int32(1999), "tags": ("a",)}))
-    assert same(dict(made.metadata), {"year": 1999, "tags": ["a"]})
-    with pytest.raises(InputError, match="1: the field 'when' is of type object"):
+    made = as_document(Document("1", "x", metadata={"year": np.int32(1999), "tags": ("a",), "id": 5}))
+    assert same(dict(made.metadata), {"year": 1999, "tags": ["a"], "id": 5})
+    with pytest.raises(InputError, match="id 1: the field 'when' is of type object"):
         as_document(Document("1", "x", metadata={"when": object()}))
 
 

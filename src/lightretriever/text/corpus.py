@@ -151,7 +151,7 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
     """
     where = "among the documents given"
     if isinstance(value, Document):
-        return replace(value, metadata=_plain(f"{where}: {value.id}", value.metadata)[0]) if value.metadata else value
+        return replace(value, metadata=_plain(where, value.id, value.metadata)[0]) if value.metadata else value
     if isinstance(value, str):
         return Document(default_id, safe_text(str(value)))
     if not isinstance(value, Mapping):
@@ -205,13 +205,13 @@ def _stream(
 
 def _document(where: str, row: Mapping[str, object]) -> tuple[Document, bool]:
     """The document that a row is, and whether a string in it had to be made safe."""
-    fields, changed = _plain(where, row)
+    fields, changed = _plain_row(where, row)
     outer = dict(fields) if "metadata" in fields else {}
     identifier, text = _id_and_text(where, fields, "document", row)
-    title = _as_text(where, f"document {identifier}", "title", fields.pop("title", None))
+    title = _as_text(where, f"document {_name(identifier)}", "title", fields.pop("title", None))
     inner = fields.pop("metadata", None)
     if isinstance(inner, dict):
-        _check_agreement(f"{where}: document {identifier}", outer, inner)
+        _check_agreement(f"{where}: document {_name(identifier)}", outer, inner)
         fields |= {name: value for name, value in inner.items() if _blank(fields.get(name))}
     elif inner is not None:
         fields["metadata"] = inner
@@ -219,20 +219,24 @@ def _document(where: str, row: Mapping[str, object]) -> tuple[Document, bool]:
 
 
 def _query(where: str, row: Mapping[str, object]) -> tuple[Query, bool]:
-    fields, changed = _plain(where, {name: row[name] for name in (*ID_NAMES, "text") if name in row})
+    fields, changed = _plain_row(where, {name: row[name] for name in (*ID_NAMES, "text") if name in row})
     return Query(*_id_and_text(where, fields, "query", row)), changed
 
 
-def _plain(where: str, row: Mapping[str, object]) -> tuple[dict[str, object], bool]:
+def _plain_row(where: str, row: Mapping[str, object]) -> tuple[dict[str, object], bool]:
     """The row with JSON values, and whether a string in it had to be made safe."""
     name = "_id" if row.get("_id") is not None else "id"
     value = row.get(name)
     if type(value) is not str and isinstance(value, Integral) and not isinstance(value, bool) and abs(value) < _MAX_ID:
         row = {**row, name: str(value)}  # of more than 64 bits too, which integers in metadata cannot have
+    return _plain(where, row.get(name), row)
+
+
+def _plain(where: str, identifier: object, fields: Mapping[str, object]) -> tuple[dict[str, object], bool]:
     try:
-        return plain_fields(row)
+        return plain_fields(fields)
     except NoJsonValueError as problem:
-        whose = f" id {row[name]!s:.40}:" if isinstance(row.get(name), str) else ""
+        whose = f" id {_name(identifier)}:" if isinstance(identifier, str) else ""
         raise InputError(f"{where}:{whose} the field {problem.field()!r} is {problem.reason}") from None
 
 
@@ -253,9 +257,9 @@ def _id_and_text(where: str, fields: dict[str, object], what: str, row: Mapping[
     if size > MAX_ID_BYTES:
         start = identifier[:20]
         raise InputError(f"{where}: the id {start!r}… has {size:,} bytes: at most {MAX_ID_BYTES:,} can be")
-    text = _as_text(where, f"{what} {identifier}", "text", fields.pop("text", None))
+    text = _as_text(where, f"{what} {_name(identifier)}", "text", fields.pop("text", None))
     if text is None:
-        raise InputError(f"{where}: {what} {identifier} has no text: {_shown(row)}")
+        raise InputError(f"{where}: {what} {_name(identifier)} has no text: {_shown(row)}")
     return identifier, text
 
 
@@ -282,6 +286,12 @@ def _check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str
 def _shown(row: Mapping[str, object]) -> str:
     names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
     return f"its fields are {names}" if names else "it has no fields"
+
+
+def _name(identifier: str) -> str:
+    """An id as a message of one line can hold it."""
+    shown = identifier if len(identifier) <= 80 else f"{identifier[:80]}…"
+    return shown if shown.isprintable() else repr(shown)
 
 
 def _blank(value: object) -> bool:
