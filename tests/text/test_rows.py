@@ -38,6 +38,7 @@ def texts(folder: Path, name: str, content: bytes) -> list[tuple[str, str]]:
         ("mac.jsonl", b'{"id":1,"text":"a"}\r{"id":2,"text":"b"}\r', [("1", "a"), ("2", "b")]),
         ("spaced.csv", b' id , text ,x\n7 , "a, b" ,\n8,  c,d \n'.replace(b'" ,', b'",'), [("7", "a, b"), ("8", "c")]),
         ("spaced.tsv", b"_id \t text\n7\t a \n", [("7", "a")]),
+        ("quoted.tsv", b'"id"\t"text"\n"1"\t"say ""a\tb"""\n', [("1", 'say "a\tb"')]),
         ("sep.csv", b"\xef\xbb\xbfsep=|\r\nid|text\r\n1|a,b\r\n", [("1", "a,b")]),
         ("sep-tab.csv", b"sep=\t\nid\ttext\n1\ta\n", [("1", "a")]),
         ("numbers.csv", b"id,text\n007,1e5\n", [("007", "1e5")]),

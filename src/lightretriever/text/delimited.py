@@ -25,9 +25,9 @@ def delimited_rows(file: TextFile, delimiter: str, wanted: Sequence[str]) -> Ite
 
     The first line names the columns; spreadsheets' ``sep=;`` may come before it. White space around the names is left
     out, and then around the fields too. Where the names that are wanted show only with another delimiter, it is used,
-    with a warning. Between the tabs of a .tsv file nothing is quoted: a quotation mark is a character like any other,
-    and no field holds a tab or a line end. Everywhere else fields are quoted as in CSV. Columns without a name are
-    left out while they are empty.
+    with a warning. Between the tabs of a .tsv file nothing is quoted, unless its first name is: a quotation mark is a
+    character like any other, and no field holds a tab or a line end. Everywhere else fields are quoted as in CSV.
+    Columns without a name are left out while they are empty.
 
     Args:
         file: the table.
@@ -51,7 +51,7 @@ def delimited_rows(file: TextFile, delimiter: str, wanted: Sequence[str]) -> Ite
         if chosen != delimiter:
             warnings.warn(f"{file.path}: its columns are separated by {_DELIMITERS[chosen]}", stacklevel=2)
     every = chain([header], lines)
-    quoted = (delimiter, chosen) != ("\t", "\t")
+    quoted = (delimiter, chosen) != ("\t", "\t") or header[1].lstrip().startswith('"')
     rows = _quoted(file.path, every, chosen, header) if quoted else _split(every)
     yield from _named(file.path, rows, chosen, wanted)
 
