@@ -81,7 +81,7 @@ def test_a_delimiter_within_names_is_no_delimiter(tmp_path: Path) -> None:
             b"17\tpassage of a river\n18\tanother\n",
             r"a\.tsv:1: this line was taken for the header, but of its columns '17', 'passage of a river' none is",
         ),
-        ("a.csv", b"number,words\n1,a\n", "columns 'number', 'words' none is named _id or id or text"),
+        ("a.csv", b"number,words\n1,a\n", "columns 'number', 'words' none is named _id, id or text"),
         ("a.csv", b"id,words\n1,a\n", r"a\.csv:2: document 1 has no text: its fields are 'id', 'words'"),
         ("a.csv", b"id,text,lang,lang\n1,a,b,c\n", r"a\.csv:1: two columns are named 'lang'"),
         ("a.csv", b"id, text,text \n1,a,b\n", r"a\.csv:1: two columns are named 'text'"),

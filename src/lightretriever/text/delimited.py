@@ -152,9 +152,10 @@ def _fields(count: int) -> str:
 def _check_names(where: str, names: list[str], delimiter: str, wanted: Sequence[str]) -> None:
     if wanted and not set(names).intersection(wanted):
         example = delimiter.join(("_id", "text")) if "_id" in wanted else delimiter.join(wanted)
+        needed = " or ".join(filter(None, (", ".join(wanted[:-1]), wanted[-1])))
         raise InputError(
             f"{where}: this line was taken for the header, but of its columns {_shown(names)} none is named "
-            f"{' or '.join(wanted)}: the first line must name the columns, as {example!r}"
+            f"{needed}: the first line must name the columns, as {example!r}"
         )
     twice = next((name for place, name in enumerate(names) if name and name in names[:place]), None)
     if twice is not None:
