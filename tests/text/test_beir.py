@@ -11,6 +11,7 @@ import pytest
 
 from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import read_collection
+from lightretriever.evaluation.suite import find_sets, result_key
 from lightretriever.text.beir import corpus_files, qrel_files
 from lightretriever.text.corpus import estimate_count, read_corpus, read_queries
 
@@ -102,3 +103,15 @@ def test_a_file_wins_over_a_folder_and_notes_are_no_data_set(tmp_path: Path) -> 
     (notes / "data/prices.csv").write_text("a,b\n1,2\n")
     assert [document.id for document in read_corpus(notes)] == ["corpus/one.txt"]
     assert qrel_files(notes) == {}
+
+
+def test_a_suite_finds_such_folders_and_what_they_hold_is_part_of_a_result_s_key(tmp_path: Path) -> None:
+    for name, place in (("one", "qrels"), ("many/two", "data"), ("many/three", "default")):
+        write_corpus(tmp_path / name, split="test")
+        write(tmp_path / name / place / "test-00000-of-00001.parquet", JUDGED)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/prices.csv").write_text("a,b\n1,2\n")
+    assert list(find_sets(tmp_path)) == ["many/three", "many/two", "one"]
+    before = result_key(tmp_path / "many/two", "test", {})
+    write(tmp_path / "many/two/data/test-00000-of-00001.parquet", {**JUDGED, "score": [1, 0, 1]})
+    assert result_key(tmp_path / "many/two", "test", {}) != before
