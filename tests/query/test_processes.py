@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tokenizers import Tokenizer
 from lightretriever import QueryEncoder, SparseVectors, TokenTable
 from lightretriever.errors import ArtifactError
 from lightretriever.fusion import Fusion
+from lightretriever.query.evidence import Evidence
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded, Hit, Run
@@ -125,12 +127,16 @@ def copies(value: object) -> list:
 def test_an_encoder_without_a_folder_is_pickled_whole(dtype: str) -> None:
     table = made_encoder(wordpiece()).table.converted(dtype).with_phrases([[7, 8]], [[12]], np.ones((2, 12)))
     table = table.rotated(np.eye(12, 9, dtype=np.float32))
+    counts = np.arange(len(table), dtype=np.uint32)
+    pairs = np.array([len(table) + 2, 3 * len(table) + 1])
+    table = replace(table, evidence=Evidence(counts, counts > 40, pairs, counts[:2], texts=100))
     encoder = QueryEncoder(table, counts="bow")
     expected = encoder.encode(TEXTS)
     for other in copies(encoder):
         assert (other.counts, other.table.hash) == ("bow", table.hash)
         assert same(other.encode(TEXTS), expected) and same(other.encode(TEXTS[:5]), encoder.encode(TEXTS[:5]))
         np.testing.assert_array_equal(other.table.rotation, table.rotation)
+        assert other.table.evidence.sha256 == table.evidence.sha256  # type: ignore[union-attr]
         assert other.table.tokenizer.to_str() == table.tokenizer.to_str()
 
 

@@ -15,9 +15,17 @@ from made_tokenizers import wordpiece
 
 from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import ArtifactError
+from lightretriever.query.evidence import Evidence
 from lightretriever.text.tokenizer import id_count
 
-READ = ("table.json", "model.safetensors", "tokenizer.json", "phrases.safetensors", "rotation.safetensors")
+READ = (
+    "table.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "phrases.safetensors",
+    "rotation.safetensors",
+    "evidence.safetensors",
+)
 V = id_count(wordpiece())
 
 
@@ -26,7 +34,10 @@ def made_table() -> TokenTable:
     random = np.random.default_rng(8)
     rows = random.standard_normal((V, 8)).astype(np.float32)
     axes = np.linalg.qr(random.standard_normal((8, 5)))[0].astype(np.float32)
+    counts = random.integers(0, 90, V).astype(np.uint32)
+    evidence = Evidence(counts, counts > 40, np.array([V + 2, 3 * V + 1]), counts[:2], texts=100, prior=0.5)
     table = TokenTable.from_rows(rows, wordpiece(), model="made", prompt="Find: ", dtype="int8", fitted={"l2": 0.5})
+    table = replace(table, evidence=evidence)
     return table.rotated(axes).with_phrases([[7, 8], [7, 8, 9]], [[12]], random.standard_normal((3, 5)))
 
 

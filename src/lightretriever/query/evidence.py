@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +45,9 @@ class Evidence:
     pair_frequency: NDArray[np.uint32]
     texts: int
     prior: float = 0.0
+
+    def __reduce__(self) -> tuple[type[Evidence], tuple[object, ...]]:
+        return Evidence, tuple(getattr(self, field.name) for field in fields(self))  # views are made anew
 
     @cached_property
     def sha256(self) -> str:
