@@ -103,7 +103,7 @@ def never_done(kind: str) -> Tokenizer:
     """Its pattern tries every way to cut a run of letters before it gives up."""
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "zz": 1}, "[UNK]"))
     if kind == "split":
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?:z+)+$"), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(?:z|zz)+$"), "isolated")
     else:
         tokenizer.normalizer = normalizers.Replace(Regex("(?:z|zz)+$"), "x")
     return tokenizer
