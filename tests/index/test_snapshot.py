@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable
@@ -10,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from index.conftest import RandomTower, payload
+from index.conftest import RandomTower, make_documents, make_encoder, payload
 
 from lightretriever import Index
 from lightretriever.errors import ArtifactError
 from lightretriever.index.blocks import copy_file
 from lightretriever.index.checksums import checksum, part_files
+from lightretriever.index.scratch import scratch_folder
 
 QUERIES = ["w01 w02", "w03", "w10 w11 w12"]
 
@@ -79,28 +83,153 @@ def test_damaged_snapshots_are_refused_and_leave_nothing(filled, tmp_path: Path)
     with index:
         index.snapshot(tmp_path / "good")
     good = (tmp_path / "good").read_bytes()
-    flipped = bytearray(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(good)).read())
-    flipped[flipped.index(b"lightretriever") + 3] ^= 1 if b"lightretriever" in flipped else 0
-    escaping = io.BytesIO()
-    with tarfile.open(fileobj=escaping, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("../outside"))
+    unpacked = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(good)).read()
+    flipped = bytearray(unpacked)
+    flipped[flipped.rindex(b"w01")] ^= 1
     pack = zstandard.ZstdCompressor().compress
     for name, content, message in [
-        ("truncated", good[: len(good) // 2], "damaged"),
+        ("half", good[: len(good) // 2], "damaged"),
+        ("short", good[:-1], "damaged"),
         ("empty", b"", "no snapshot"),
         ("text", b"hello there, this is a text", "damaged, or no snapshot"),
-        ("escaping", pack(escaping.getvalue()), r"cannot hold '\.\./outside'"),
+        ("longer", good + b"x", "damaged"),
+        ("twice", good + good, "goes on after its last file"),
         ("flipped", pack(bytes(flipped)), "is damaged|is gone"),
+        ("cut", pack(unpacked[: len(unpacked) // 2]), "ends too early"),
+        ("more", pack(unpacked + bytes(512)), "goes on after its last file"),
     ]:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=message):
             Index.restore(tmp_path / name, tmp_path / "restored")
-        assert not (tmp_path / "restored").exists()
+        (tmp_path / name).unlink()
     with pytest.raises(ArtifactError, match="does not exist"):
         Index.restore(tmp_path / "nowhere", tmp_path / "restored")
     with pytest.raises(ArtifactError, match="exists already"):
         Index.restore(tmp_path / "good", index.path)
-    assert not (tmp_path / "outside").exists()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["good", "lm.index"]
+
+
+def test_every_tar_reads_a_snapshot(filled, tmp_path: Path) -> None:
+    index, _, _ = filled(5)
+    with index:
+        index.snapshot(tmp_path / "s")
+        with (
+            (tmp_path / "s").open("rb") as stream,
+            zstandard.ZstdDecompressor().stream_reader(stream) as unpacked,
+            tarfile.open(fileobj=unpacked, mode="r|") as archive,
+        ):
+            members = {member.name: member for member in archive}
+    listed = json.loads(json.dumps(sorted(members)))
+    assert {"snapshot.json", "manifest.json", "checksums.json", "table/model.safetensors"} <= set(listed)
+    assert all(member.isfile() and not member.pax_headers for member in members.values())
+
+
+def repacked(snapshot: Path, change: Callable[[dict[str, bytes]], object]) -> bytes:
+    """The same snapshot with other files in it, whose listing says what they are."""
+    with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(snapshot.read_bytes())) as unpacked:
+        archive = tarfile.open(fileobj=io.BytesIO(unpacked.read()))  # noqa: SIM115
+    files = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    listing = json.loads(files.pop("snapshot.json"))
+    change(files)
+    listing["files"] = [{"path": path, "size": len(content)} for path, content in files.items()]
+    listing["data"] = sum(map(len, files.values()))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for path, content in {"snapshot.json": json.dumps(listing).encode(), **files}.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    end = packed.getvalue().rstrip(b"\0")
+    return zstandard.ZstdCompressor().compress(end + bytes(-len(end) % 512 + 1024))
+
+
+def test_what_is_restored_is_an_embedded_index_and_nothing_else(filled, tmp_path: Path) -> None:
+    index, _, _ = filled(4)
+    with index:
+        index.snapshot(tmp_path / "good")
+
+    def manifest(**change: object) -> Callable[[dict[str, bytes]], None]:
+        def set_fields(files: dict[str, bytes]) -> None:
+            files["manifest.json"] = json.dumps({**json.loads(files["manifest.json"]), **change}).encode()
+
+        return set_fields
+
+    (tmp_path / "thesis").mkdir()
+    for change, message in [
+        (manifest(engine="https://qdrant.example.org:6333/all", shard="all-1"), "is of an index on a server"),
+        (manifest(shard="../thesis"), "'shard' is '../thesis', not a plain file name"),
+        (manifest(statistics="thesis"), "'statistics' is 'thesis', which no statistics"),
+        (manifest(successor={"shard": "../thesis"}), "'successor'"),
+        (manifest(dim=17), r"manifest\.json is damaged \(it is not what it was"),
+        (lambda files: files.update(more=b"x"), "holds 'more', which is no part"),
+        (lambda files: files.update({"thesis/chapter": b"x"}), "holds 'thesis', which is no part"),
+        (lambda files: files.pop("table/tokenizer.json"), r"tokenizer\.json is gone"),
+        (lambda files: files.pop("manifest.json"), "no snapshot of an index"),
+    ]:
+        (tmp_path / "made").write_bytes(repacked(tmp_path / "good", change))  # type: ignore[arg-type]
+        with pytest.raises(ArtifactError, match=message):
+            Index.restore(tmp_path / "made", tmp_path / "restored")
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["good", "lm.index", "made", "thesis"]
+    (tmp_path / "made").write_bytes(repacked(tmp_path / "good", dict.copy))
+    Index.restore(tmp_path / "made", tmp_path / "restored")
+    with Index.open(tmp_path / "restored") as restored:
+        assert restored.count == 4
+
+
+@pytest.mark.parametrize("sparse", ["lm", "none"])
+def test_an_empty_index_is_restored(tmp_path: Path, sparse: str) -> None:
+    with Index.create(tmp_path / "i", make_encoder(), sparse) as index:
+        index.snapshot(tmp_path / "s")
+    Index.restore(tmp_path / "s", tmp_path / "again")
+    with Index.open(tmp_path / "again") as index:
+        documents = make_documents(3)
+        index.add([d.id for d in documents], RandomTower().encode(documents), [payload(d) for d in documents])
+        assert index.count == 3
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lightretriever import Index
+from lightretriever.index import snapshot
+
+def stop(*_):
+    print("there", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[1] == "snapshot":
+    snapshot.write_archive = stop
+    with Index.open(sys.argv[2]) as index:
+        index.snapshot(sys.argv[3])
+else:
+    snapshot.check_files = stop
+    Index.restore(sys.argv[2], sys.argv[3])
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(filled, tmp_path: Path) -> None:
+    index, _, _ = filled(4)
+    index.close()
+    outputs = tmp_path / "out"
+    (outputs / ".s.keep.part").mkdir(parents=True)
+    (outputs / ".other.abcdefgh.part").mkdir()
+    (outputs / ".s.12345678.part.txt").write_text("mine")
+    with scratch_folder(outputs / "s") as held:
+        for verb, source, output in (("snapshot", index.path, "s"), ("restore", outputs / "s", "r")):
+            for _ in range(2):
+                command = [sys.executable, "-c", KILLED, verb, str(source), str(outputs / output)]
+                killed = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert (killed.stdout, killed.returncode) == ("there\n", -9)
+            left = [entry.name for entry in outputs.iterdir() if entry.name.startswith(f".{output}.")]
+            assert len([name for name in left if len(name) == len(held.name)]) == (2 if output == "s" else 1)
+            if verb == "snapshot":
+                with Index.open(index.path) as opened:
+                    opened.snapshot(outputs / "s")
+            else:
+                Index.restore(outputs / "s", outputs / "r")
+        assert held.is_dir()
+        kept = {held.name, ".s.keep.part", ".other.abcdefgh.part", ".s.12345678.part.txt", "s", "r"}
+        assert {entry.name for entry in outputs.iterdir()} == kept
 
 
 def flip(file: Path) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 BLOCK = 1 << 16
 _ZERO = bytes(BLOCK)
+
+
+class Stream(Protocol):
+    """What can be read piece by piece."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
 
 
 def data_blocks(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -37,19 +44,33 @@ def copy_file(source: Path, target: Path) -> None:
         stream.truncate(size)
 
 
-def copy_stream(source: IO[bytes], target: Path, size: int) -> None:
-    """Likewise from a stream. Raises EOFError when it ends before ``size`` bytes."""
-    with target.open("wb") as stream:
+def copy_stream(source: Stream, target: Path, size: int) -> int:
+    """Likewise from a stream into a new file; returns how many bytes hold data. Raises EOFError when the stream ends
+    before ``size`` bytes."""
+    data = 0
+    with target.open("xb") as stream:
         position = 0
         while position < size:
-            block = source.read(min(BLOCK, size - position))
-            if not block:
-                raise EOFError
+            block = read_exactly(source, min(BLOCK, size - position))
             if block != _ZERO[: len(block)]:
                 stream.seek(position)
                 stream.write(block)
+                data += len(block)
             position += len(block)
         stream.truncate(size)
+    return data
+
+
+def read_exactly(source: Stream, size: int) -> bytes:
+    """So many bytes of a stream. Raises EOFError when it ends before."""
+    pieces = []
+    while size:
+        piece = source.read(size)
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _next_data(descriptor: int, position: int, end: int) -> int:

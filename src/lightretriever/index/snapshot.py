@@ -7,24 +7,19 @@ so a restored index answers exactly as this one did.
 from __future__ import annotations
 
 import os
-import shutil
-import tarfile
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import zstandard
-
-from lightretriever.artifact import new_file, new_folder
+from lightretriever.artifact import MANIFEST, fsync_path, writing
 from lightretriever.errors import ArtifactError
-from lightretriever.index.blocks import copy_file, copy_stream
+from lightretriever.index.archive import read_archive, write_archive
+from lightretriever.index.blocks import copy_file
 from lightretriever.index.checksums import FILE, check_files, note_closed
 from lightretriever.index.edge import RESERVE, check_room
 from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.scratch import scratch_folder
 from lightretriever.index.state import State
-
-_LEVEL = 1  # vectors hardly compress; it is for texts and for what the engine leaves empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +43,9 @@ def take_snapshot(state: State, output: Path) -> Snapshot:
         raise ArtifactError(f"{output} exists already: remove it or choose another output")
     if state.current.manifest.engine != "edge":
         raise ArtifactError(f"{state.path} is held by {state.current.manifest.engine}: take a snapshot there")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    copy = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with scratch_folder(output) as scratch, writing(output):
+        copy, packed = scratch / "copy", scratch / "packed"
+        copy.mkdir()
         start = time.perf_counter()
         with state.writing:
             state.durability.flush()
@@ -64,17 +59,11 @@ def take_snapshot(state: State, output: Path) -> Snapshot:
         waited = time.perf_counter() - start
         manifest.save(copy)
         note_closed(copy, manifest.parts)
-        compressor = zstandard.ZstdCompressor(_LEVEL, threads=-1)
-        with (
-            new_file(output) as temporary,
-            temporary.open("wb") as stream,
-            compressor.stream_writer(stream, closefd=False) as packed,
-            tarfile.open(fileobj=packed, mode="w|") as archive,
-        ):
-            for name in (FILE, *sorted(entry.name for entry in copy.iterdir() if entry.name != FILE)):
-                archive.add(copy / name, name)
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+        others = {file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()} - {MANIFEST, FILE}
+        write_archive(copy, [MANIFEST, FILE, *sorted(others)], packed)
+        fsync_path(packed)
+        packed.replace(output)
+        fsync_path(output.parent)
     return Snapshot(documents, output.stat().st_size, waited)
 
 
@@ -89,27 +78,31 @@ def restore_snapshot(file: Path, output: Path) -> IndexManifest:
         The index's manifest.
 
     Raises:
-        ArtifactError: the file is no snapshot, damaged, or from a newer version; ``output`` exists; the disk is full.
+        ArtifactError: the file is no snapshot of an embedded index, damaged, or from a newer version; it holds more
+            than it declares, or than `Index.snapshot` writes; ``output`` exists; the disk is full.
     """
     if not file.is_file():
         raise ArtifactError(f"{file} does not exist, or is no file")
-    with new_folder(output) as folder:
-        try:
-            with (
-                file.open("rb") as stream,
-                zstandard.ZstdDecompressor().stream_reader(stream) as unpacked,
-                tarfile.open(fileobj=unpacked, mode="r|") as archive,
-            ):
-                for entry in archive:
-                    _extract(archive, entry, folder)
-        except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-            raise ArtifactError(f"{file} is damaged, or no snapshot ({error}): take another") from None
-        except OSError as error:
-            raise ArtifactError(f"{output} cannot be written ({error.strerror}): make room and run again") from None
-        if not (folder / FILE).is_file():
-            raise ArtifactError(f"{file} is no snapshot of an index, or not all of one: take another")
+    if output.exists():
+        raise ArtifactError(f"{output} exists already: remove it or choose another output")
+    with scratch_folder(output) as scratch, writing(output):
+        folder = scratch / "index"
+        folder.mkdir()
+        paths = read_archive(file, folder, RESERVE)
+        if paths[:2] != [MANIFEST, FILE]:
+            raise ArtifactError(f"{file} is no snapshot of an index: take another")
         manifest = IndexManifest.load(folder)
+        if manifest.engine != "edge":
+            raise ArtifactError(f"{file} is of an index on a server ({manifest.engine}): a snapshot holds all of one")
+        stray = {path.partition("/")[0] for path in paths[2:]} - set(manifest.parts)
+        if stray:
+            raise ArtifactError(f"{file} holds {min(stray)!r}, which is no part of its index: take another")
         check_files(folder)
+        for entry in folder.rglob("*"):
+            fsync_path(entry)
+        fsync_path(folder)
+        folder.rename(output)
+        fsync_path(output.parent)
     return manifest
 
 
@@ -122,17 +115,3 @@ def _copy_part(source: Path, target: Path) -> None:
             place.mkdir()
             for name in names:
                 copy_file(Path(folder, name), place / name)
-
-
-def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
-    """Plain files and folders below ``folder``, and nothing else that a tar can hold."""
-    parts = Path(entry.name).parts
-    if entry.name.startswith(("/", "\\")) or ".." in parts or not (entry.isdir() or entry.isfile()):
-        raise ArtifactError(f"a snapshot cannot hold {entry.name!r}: this is none")
-    if entry.isdir():
-        (folder / entry.name).mkdir(parents=True, exist_ok=True)
-        return
-    content = archive.extractfile(entry)
-    assert content is not None
-    check_room(folder, RESERVE)  # it may be mostly holes; what does not fit is said as it is written
-    copy_stream(content, folder / entry.name, entry.size)
