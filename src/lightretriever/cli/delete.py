@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import say
-from lightretriever.cli.options import IndexArgument
+from lightretriever.cli.options import Filter, IndexArgument
 
 EXAMPLE = "lightretriever delete everest.index 17 18"
 
@@ -15,13 +15,20 @@ EXAMPLE = "lightretriever delete everest.index 17 18"
 def command(
     index: IndexArgument,
     ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The documents' ids.")],
+    filter: Filter = None,
 ) -> None:
-    """Remove documents by id; ids that the index does not have are counted."""
+    """Remove documents by id; ids that the index does not have are counted.
+
+    With --filter only documents that pass it, as a search would find them; an index that keeps tenants apart needs it.
+    """
+    from lightretriever.index.filter import read_filter
     from lightretriever.index.index import Index
 
+    conditions = None if filter is None else read_filter(filter)
     with Index.open(index) as opened:
-        deleted = opened.delete(ids)
+        deleted = opened.delete(ids, filter=conditions)
         left = opened.count
     missing = len(set(ids)) - deleted
-    unknown = f", {missing} were not there" if missing else ""
+    reason = "were not there" if conditions is None else "were not there, or did not pass the filter"
+    unknown = f", {missing} {reason}" if missing else ""
     say(f"{index}: {deleted} deleted{unknown}, {left:,} documents left")

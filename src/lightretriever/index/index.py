@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index.backend import Backend, Points, point_key
+from lightretriever.index.backend import Backend, Points, point_key, stored_metadata
 from lightretriever.index.durability import FlushPolicy
+from lightretriever.index.filter import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
@@ -32,7 +33,7 @@ from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snaps
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store import Added, given_documents, store_documents
-from lightretriever.index.tenant import of_tenants
+from lightretriever.index.tenant import check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
@@ -101,7 +102,7 @@ class Index:
         folder = absolute(path)
         with set_aside(folder) if overwrite else nullcontext():
             create_folder(folder, encoder.table, manifest)
-        return Index.open(folder, model, live, flush)
+        return Index.open(folder, model, live, flush, engine)
 
     @staticmethod
     def open(
@@ -109,6 +110,7 @@ class Index:
         model: DocumentEncoder | str | Path | None = None,
         live: bool = False,
         flush: FlushPolicy | None = None,
+        engine: str | None = None,
     ) -> Index:
         """Open an index.
 
@@ -119,16 +121,20 @@ class Index:
                 is built anew in the background whenever enough was written. A search takes a millisecond longer. A
                 server does all that anyway.
             flush: when writes are made to survive a power cut; at every call if not given.
+            engine: the URL of the server that holds it, where that is to be sent the key and the environment does not
+                name it; see `lightretriever.index.qdrant_key`.
 
         Raises:
+            UsageError: the key would go over plain http to another machine.
             ArtifactError: absent, half-built, damaged, or from a newer version.
-            MismatchError: its table, or the model, is not what it was made with; both are named.
+            MismatchError: its table, or the model, is not what it was made with, or ``engine`` is not what holds it;
+                both are named.
             LockedError: it is open already, here or in another process, which is named.
         """
         folder = absolute(path)
         _check(folder, None, IndexManifest.load(folder))  # before the tower is loaded, which takes seconds
         tower = _tower(model)
-        return Index(open_state(folder, partial(_check, folder, tower), live, flush), tower)
+        return Index(open_state(folder, partial(_check, folder, tower), live, flush, engine), tower)
 
     def __enter__(self) -> Index:
         return self
@@ -259,7 +265,8 @@ class Index:
         Raises:
             MismatchError: numbers, dimensions or widths that do not belong to the index, or it went over to another
                 document model meanwhile.
-            InputError: an id or payload that cannot be stored, a vector that is not finite or not of unit length.
+            InputError: an id or payload that cannot be stored, a vector that is not finite or not of unit length, an id
+                that another tenant's document has.
             UsageError: no sparse vectors where the index needs them.
             ArtifactError: the engine failed, or the disk is full; what was acknowledged before is kept.
         """
@@ -369,7 +376,9 @@ class Index:
             if not current.takes_vectors_of(encoded_for):
                 return None
             first = self._lacks_statistics(current)
-            added = store_documents(current.backend, current.side, documents, encoded, current.manifest.dim)
+            added = store_documents(
+                current.backend, current.side, documents, encoded, current.manifest.dim, current.manifest.tenant
+            )
             self._state.changed(added.documents, not first, added.novelty)
             durable = self._state.durability.wrote(added.documents, flush)
         self._upkeep.optimise_if_due()
@@ -379,12 +388,29 @@ class Index:
     def _lacks_statistics(current: Current) -> bool:
         return current.side.kind == "bm25" and current.side.statistics() is None
 
-    def delete(self, ids: Iterable[str], *, flush: bool | None = None) -> int:
-        """Remove documents; one string is one id. Returns how many of them there were; ``flush`` as for `add`."""
+    def delete(
+        self, ids: Iterable[str], *, filter: Mapping[str, object] | None = None, flush: bool | None = None
+    ) -> int:
+        """Remove documents; one string is one id.
+
+        Args:
+            ids: whose.
+            filter: as for `search_encoded`: documents that do not pass stay. Needed where the index keeps tenants
+                apart: no tenant removes another's documents.
+            flush: as for `add`.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            UsageError: a filter that is none, or that does not fix the tenant.
+            ArtifactError: the engine failed.
+        """
         ids = [ids] if isinstance(ids, str) else ids
         keys = list({point_key(safe_text(str(name))) for name in ids})
+        where = self._where(filter)
         with self._state.changing(keys) as current:
-            found = list(current.backend.existing(keys))
+            found = _that_pass(current.backend, keys, where)
             if found:
                 current.backend.delete(found)
                 self._state.changed(len(found))
@@ -469,14 +495,31 @@ class Index:
 
         return self._state.read(ask)
 
-    def documents(self) -> Iterator[Document]:
-        """Every document stored, in no order that means anything."""
+    def documents(self, filter: Mapping[str, object] | None = None) -> Iterator[Document]:
+        """Every document stored, or every one that passes a filter, in no order that means anything.
+
+        Args:
+            filter: as for `search_encoded`; needed where the index keeps tenants apart.
+
+        Raises:
+            UsageError: a filter that is none, or that does not fix the tenant.
+        """
+        return self._documents(self._where(filter))
+
+    def _where(self, filter: Mapping[str, object] | None) -> Filter | None:
+        where = parse_filter(filter)
+        check_tenant(where, self.manifest.tenant)
+        return where
+
+    def _documents(self, where: Filter | None) -> Iterator[Document]:
         start = 0
         while True:
             page = self._state.read(partial(_page_from, start))
             if not page.keys:
                 return
-            yield from stored_documents(page.payloads)
+            for document in stored_documents(page.payloads):
+                if matches(where, document.metadata):
+                    yield document
             start = page.keys[-1] + 1
 
     def optimise(self, wait: bool = True) -> None:
@@ -534,6 +577,15 @@ def _check(folder: Path, tower: DocumentEncoder | None, manifest: IndexManifest)
 
 def _page_from(start: int, current: Current) -> Points:
     return current.backend.page(start, _PAGE)
+
+
+def _that_pass(backend: Backend, keys: Sequence[int], where: Filter | None) -> list[int]:
+    """Those of the keys whose documents exist and pass a filter."""
+    found = list(backend.existing(keys))
+    if where is None:
+        return found
+    payloads = zip(found, backend.payloads(found, ("metadata",)), strict=True)
+    return [key for key, payload in payloads if payload and matches(where, stored_metadata(payload))]
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

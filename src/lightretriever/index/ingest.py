@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import load_tensors, save_tensors
-from lightretriever.errors import MismatchError, UsageError
+from lightretriever.artifact import load_tensors, save_tensors, writing
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.folder import create_folder
@@ -33,7 +34,7 @@ from lightretriever.index.index import Index
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
 from lightretriever.index.state import open_state
-from lightretriever.index.tenant import of_tenants
+from lightretriever.index.tenant import another_tenants, of_tenants, owner_digest
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
@@ -186,7 +187,7 @@ def _begin(path: Path, manifest: IndexManifest, encoder: QueryEncoder) -> tuple[
     _check(path, manifest, begun)
     if begun.state == "complete":
         return None, resumed
-    state = open_state(path, partial(_check, path, manifest))
+    state = open_state(path, partial(_check, path, manifest), engine=manifest.engine)
     if state.current.manifest.state == "complete":  # by another process, meanwhile
         state.close()
         return None, resumed
@@ -266,20 +267,38 @@ def _store(index: Index, vectors: VectorsFolder, resumed: bool, clock: _Clock) -
 
 def _last_of_each_id(vectors: VectorsFolder, tenant: str | None, progress: Progress) -> NDArray[np.bool_]:
     """Which documents have no later one of the same id in the corpus; some 50 bytes of memory a document."""
-    keys = bytearray()
+    keys, owners = bytearray(), bytearray()
     for documents in vectors.documents():
-        chosen = of_tenants(documents, tenant)
+        chosen = list(of_tenants(documents, tenant))
         keys += b"".join(point_key(document.id).to_bytes(16, "big") for document in chosen)
+        if tenant is not None:
+            owners += b"".join(owner_digest(document, tenant) for document in chosen)
         progress(len(keys) // 16, vectors.count)
     backwards = np.argsort(vectors.positions)[::-1]
     wanted = np.zeros(len(backwards), dtype=bool)
-    wanted[backwards[np.unique(np.frombuffer(keys, dtype="S16")[backwards], return_index=True)[1]]] = True
+    last, same = np.unique(_of_16(keys)[backwards], return_index=True, return_inverse=True)[1:]
+    wanted[backwards[last]] = True
+    if tenant is not None:
+        owner = _of_16(owners)[backwards]
+        stray = np.flatnonzero(owner != owner[last][same])
+        if len(stray):
+            raise another_tenants(_id_at(vectors, int(backwards[stray[0]])), tenant)
     return wanted
+
+
+def _of_16(digests: bytearray) -> NDArray[np.void]:
+    return np.frombuffer(digests, dtype="V16")
+
+
+def _id_at(vectors: VectorsFolder, row: int) -> str:
+    ids = (document.id for documents in vectors.documents() for document in documents)
+    return next(islice(ids, row, None))
 
 
 def _count(index: Index, vectors: VectorsFolder, wanted: NDArray[np.bool_], folder: Path, progress: Progress) -> None:
     """Count the tokens of the wanted documents of each part, then take the BM25 statistics of all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     done = number = 0
     for number, documents in enumerate(vectors.documents(), 1):
         rows = np.flatnonzero(wanted[done : done + len(documents)])
@@ -294,7 +313,10 @@ def _count(index: Index, vectors: VectorsFolder, wanted: NDArray[np.bool_], fold
 
 
 def _load_counts(folder: Path, number: int, width: int) -> SparseVectors:
-    tensors = load_tensors(_counts_file(folder, number))
+    file = _counts_file(folder, number)
+    tensors = load_tensors(file)
+    if set(tensors) != set(_CSR) or tensors["indices"].max(initial=0) >= width:
+        raise ArtifactError(f"{file} is damaged: remove {folder.parent.parent}, and build the index anew")
     indptr, indices, values = (tensors[name] for name in _CSR)
     return SparseVectors(indptr, indices, values, width)
 

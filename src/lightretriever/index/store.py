@@ -9,6 +9,7 @@ from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.backend import Backend, Points, document_payload, point_key
 from lightretriever.index.novelty import NOTHING, Novelty, measure_novelty
 from lightretriever.index.sparse import SparseSide
+from lightretriever.index.tenant import check_ids, check_owners
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.types import Encoded, take_sparse
 from lightretriever.vectors.parts import check_vectors
@@ -44,7 +45,12 @@ class Added:
 
 
 def store_documents(
-    backend: Backend, side: SparseSide, documents: Sequence[Document], encoded: Encoded, dim: int
+    backend: Backend,
+    side: SparseSide,
+    documents: Sequence[Document],
+    encoded: Encoded,
+    dim: int,
+    tenant: str | None = None,
 ) -> Added:
     """Store n documents.
 
@@ -54,23 +60,28 @@ def store_documents(
         documents: n documents with safe texts and ids.
         encoded: their vectors; dense rows of unit length or zero.
         dim: d of the index.
+        tenant: the field by which the index keeps tenants apart; the documents have it.
 
     Raises:
         MismatchError, InputError: vectors that are not as they should be; see `check_vectors`.
+        InputError: another tenant has a document of such an id; nothing is stored.
         UsageError, MismatchError: no sparse vectors where they are needed, or another vocabulary's.
         ArtifactError: the engine failed, or the disk is full.
     """
     check_vectors([document.id for document in documents], encoded, dim, zeros=True)
+    check_ids(documents, tenant)
     rows = list({document.id: row for row, document in enumerate(documents)}.values())
     if not rows:
         return Added()
     chosen = [documents[row] for row in rows]
     keys = [point_key(document.id) for document in chosen]
+    present = backend.existing(keys)
+    if tenant is not None and present:
+        check_owners(chosen, [key in present for key in keys], backend, tenant)
     sparse = side.of(chosen, None if encoded.sparse is None else take_sparse(encoded.sparse, rows))
-    replaced = len(backend.existing(keys))
     backend.upsert(Points(keys, encoded.dense[rows], sparse, [document_payload(document) for document in chosen]))
     novelty = measure_novelty(side.table, [document.input for document in chosen])
-    return Added(len(rows), replaced, len(documents) - len(rows), novelty=novelty)
+    return Added(len(rows), len(present), len(documents) - len(rows), novelty=novelty)
 
 
 def given_documents(ids: Sequence[str], payloads: Sequence[Mapping[str, object]] | None, sparse: str) -> list[Document]:

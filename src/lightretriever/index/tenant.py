@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.index.filter import And, Filter, In
+from lightretriever.index.backend import Backend, point_key, stored_metadata
+from lightretriever.index.filter import And, Filter, In, Value, matches
 from lightretriever.text.corpus import Document
 from lightretriever.text.values import safe_text
 
@@ -36,11 +39,65 @@ def of_tenants(documents: Iterable[Document], tenant: str | None) -> Iterator[Do
         yield document
 
 
+def check_ids(documents: Sequence[Document], tenant: str | None) -> None:
+    """Check that of documents to store together no two of one id are of two tenants.
+
+    Raises:
+        InputError: two are; the id is named.
+    """
+    if tenant is None:
+        return
+    owners: dict[str, Filter] = {}
+    for document in documents:
+        owner = owners.setdefault(document.id, _of(document, tenant))
+        if not matches(owner, document.metadata):
+            raise another_tenants(document.id, tenant)
+
+
+def check_owners(documents: Sequence[Document], present: Sequence[bool], backend: Backend, tenant: str) -> None:
+    """Check that stored documents which n given ones would replace are of the same tenants.
+
+    Args:
+        documents: n, of distinct ids.
+        present: which of them have an id that the engine has; n.
+
+    Raises:
+        InputError: one is another tenant's; its id is named.
+    """
+    replacing = [document for document, there in zip(documents, present, strict=True) if there]
+    stored = backend.payloads([point_key(document.id) for document in replacing], ("metadata",))
+    for document, payload in zip(replacing, stored, strict=True):
+        if payload and not matches(_of(document, tenant), stored_metadata(payload)):
+            raise another_tenants(document.id, tenant)
+
+
+def another_tenants(name: str, tenant: str) -> InputError:
+    """What is said of an id that two tenants would have."""
+    return InputError(
+        f"document {name} is of another {tenant!r} already: all tenants share one set of ids, so begin them with the "
+        "tenant's name"
+    )
+
+
+def owner_digest(document: Document, tenant: str) -> bytes:
+    """16 bytes that are the same for documents of the same tenant."""
+    value = document.metadata[tenant]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 2 and 2.0 are equal, as filters have it
+    return hashlib.blake2b(
+        f"{type(value).__name__} {value!r}".encode("utf-8", "surrogatepass"), digest_size=16
+    ).digest()
+
+
+def _of(document: Document, tenant: str) -> Filter:
+    return In(tenant, (cast(Value, document.metadata[tenant]),))
+
+
 def check_tenant(where: Filter | None, tenant: str | None) -> None:
-    """Raises UsageError where a search does not say whose documents it may find: by equality or $in, on top."""
+    """Raises UsageError where a call does not say whose documents it is about: by equality or $in, on top."""
     if tenant is not None and not _fixes(where, tenant):
         raise UsageError(
-            f"the index keeps tenants apart by {tenant!r}: every search needs a filter that fixes it, "
+            f"the index keeps tenants apart by {tenant!r}: every call needs a filter that fixes it, "
             f"as {{{tenant!r}: ...}}, on top or in a top $and"
         )
 
