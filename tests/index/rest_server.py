@@ -29,6 +29,8 @@ class RestServer:
         key: what requests have to bring.
         faults: what goes wrong with the next requests whose path ends as the first of each pair says.
         requests: method and path of all that came, and how many points were written by each.
+        keys: the key that each of them brought, None where none did.
+        elsewhere: where all requests are sent on to, "" to answer them here.
     """
 
     client: QdrantClient
@@ -37,6 +39,8 @@ class RestServer:
     key: str | None = None
     faults: list[tuple[str, str]] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    elsewhere: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fault(self, path: str) -> str:
@@ -74,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = parts.path.removeprefix(state.prefix)
         with state.lock:
             state.requests.append((self.command, path))
+            state.keys.append(self.headers.get("api-key"))
+            if state.elsewhere:
+                return self._answer(307, {"status": {"error": "moved"}}, state.elsewhere + self.path)
             if not parts.path.startswith(state.prefix):
                 return self._answer(404, {"status": {"error": f"no such path: {parts.path}"}})
             if state.key is not None and self.headers.get("api-key") != state.key:
@@ -101,9 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = _any
 
-    def _answer(self, status: int, value: object) -> None:
+    def _answer(self, status: int, value: object, location: str = "") -> None:
         data = json.dumps(value).encode()
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

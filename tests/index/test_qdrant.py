@@ -22,6 +22,7 @@ from lightretriever.index import qdrant, qdrant_calls
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.ingest import IngestReport, index_corpus
 from lightretriever.index.qdrant import QdrantBackend
+from lightretriever.index.qdrant_key import SERVERS
 from lightretriever.index.qdrant_server import QdrantServer
 from lightretriever.index.qdrant_url import API_KEY, QdrantAddress, check_engine, parse_address
 from lightretriever.index.search import MODES
@@ -91,6 +92,8 @@ def test_a_spelled_address_is_the_same_address(scheme: str, name: str, shards: i
         ("http://host:6333/a%3Ab", "names no collection"),
         ("http://host:port/name", "no URL"),
         ("http://me:secret@host/name", "LIGHTRETRIEVER_QDRANT_API_KEY, not into the URL"),
+        ("http://good.org\\@evil.org/name", "names a host in characters|key into"),
+        ("http://exa mple/name", "names a host in characters"),
         ("http://host/name?api_key=secret", "'api_key' of the engine's URL is no option"),
         ("http://host/name?shards=many", "shards .* is 'many': a number from 1 on"),
         ("http://host/name?replicas=0", "replicas .* is '0'"),
@@ -177,7 +180,7 @@ def test_a_server_that_is_no_qdrant_is_said(server: RestServer) -> None:
 def test_a_key_comes_from_the_environment_and_a_prefix_from_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(prefix="/behind/proxy", key="secret") as server:
         address = parse_address(f"{server.url}/everest")
-        with pytest.raises(ArtifactError, match=f"refuses the key .*: set {API_KEY}"):
+        with pytest.raises(ArtifactError, match=f"refuses the key .*: set {API_KEY} .*{SERVERS} names"):
             QdrantServer(address).create(DIM, True, BINDING)
         monkeypatch.setenv(API_KEY, "secret\n")
         with pytest.warns(UserWarning, match="insecure connection"):

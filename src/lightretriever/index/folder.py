@@ -262,7 +262,7 @@ def _server(manifest: IndexManifest) -> QdrantServer:
     except ModuleNotFoundError:
         raise MissingExtraError("a Qdrant server as the engine", "qdrant") from None
 
-    return QdrantServer(parse_address(manifest.engine))
+    return QdrantServer(parse_address(manifest.engine), named=manifest.engine_named)
 
 
 def _owner(path: Path) -> int | None:

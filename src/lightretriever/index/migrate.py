@@ -104,7 +104,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
 
 def _manifest(of: IndexManifest, parts: IndexManifest) -> IndexManifest:
     """A manifest as that of the index that is copied, with the new one's engine and names of parts."""
-    names = ("engine", "table", "shard", "statistics", "generation")
+    names = ("engine", "engine_named", "table", "shard", "statistics", "generation")
     return replace(of, unoptimised=0, successor=None, **{name: getattr(parts, name) for name in names})
 
 
@@ -117,7 +117,7 @@ def _begin(path: Path, engine: str, index: Index, origin: str) -> tuple[State, b
         create_folder(path, table, replace(manifest, state="building", built_from=BUILT_FROM))
     check = partial(_check, path, manifest, origin)
     check(IndexManifest.load(path))
-    return open_state(path, check), resumed
+    return open_state(path, check, engine=engine), resumed
 
 
 def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifest) -> None:

@@ -29,7 +29,7 @@ from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import number_paths
 from lightretriever.index.edge import DENSE, DEPTH, SPARSE, graph_depth
 from lightretriever.index.filter import Filter
-from lightretriever.index.qdrant_calls import Gone, call, confirmed
+from lightretriever.index.qdrant_calls import LIMIT, WRITE_LIMIT, Gone, call, confirmed
 from lightretriever.index.qdrant_collection import Binding, check_binding, real_name, stored_binding, unused_names
 from lightretriever.index.qdrant_filter import NUMBER, server_filter
 from lightretriever.index.qdrant_url import QdrantAddress
@@ -193,15 +193,15 @@ class QdrantBackend:
         def update(collection: str) -> None:
             confirmed(action(collection))
 
-        self._call(update)
+        self._call(update, WRITE_LIMIT)
 
-    def _call(self, action: Callable[[str], T]) -> T:
+    def _call(self, action: Callable[[str], T], limit: float = LIMIT) -> T:
         """Make a call on the collection; on the one that is in its place, when it is gone."""
         try:
-            return call(self._address.url, partial(action, self.collection))
+            return call(self._address.url, partial(action, self.collection), limit=limit)
         except Gone:
             self._follow()
-            return call(self._address.url, partial(action, self.collection))
+            return call(self._address.url, partial(action, self.collection), limit=limit)
 
     def _follow(self) -> None:
         client, address = self._client, self._address

@@ -7,7 +7,6 @@ replaces it, and deleting one again finds nothing. So a write whose answer was l
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +18,12 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from lightretriever.errors import ArtifactError
+from lightretriever.index.qdrant_key import NAME_IT, key_for
 from lightretriever.index.qdrant_url import API_KEY, QdrantAddress
 
 TIMEOUT = 60  # seconds that a single answer may take
+LIMIT = 60.0  # seconds after which a call is not made again: nobody waits longer for a search
+WRITE_LIMIT = 600.0  # likewise for a write
 WAITS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt; up to half of it is left out, by chance, lest many clients come back at once."""
 _PASSING = (408, 429, 500, 502, 503, 504)  # busy, restarting, electing a leader, too few replicas just now
@@ -36,35 +38,37 @@ class Unconfirmed(Exception):
     """The server took a write, and did not say in time that it is done."""
 
 
-def connect(address: QdrantAddress) -> QdrantClient:
-    """A client of the server; nothing is sent yet. The key, if there has to be one, comes from the environment.
+def connect(address: QdrantAddress, named: bool) -> QdrantClient:
+    """A client of the server; nothing is sent yet. The key, if there has to be one, comes from the environment, and
+    goes to no server that the caller did not name; see `key_for`.
 
     Raises:
-        ArtifactError: a key that cannot be sent.
+        ArtifactError, UsageError: a key that cannot be sent.
     """
-    key = os.environ.get(API_KEY, "").strip() or None
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise ArtifactError(f"the key in {API_KEY} has characters that no key has: set it anew")
+    key = key_for(address, named)
     return QdrantClient(url=address.server, api_key=key, timeout=TIMEOUT, check_compatibility=False)
 
 
-def call(where: str, action: Callable[[], T], waits: Sequence[float] = WAITS) -> T:
+def call(where: str, action: Callable[[], T], waits: Sequence[float] = WAITS, limit: float = LIMIT) -> T:
     """Make a call, and make it again while it fails in a way that passes.
 
     Args:
         where: the collection's URL, for messages.
         action: the call; making it twice does the same as making it once.
         waits: seconds before the second attempt, the third and so on; empty for no second one.
+        limit: seconds since the first attempt after which there is no further one.
 
     Raises:
         Gone: there is no such collection.
         ArtifactError: it failed for good, or too often.
     """
+    begun = time.monotonic()
     for wait in (*waits, None):
         try:
             return action()
         except Exception as error:
-            if wait is None or not _passes(error):
+            late = time.monotonic() - begun >= limit
+            if wait is None or late or not _passes(error):
                 raise (Gone if _is_gone(error) else ArtifactError)(f"{where}: {_reason(error)}") from None
             time.sleep(max(wait * random.uniform(0.5, 1.0), min(getattr(error, "retry_after_s", 0), TIMEOUT)))
     raise AssertionError("unreachable")
@@ -105,7 +109,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnexpectedResponse):
         said = _said(error.content)
         if error.status_code in (401, 403):
-            return f"the server refuses the key ({said}): set {API_KEY} to one that may write there"
+            return f"the server refuses the key ({said}): set {API_KEY} to one that may write there; {NAME_IT}"
         return f"the engine failed: {error.status_code} {said}"
     return f"the engine failed: {_first_line(error)}"
 

@@ -41,14 +41,15 @@ class QdrantServer:
     Use it in a ``with`` block, unless a backend is made of it: that closes the connection, which is one for both.
     """
 
-    def __init__(self, address: QdrantAddress, client: QdrantClient | None = None) -> None:
+    def __init__(self, address: QdrantAddress, client: QdrantClient | None = None, named: bool = True) -> None:
         """
         Args:
             address: where; its options say how collections are made.
             client: of that server, or of `qdrant_client`'s local mode; made from the address when None.
+            named: whether the caller gave the address; else no key is sent that the environment does not say is for it.
         """
         self._address = address
-        self._client = client or connect(address)
+        self._client = client or connect(address, named)
 
     def __enter__(self) -> QdrantServer:
         return self

@@ -2,11 +2,12 @@
 
 https is TLS. What stands before the last part of the path is the prefix of a proxy. The options after the question
 mark say how the collection is made, and are not looked at afterwards. A key is no part of an address, because an
-address is stored: it is read from the environment, each time.
+address is stored: it is read from the environment, each time; see `qdrant_key`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -16,6 +17,7 @@ API_KEY = "LIGHTRETRIEVER_QDRANT_API_KEY"
 PORT = 6333
 QUANTISATIONS = ("turbo", "scalar", "binary", "none")
 _FORBIDDEN = frozenset('<>:"/\\|?*\0\x1f')  # in a collection's name, by the server's own rules
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _EXAMPLE = "http://host:6333/collection"
 
 
@@ -72,6 +74,8 @@ def parse_address(url: str) -> QdrantAddress:
         raise UsageError(f"an engine's URL is stored with the index: put the key into {API_KEY}, not into the URL")
     if parts.scheme not in ("http", "https") or not host or parts.fragment:
         raise UsageError(f"{url!r} is no engine: edge is one, and a Qdrant server's {_EXAMPLE}")
+    if not _HOST.fullmatch(host):
+        raise UsageError(f"{url!r} names a host in characters that no host has: write its name as xn--… if need be")
     prefix, _, name = parts.path.rstrip("/").rpartition("/")
     name = unquote(name)
     if not name or name in (".", "..") or set(name) & _FORBIDDEN:
