@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -201,6 +202,15 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot be written"), new_folder(tmp_path / "file/folder"):
         pass
     assert names(tmp_path) == ["file", "folder"]
+
+
+def test_of_two_files_the_one_that_is_written_counts(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ArtifactError, match=r"copy cannot be written \(No space left on device\): make room"),
+        new_file(tmp_path / "copy") as temporary,
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/source", None, str(temporary))
+    assert names(tmp_path) == []
 
 
 def test_what_else_goes_wrong_meanwhile_is_said_as_it_is(tmp_path: Path) -> None:

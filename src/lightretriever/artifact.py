@@ -51,8 +51,9 @@ def writing(target: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        here = error.filename is not None and _concerns(Path(os.fsdecode(error.filename)).absolute(), Path(target))
-        if not here and (error.filename is not None or error.errno not in _OF_DISKS):
+        named = [Path(os.fsdecode(name)).absolute() for name in (error.filename, error.filename2) if name is not None]
+        here = any(_concerns(file, Path(target)) for file in named)
+        if not here and (named or error.errno not in _OF_DISKS):
             raise
         raise ArtifactError(f"{target} cannot be written ({error.strerror}): {_way_out(error.errno)}") from error
 

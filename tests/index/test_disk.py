@@ -14,7 +14,10 @@ from index.conftest import RandomTower, make_documents, make_encoder, payload
 
 from lightretriever import Index
 from lightretriever.errors import ArtifactError
+from lightretriever.fusion import Fusion
 from lightretriever.index import edge
+from lightretriever.index.ingest import index_corpus
+from lightretriever.index.migrate import migrate_index
 from lightretriever.text.corpus import Document
 
 TOWER = RandomTower()
@@ -68,5 +71,45 @@ def test_a_folder_that_cannot_be_written_is_refused_in_one_line(mount: Mount, tm
     mount("remount,ro")
     with pytest.raises(ArtifactError, match=r"i cannot be written to \(Read-only file system\)"):
         Index.open(disk / "i")
-    with Index.create(tmp_path / "i", make_encoder()) as index, pytest.raises(OSError, match="Read-only"):
+    refused = pytest.raises(
+        ArtifactError, match=r"snapshot cannot be written \(Read-only file system\): choose a place"
+    )
+    with Index.create(tmp_path / "i", make_encoder()) as index, refused:
         index.snapshot(disk / "snapshot")
+
+
+def test_a_full_disk_is_one_line_whatever_is_written(mount: Mount, tmp_path: Path) -> None:
+    Index.create(tmp_path / "other", make_encoder(), "bm25").close()
+    disk = mount(f"size={(edge.RESERVE >> 20) + 180}m")
+    with Index.create(disk / "i", make_encoder(), "bm25") as index:
+        documents = make_documents(5)
+        index.add([d.id for d in documents], TOWER.encode(documents), [payload(d) for d in documents])
+        index.snapshot(tmp_path / "good")
+        before = index.fusion
+        with (disk / "filler").open("wb") as filler:
+            with pytest.raises(OSError, match="No space left"):
+                while True:
+                    filler.write(bytes(1 << 20))
+                    filler.flush()
+            full = r"No space left on device|the disk is full"
+            with pytest.raises(ArtifactError, match=full):
+                index.set_fusion(Fusion(dense=0.5, sparse=0.5))
+            assert index.fusion == before
+            for write in (
+                lambda: index.set_table(make_encoder(0).table),
+                lambda: index.snapshot(disk / "snapshot"),
+                lambda: index.refresh_bm25(),
+                lambda: index.add(["x"], TOWER.encode(documents[:1]), [{"text": "w01"}]),
+                lambda: Index.create(disk / "another", make_encoder()),
+                lambda: Index.restore(tmp_path / "good", disk / "restored"),
+                lambda: migrate_index(tmp_path / "other", "edge", disk / "migrated"),
+                lambda: index_corpus(disk / "built", documents, TOWER, make_encoder()),
+            ):
+                with pytest.raises(ArtifactError, match=full):
+                    write()
+            assert index.count == 5
+        (disk / "filler").unlink()
+        index.set_fusion(Fusion(dense=0.5, sparse=0.5))
+    with Index.open(disk / "i") as index:
+        assert index.fusion.dense == 0.5
+    assert sorted(entry.name for entry in disk.iterdir()) == ["i"]

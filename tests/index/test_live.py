@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from index.conftest import RandomTower, make_documents, make_encoder, payload
 from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, InputError, LightRetrieverError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index import plans, upkeep
+from lightretriever.index import plans, remote, upkeep
 from lightretriever.index.backend import point_key
 from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.folder import next_part
@@ -464,3 +466,38 @@ def test_closing_as_a_graph_is_built_is_what_is_said(live: Index, monkeypatch: p
         live.optimise()
     with Index.open(live.path) as index:
         assert index.count == 200
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no process can be stopped there")
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_an_engine_that_does_not_answer_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    documents = make_documents(10)
+    index = Index.create(tmp_path / "i", make_encoder(), live=True)
+    index.add([d.id for d in documents], RandomTower().encode(documents), [payload(d) for d in documents])
+    pid = index.info()["engine_pid"]
+    assert isinstance(pid, int)
+    monkeypatch.setattr(remote, "PATIENCE", 1.0)
+    os.kill(pid, signal.SIGSTOP)
+    said: list[str] = []
+
+    def search() -> None:
+        try:
+            index.search("w01 w02")
+        except ArtifactError as error:
+            said.append(str(error))
+
+    begun = time.monotonic()
+    threads = [threading.Thread(target=search) for _ in range(waiting)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert time.monotonic() - begun < 20
+    assert len(said) == waiting
+    assert all(f"the engine's process {pid} did not answer for 1 s" in line for line in said)
+    with pytest.raises(ArtifactError, match=f"process {pid} did not answer .* open the index again"):
+        index.close()
+    with Index.open(tmp_path / "i", live=True) as index:
+        assert index.count == 10

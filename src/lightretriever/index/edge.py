@@ -311,7 +311,10 @@ def sync_log(path: Path) -> None:
 
 def check_room(path: Path, needed: int) -> None:
     """Refuse to go on where fewer bytes than needed are free. Raises ArtifactError."""
-    free = shutil.disk_usage(path).free
+    try:
+        free = shutil.disk_usage(path).free
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be looked at ({error.strerror}): is it there still?") from None
     if free < needed:
         raise ArtifactError(
             f"{path}: the disk is full ({free >> 20:,} MB free, {needed >> 20:,} MB needed): "
@@ -324,6 +327,8 @@ def _hold(path: Path, begin: Callable[[], qdrant.EdgeShard]) -> _Held:
         lock = lock_folder(path)
     except LockedError:
         raise _is_held(path) from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written to ({error.strerror}): the engine has to, to open it") from None
     try:
         return _Held(_call(path, begin), lock)
     except BaseException:

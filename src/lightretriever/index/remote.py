@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -29,6 +33,10 @@ from lightretriever.types import SparseVectors, take_sparse
 
 STEP = 64  # points to write, or queries, in one call: a search waits for one at most
 LOOK = 512  # points to look up in one call
+PATIENCE = 60.0  # seconds that the engine may take to answer
+LONG = {"optimise": inf, "flush": 600.0, "close": 600.0}
+"""Likewise for what takes long by itself."""
+_LOOK_AGAIN = 0.5  # seconds between two looks at whether it is late
 LOG = 100_000  # points written, after which a flush empties the log: half a second in which all wait
 
 
@@ -40,6 +48,7 @@ class RemoteBackend:
         self._process, self._calls, self._answers = process, process.stdin, process.stdout
         self._path = path
         self._turns = Turns()
+        self._watch = _Watch(process)
         self._logged = 0  # points in the engine's log
 
     @staticmethod
@@ -132,14 +141,17 @@ class RemoteBackend:
                 self._calls.close()
             self._answers.close()
             self._process.wait()
+            self._watch.ended.set()
         if gone:
             raise self._is_gone()
 
     def _call(self, name: str, *values: object) -> Any:
         with self._turns:
             try:
+                self._watch.deadline = monotonic() + LONG.get(name, PATIENCE)
                 send(self._calls, [name, values])
                 answer = receive(self._answers)
+                self._watch.deadline = inf
             except (EOFError, OSError, ValueError):  # ValueError: the pipe is closed already
                 raise self._is_gone() from None
             except BaseException:  # Ctrl-C: what is half-read cannot be read on
@@ -149,16 +161,49 @@ class RemoteBackend:
         return _result(answer)
 
     def _is_gone(self) -> ArtifactError:
+        if self._watch.late:
+            return ArtifactError(
+                f"{self._path}: the engine's process {self.pid} did not answer for {PATIENCE:g} s, stopped or waiting "
+                "for its disk, and was ended: open the index again, it has what was acknowledged"
+            )
         return ArtifactError(
             f"{self._path}: the engine's process {self.pid} is gone: open the index again, it has what was acknowledged"
         )
+
+
+class _Watch:
+    """Ends a process that is late with an answer, so that nobody waits for it without end.
+
+    Attributes:
+        deadline: when the answer is late; infinity while none is waited for.
+        late: whether it came to that.
+        ended: set when there is nothing to watch any more.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.deadline, self.late, self.ended = inf, False, Event()
+        self._process = weakref.ref(process)  # an index that nobody closed is let go of
+        Thread(target=self._run, name="engine's watch", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self.ended.wait(_LOOK_AGAIN):
+            process = self._process()
+            if process is None:
+                return
+            if monotonic() > self.deadline:
+                self.late = True
+                process.kill()
+                return
 
 
 def _start(path: Path, *arguments: str) -> RemoteBackend:
     # The engine's process finds the package where this one found it, however it was put on the path.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "lightretriever.index.worker", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    try:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    except OSError as error:
+        raise ArtifactError(f"{path}: the engine's process cannot be started ({error.strerror})") from None
     backend = RemoteBackend(process, path)
     try:
         _result(receive(backend._answers))
