@@ -17,6 +17,13 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("shared machine")
 
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """No test is named by bytes: those of an archive hold the time of day, and processes that share a run must collect
+    the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 SHARED = Path(os.environ.get("LIGHTRETRIEVER_SHARED", Path(__file__).parents[2] / "shared"))
 
 
