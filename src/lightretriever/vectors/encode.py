@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,9 @@ from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsWriter, take_shard
 from lightretriever.vectors.parts import usable
 
-_PART = 1024  # documents encoded between two writes: what a kill costs
+_PART = 1024  # documents encoded between two writes, and about so many seconds: what a kill costs at most
+_SECONDS = 20.0
+_GROWTH = 8  # of parts until the tower's pace is known; its first batch is slow
 Progress = Callable[[int, int | None], None]
 
 
@@ -48,6 +51,10 @@ def encode_corpus(
 ) -> int:
     """Encode a corpus into a vectors folder; run again after an interruption, it goes on where it was.
 
+    What is encoded is written in parts of 1,024 documents or about 20 seconds' work, whichever is less, and the first
+    few smaller, until the tower's pace is known. So parts differ in size from run to run; documents do not, nor their
+    vectors but for the rounding that a batch of other texts brings.
+
     Args:
         documents: the whole corpus, from its beginning, in the same order every time.
         tower: the document tower.
@@ -64,6 +71,7 @@ def encode_corpus(
         MismatchError: the folder was begun with another tower, settings, number of workers, or corpus.
         ArtifactError: the folder is damaged, or the disk full.
         LockedError: another process is at the same shard.
+        KeyboardInterrupt: interrupted; the message says how many documents are kept.
     """
     documents = begun(documents)
     with VectorsWriter.open(
@@ -78,16 +86,37 @@ def encode_corpus(
         tokenizer=tower.tokenizer,
         origin=origin_of(tower),
     ) as writer:
-        rest = writer.resume(take_shard(documents, shard))
-        while chunk := list(islice(rest, _PART)):
-            if writer.finished:
-                raise MismatchError(
-                    f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
-                )
-            writer.append(chunk, usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim))
-        if not writer.finished:
-            writer.finish()
+        try:
+            _encode_rest(writer.resume(take_shard(documents, shard)), tower, writer, path, progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: the first {writer.done:,} documents are kept, "
+                "run the same command again to go on from there"
+            ) from None
         return writer.done
+
+
+def _encode_rest(
+    documents: Iterator[Document], tower: Tower, writer: VectorsWriter, path: str | Path, progress: Progress | None
+) -> None:
+    size = 1
+    while chunk := list(islice(documents, size)):
+        if writer.finished:
+            raise MismatchError(
+                f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
+            )
+        start = time.monotonic()
+        encoded = usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim)
+        size = _next_size(len(chunk), time.monotonic() - start)
+        writer.append(chunk, encoded)
+    if not writer.finished:
+        writer.finish()
+
+
+def _next_size(last: int, seconds: float) -> int:
+    """How many documents the next part should have, the last having taken so long."""
+    in_time = int(last * _SECONDS / max(seconds, 1e-3))
+    return max(1, min(_PART, last * _GROWTH, in_time))
 
 
 def origin_of(tower: Tower) -> Mapping[str, object]:
