@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lightretriever import Encoded
-from lightretriever.errors import ArtifactError, InputError, LockedError, MismatchError, UsageError
+from lightretriever.artifact import load_tensors, save_tensors, sha256_file
+from lightretriever.errors import (
+    ArtifactError,
+    InputError,
+    LightRetrieverError,
+    LockedError,
+    MismatchError,
+    UsageError,
+)
 from lightretriever.text.corpus import Document
 from lightretriever.types import concatenate_sparse, sparse_from_dense
-from lightretriever.vectors.folder import (
-    DTYPES,
-    VectorsFolder,
-    VectorsWriter,
-    take_shard,
-)
+from lightretriever.vectors.folder import VectorsFolder, VectorsWriter, take_shard
+from lightretriever.vectors.manifest import DTYPES
 
 DIM, WIDTH = 8, 20
 SETTINGS = {"max_length": 32, "top_k": None}
@@ -240,7 +246,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     done = shard / "done.jsonl"
     good = done.read_bytes()
     done.write_bytes(b"")
-    with pytest.raises(ArtifactError, match="lists 0 parts, 1 were written"):
+    with pytest.raises(ArtifactError, match=r"lists 0 parts, 1 were written .0 and 4 documents."):
         VectorsFolder.open(tmp_path / "v")
     done.write_bytes(b"{}\n")
     with pytest.raises(ArtifactError, match="damaged"):
@@ -310,3 +316,126 @@ def test_where_the_tower_came_from_is_noted_and_not_compared(tmp_path: Path) -> 
     del manifest["origin"]
     (tmp_path / "v/manifest.json").write_text(json.dumps(manifest))
     assert VectorsFolder.open(tmp_path / "v").origin == {}
+
+
+def test_a_folder_is_found_after_a_change_of_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents, encoded = make(8)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with open_writer(Path("v")) as writer:
+        writer.append(*part(documents, encoded, slice(4)))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        writer.append(*part(documents, encoded, slice(4, 8)))
+        writer.finish()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    folder = VectorsFolder.open("v")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [document for some in folder.documents() for document in some] == documents
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("../../etc")
+ANY = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three parts."""
+    path = tmp_path_factory.mktemp("finished") / "v"
+    documents, encoded = make(9)
+    with open_writer(path) as writer:
+        for start in (0, 3, 6):
+            writer.append(*part(documents, encoded, slice(start, start + 3)))
+        writer.finish()
+    return path
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["manifest.json", "shard", "done"]), st.integers(0, 30), ANY, st.booleans(), st.data())
+def test_nothing_but_our_own_errors_comes_of_a_changed_manifest(
+    finished: Path, which: str, field: int, value: object, drop: bool, data: st.DataObject
+) -> None:
+    """One field of one file has any value, is missing, or the bytes are cut and changed anywhere."""
+    shard = finished / "shard-00001-of-00001"
+    file = {"manifest.json": finished / "manifest.json", "shard": shard / "manifest.json", "done": shard / "done.jsonl"}
+    path = file[which]
+    good = path.read_bytes()
+    if data.draw(st.booleans()):
+        start = data.draw(st.integers(0, len(good) - 1))
+        bad = good[:start] + data.draw(st.binary(max_size=3)) + good[start + data.draw(st.integers(0, 3)) :]
+    else:
+        first, *rest = good.split(b"\n") if which == "done" else [good]
+        row = json.loads(first)
+        name = sorted(row)[field % len(row)]
+        row = {key: held for key, held in row.items() if key != name} if drop else {**row, name: value}
+        bad = b"\n".join([json.dumps(row).encode(), *rest])
+    try:
+        path.write_bytes(bad)
+        for attempt in (read_all, lambda place: open_writer(place).close()):
+            try:
+                attempt(finished)
+            except LightRetrieverError as error:
+                assert "\n" not in str(error)
+    finally:
+        path.write_bytes(good)
+        for left in shard.glob(".done*"):
+            left.unlink()
+    assert len(read_all(finished)[0]) == 9
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value", "message"),
+    [
+        ("manifest.json", "dim", "8", r"manifest.json is damaged: 'dim' is '8', not a whole number"),
+        ("manifest.json", "shards", 10**30, "'shards' is a number beyond 64 bits"),
+        ("manifest.json", "shards", -1, "'shards' is -1"),
+        ("manifest.json", "sparse_width", [1], "'sparse_width' is a list"),
+        ("manifest.json", "settings", {"skip_ids": ["../x"]}, "'settings': 'skip_ids': 0 is '../x'"),
+        ("manifest.json", "shard", "../x", "'shard' is no field"),
+        ("shard/manifest.json", "parts", None, "'parts' is None"),
+        ("shard/done.jsonl", "documents", 10**9, "too small for 1000000000 documents"),
+        ("shard/done.jsonl", "documents", -3, "done.jsonl, line 1 is damaged: 'documents' is -3"),
+        ("shard/done.jsonl", "packed", "../../x", "'packed': is no SHA-256"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(
+    finished: Path, tmp_path: Path, where: str, field: str, value: object, message: str
+) -> None:
+    path = shutil.copytree(finished, tmp_path / "v")
+    file = path / where.replace("shard/", "shard-00001-of-00001/")
+    first, *rest = file.read_text().split("\n") if file.suffix == ".jsonl" else [file.read_text()]
+    if field == "documents" and value == 10**9:  # with all else to match
+        manifest = file.with_name("manifest.json")
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "documents": 10**9 + 6}))
+    file.write_text("\n".join([json.dumps({**json.loads(first), field: value}), *rest]))
+    with pytest.raises(ArtifactError, match=message):
+        VectorsFolder.open(path)
+
+
+def test_files_with_the_right_checksums_and_wrong_contents_are_refused(finished: Path, tmp_path: Path) -> None:
+    for number, (tensors, lines) in enumerate(
+        [
+            ({"dense": np.ones((3, 2), np.float32)}, None),
+            ({"dense": np.full((3, DIM), np.nan, np.float32)}, None),
+            ({"dense": np.ones((3, DIM), np.float32)}, None),  # no sparse
+            ({"sparse.indptr": np.array([0, 5, 2, 1])}, None),
+            ({"sparse.indptr": np.array([0, 0, 0, 0])}, None),
+            ({}, b'{"id": "a"}\n' * 3),
+            ({}, b'{"id": "a", "title": "", "text": "", "metadata": {}}\n' * 2),
+            ({}, b"[" * 100_000 + b"\n"),
+        ]
+    ):
+        path = shutil.copytree(finished, tmp_path / str(number))
+        shard = path / "shard-00001-of-00001"
+        vectors, packed = shard / "part-000000.safetensors", shard / "part-000000.jsonl.zst"
+        if lines is not None:
+            packed.write_bytes(zstandard.ZstdCompressor().compress(lines))
+        elif number < 3:
+            save_tensors(vectors, tensors)
+        else:
+            save_tensors(vectors, {**load_tensors(vectors), **tensors})
+        first, *rest = (shard / "done.jsonl").read_text().split("\n")
+        row = {**json.loads(first), "vectors": sha256_file(vectors), "packed": sha256_file(packed)}
+        (shard / "done.jsonl").write_text("\n".join([json.dumps(row), *rest]))
+        with pytest.raises(ArtifactError, match=r"part-000000\.(safetensors|jsonl\.zst)"):
+            read_all(path)

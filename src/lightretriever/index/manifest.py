@@ -171,7 +171,8 @@ class IndexManifest:
         if table.tokenizer_hash != self.tokenizer_hash:
             raise MismatchError(f"{what} has another tokenizer than the index was made with: use the index's own table")
         if table.hash != self.table_hash:
-            raise MismatchError(f"{what} is another table of {self.model!r} than the index was made with")
+            of = f" of {self.model!r}" if self.model else ""
+            raise MismatchError(f"{what} is another table{of} than the index was made with")
         if table.dim != self.dim:
             raise MismatchError(f"{what} has {table.dim} dimensions, the index's manifest says {self.dim}")
 
@@ -211,7 +212,8 @@ def check_model(what: str, model: str, revision: str, other: str, other_model: s
         same = not model or not other_model or model == other_model
     if not same:
         raise MismatchError(
-            f"{what} belongs to the model {model!r} (revision {revision or 'unknown'}), {other} to {other_model!r} "
+            f"{what} belongs to the model {model or 'unknown'!r} (revision {revision or 'unknown'}), {other} to "
+            f"{other_model or 'unknown'!r} "
             f"(revision {other_revision or 'unknown'}): use things of one model together"
         )
 

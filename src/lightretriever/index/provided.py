@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightretriever.artifact import sha256_file
+from lightretriever.artifact import MANIFEST, sha256_file
 from lightretriever.errors import UsageError
 from lightretriever.index.index import Index, Progress
 from lightretriever.index.ingest import IngestReport, Report, ingest_vectors
@@ -17,7 +17,7 @@ from lightretriever.index.store import Added
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.vectors.columns import Columns
-from lightretriever.vectors.folder import MANIFEST, VectorsFolder, VectorsWriter
+from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
 from lightretriever.vectors.provider import read_provider_vectors, vector_columns
 
 

@@ -23,22 +23,24 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from lightretriever.artifact import fsync_path, new_file, read_manifest, sha256_bytes, write_json
+from lightretriever.artifact import MANIFEST, fsync_path, new_file, sha256_bytes
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import load_tokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.lock import lock_folder
+from lightretriever.vectors.manifest import DTYPES, ShardManifest, VectorsManifest
 from lightretriever.vectors.parts import (
     DONE,
     Part,
+    check_size,
     check_vectors,
     content_lines,
     read_documents,
@@ -47,12 +49,7 @@ from lightretriever.vectors.parts import (
     write_part,
 )
 
-FORMAT_VERSION = 1
-KIND = "vectors"
-SHARD_KIND = "vectors shard"
-MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
-DTYPES = ("float32", "float16")
 
 
 def take_shard(documents: Iterable[Document], shard: tuple[int, int]) -> Iterator[Document]:
@@ -77,7 +74,7 @@ class VectorsWriter:
     """
 
     def __init__(
-        self, shard: Path, manifest: Mapping[str, Any], parts: list[Part], finished: bool, lock: IO[bytes]
+        self, shard: Path, manifest: VectorsManifest, parts: list[Part], finished: bool, lock: IO[bytes]
     ) -> None:
         """Use `open`."""
         self._lock = lock
@@ -123,30 +120,15 @@ class VectorsWriter:
         if dtype not in DTYPES:
             raise UsageError(f"dtype is {dtype!r}: choose one of {', '.join(DTYPES)}")
         take_shard([], shard)
-        folder = Path(path)
-        manifest: dict[str, Any] = {
-            "kind": KIND,
-            "format_version": FORMAT_VERSION,
-            "model": model,
-            "revision": revision,
-            "dim": dim,
-            "dtype": dtype,
-            "sparse_width": width,
-            "settings": json.loads(json.dumps(dict(settings))),
-            "shards": shard[1],
-        }
+        folder = Path(path).absolute()  # whatever becomes the process's own
+        plain = json.loads(json.dumps(dict(settings)))
+        manifest = VectorsManifest(model, revision, dim, dtype, width, plain, shard[1], dict(origin or {}))
         if (folder / MANIFEST).exists():
-            begun = read_manifest(folder, KIND, FORMAT_VERSION)
-            for name, value in manifest.items():
-                if begun.get(name) != value:
-                    raise MismatchError(
-                        f"{folder} was begun with {name} {begun.get(name)!r}, now it is {value!r}: "
-                        "use the same, or another output"
-                    )
+            _check_begun(folder, VectorsManifest.load(folder), manifest)
         elif folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             raise ArtifactError(f"{folder} exists and is no vectors folder: choose another output")
         else:
-            write_json(folder / MANIFEST, {**manifest, "origin": dict(origin or {})})
+            manifest.save(folder)
         if tokenizer is not None and not (folder / TOKENIZER).exists():
             with new_file(folder / TOKENIZER) as temporary:
                 temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -211,11 +193,11 @@ class VectorsWriter:
         self._check_open()
         if not documents:
             return
-        check_vectors([document.id for document in documents], encoded, self._manifest["dim"], zeros=True)
-        width, expected = None if encoded.sparse is None else encoded.sparse.width, self._manifest["sparse_width"]
+        check_vectors([document.id for document in documents], encoded, self._manifest.dim, zeros=True)
+        width, expected = None if encoded.sparse is None else encoded.sparse.width, self._manifest.sparse_width
         if width != expected:
             raise MismatchError(f"the sparse vectors have width {width}, {expected} was announced")
-        number, dtype = len(self._parts), np.dtype(self._manifest["dtype"])
+        number, dtype = len(self._parts), np.dtype(self._manifest.dtype)
         try:
             self._parts.append(write_part(self._shard, number, documents, encoded, dtype))
         except (OSError, SafetensorError) as error:
@@ -227,8 +209,7 @@ class VectorsWriter:
     def finish(self) -> None:
         """Declare the shard complete and let go of it. Without this a reader refuses the folder."""
         self._check_open()
-        state = {"parts": len(self._parts), "documents": self.done}
-        write_json(self._shard / MANIFEST, {"kind": SHARD_KIND, "format_version": FORMAT_VERSION, **state})
+        ShardManifest(len(self._parts), self.done).save(self._shard)
         self.finished = True
         self.close()
 
@@ -271,9 +252,9 @@ class VectorsFolder:
         Raises:
             ArtifactError: absent, damaged, from a newer version, or a worker has not finished (it is named).
         """
-        folder = Path(path)
-        manifest: dict[str, Any] = read_manifest(folder, KIND, FORMAT_VERSION)
-        n = manifest["shards"]
+        folder = Path(path).absolute()
+        manifest = VectorsManifest.load(folder)
+        n = manifest.shards
         parts: list[tuple[int, int, Part]] = []
         for i in range(1, n + 1):
             shard = folder / _shard_name((i, n))
@@ -281,19 +262,24 @@ class VectorsFolder:
                 raise ArtifactError(
                     f"{folder}: shard {i} of {n} is not finished: run `encode` for it again, it resumes"
                 )
-            written = read_manifest(shard, SHARD_KIND, FORMAT_VERSION)["parts"]
-            done = read_done(shard)
-            if len(done) != written:
-                raise ArtifactError(f"{shard / DONE} lists {len(done)} parts, {written} were written: encode again")
-            parts += [(i, number, part) for number, part in enumerate(done)]
+            written, done = ShardManifest.load(shard), read_done(shard)
+            found = ShardManifest(len(done), sum(part.documents for part in done))
+            if found != written:
+                raise ArtifactError(
+                    f"{shard / DONE} lists {found.parts} parts, {written.parts} were written"
+                    f" ({found.documents} and {written.documents} documents): encode again"
+                )
+            for number, part in enumerate(done):
+                check_size(shard, number, part, manifest.dim, manifest.dtype)
+                parts.append((i, number, part))
         return VectorsFolder(
             path=folder,
-            model=manifest["model"],
-            revision=manifest["revision"],
-            dim=manifest["dim"],
-            sparse_width=manifest["sparse_width"],
-            settings=manifest["settings"],
-            origin=manifest.get("origin", {}),
+            model=manifest.model,
+            revision=manifest.revision,
+            dim=manifest.dim,
+            sparse_width=manifest.sparse_width,
+            settings=manifest.settings,
+            origin=manifest.origin,
             count=sum(part.documents for _, _, part in parts),
             zeros=sum(part.zeros for _, _, part in parts),
             shards=n,
@@ -327,7 +313,7 @@ class VectorsFolder:
         """
         for i, number, part in self._parts:
             shard = self._shard(i)
-            yield read_documents(shard, number, part), read_vectors(shard, number, part, self.sparse_width)
+            yield read_documents(shard, number, part), read_vectors(shard, number, part, self.dim, self.sparse_width)
 
     def documents(self) -> Iterator[list[Document]]:
         """The documents of every part, without their vectors, in the order of `parts`. Raises as `parts`."""
@@ -344,6 +330,16 @@ class VectorsFolder:
 
     def _shard(self, i: int) -> Path:
         return self.path / _shard_name((i, self.shards))
+
+
+def _check_begun(folder: Path, begun: VectorsManifest, now: VectorsManifest) -> None:
+    """Raises MismatchError when the folder was begun with anything else that decides its vectors."""
+    for name, value in asdict(now).items():
+        found = getattr(begun, name)
+        if name != "origin" and found != value:
+            raise MismatchError(
+                f"{folder} was begun with {name} {found!r}, now it is {value!r}: use the same, or another output"
+            )
 
 
 def _shard_name(shard: tuple[int, int]) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from lightretriever.artifact import fsync_path, load_tensors, new_file, save_tensors, sha256_bytes, sha256_file
+from lightretriever.checked import Check, read_fields, text, whole
 from lightretriever.errors import ArtifactError, InputError, MismatchError
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded, SparseVectors
@@ -143,32 +146,110 @@ def read_done(shard: Path, *, repair: bool = False) -> list[Part]:
     if repair and len(whole) < len(data):
         with new_file(file) as temporary:
             temporary.write_bytes(whole)
+    return [_read_part(line, f"{file}, line {number}") for number, line in enumerate(whole.split(b"\n")[:-1], 1)]
+
+
+def _read_part(line: bytes, where: str) -> Part:
     try:
-        return [Part(**json.loads(line)) for line in whole.splitlines()]
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"{file} is damaged ({error}): encode again to another output") from None
+        stored = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = "too deep" if isinstance(error, RecursionError) else error
+        raise ArtifactError(f"{where} is damaged ({reason}): {_WAY_OUT}") from None
+    part = Part(**read_fields(stored, _CHECKS, where, _WAY_OUT))
+    if part.zeros > part.documents:
+        raise ArtifactError(f"{where} is damaged: {part.zeros} zeros among {part.documents} documents: {_WAY_OUT}")
+    return part
+
+
+def _sha256(value: Any) -> str:
+    digest = text(64)(value)
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ValueError("is no SHA-256")
+    return digest
+
+
+_WAY_OUT = "encode again to another output"
+_CHECKS: dict[str, Check] = {
+    "documents": whole(1, 1 << 31),
+    "zeros": whole(0, 1 << 31),
+    **dict.fromkeys(("vectors", "packed", "content"), _sha256),
+}
+
+
+def check_size(shard: Path, number: int, part: Part, dim: int, dtype: str) -> None:
+    """Refuse a part whose files cannot hold what its line says, before anything is made as large as that.
+
+    Raises:
+        ArtifactError: a file is missing, or too small; it is named.
+    """
+    vectors, packed = _names(shard, number)
+    for file, least in ((vectors, part.documents * dim * np.dtype(dtype).itemsize), (packed, 1)):
+        if not file.is_file():
+            raise ArtifactError(f"{file} is missing: restore it, or encode again")
+        if file.stat().st_size < least:
+            raise ArtifactError(f"{file} is damaged (too small for {part.documents} documents): restore it")
 
 
 def read_documents(shard: Path, number: int, part: Part) -> list[Document]:
     """The documents of a part. Raises ArtifactError when the file is missing or damaged."""
     file = _names(shard, number)[1]
     _check_file(file, part.packed)
-    content = zstandard.ZstdDecompressor().decompress(file.read_bytes())
-    return [Document(**json.loads(line)) for line in content.decode("utf-8").split("\n") if line]
+    try:
+        content = zstandard.ZstdDecompressor().decompress(file.read_bytes())
+        rows = [json.loads(line) for line in content.decode("utf-8").split("\n") if line]
+        good = all(map(_is_document, rows))
+    except (zstandard.ZstdError, ValueError, RecursionError, MemoryError) as error:
+        reason = str(error) or type(error).__name__
+        raise ArtifactError(f"{file} holds no documents ({reason[:100]}): restore it, or encode again") from None
+    if not good or len(rows) != part.documents:
+        raise ArtifactError(f"{file} does not hold {part.documents} documents: restore it, or encode again")
+    return [Document(**row) for row in rows]
 
 
-def read_vectors(shard: Path, number: int, part: Part, width: int | None) -> Encoded:
+_FIELDS = {"id": str, "title": str, "text": str, "metadata": dict}
+
+
+def _is_document(row: object) -> bool:
+    """Whether a line is what `content_lines` writes."""
+    return (
+        isinstance(row, dict)
+        and row.keys() == _FIELDS.keys()
+        and all(isinstance(row[name], kind) for name, kind in _FIELDS.items())
+    )
+
+
+def read_vectors(shard: Path, number: int, part: Part, dim: int, width: int | None) -> Encoded:
     """The vectors of a part as float32, dense rows of unit length or zero. Raises ArtifactError as `read_documents`."""
     file = _names(shard, number)[0]
     _check_file(file, part.vectors)
     tensors = load_tensors(file)
-    dense = tensors["dense"].astype(np.float32)
+    try:
+        return _checked_vectors(tensors, part.documents, dim, width)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{file} does not hold the vectors that it should ({error}): encode again") from None
+
+
+def _checked_vectors(tensors: dict[str, np.ndarray], n: int, dim: int, width: int | None) -> Encoded:
+    stored = tensors["dense"]
+    if stored.shape != (n, dim) or stored.dtype.kind != "f":
+        raise ValueError(f"dense is {stored.dtype} {stored.shape}, floats of {n} × {dim} are needed")
+    dense = stored.astype(np.float32)
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
+    if not np.isfinite(norms).all():
+        raise ValueError("dense holds NaN or infinity")
     dense /= np.where(norms > 0, norms, 1)  # float16 rounds the length by up to 5e-4
     if width is None:
         return Encoded(dense)
+    indptr, indices = tensors["sparse.indptr"], tensors["sparse.indices"]
     values = tensors["sparse.values"].astype(np.float32)
-    return Encoded(dense, SparseVectors(tensors["sparse.indptr"], tensors["sparse.indices"], values, width))
+    whole_numbers = indptr.dtype == np.int64 and indices.dtype == np.int32 and indptr.shape == (n + 1,)
+    if not whole_numbers or indices.ndim != 1 or values.shape != indices.shape or not np.isfinite(values).all():
+        raise ValueError("the sparse vectors are no rows of finite numbers")
+    if indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
+        raise ValueError("the sparse vectors' rows do not follow one another")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < width:
+        raise ValueError(f"sparse vectors have token ids outside 0 … {width - 1}")
+    return Encoded(dense, SparseVectors(indptr, indices, values, width))
 
 
 def _names(shard: Path, number: int) -> tuple[Path, Path]:
