@@ -204,6 +204,8 @@ def test_chains_with_more_modules_are_refused_by_name(module: str, tmp_path: Pat
         ("config.json", {"num_hidden_layers": 10**9}, "layers"),
         ("config.json", {"auto_map": {"AutoModel": "modeling_own.OwnModel"}}, "auto_map"),
         ("config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantised"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["own.Own", None]}}, "auto_map"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": False}, "do_lower_case"),
         ("tokenizer_config.json", [], "JSON object"),
     ],
 )

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from lightretriever import DocumentEncoder
+from lightretriever import DocumentEncoder, QueryEncoder, cache_table
 from lightretriever.document.switches import Switches, read_switches
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import load_tokenizer
@@ -390,3 +390,14 @@ def test_adapters_whose_weights_do_not_go_together_are_refused(tmp_path: Path) -
         save_file(changed, path)
         with pytest.raises(ModelError, match="is damaged"):
             DocumentEncoder.load(release, base, device="cpu")
+
+
+def test_a_release_whose_query_tokens_count_once(tmp_path: Path) -> None:
+    base = causal_folder(tmp_path / "base", "llama")
+    release = _release(tmp_path / "release", base, SWITCHES + "token_id_vector_type: bow\n")
+    made = cache_table(DocumentEncoder.load(release, base, device="cpu"))
+    made.save(tmp_path / "table")
+    assert made.hash != cache_table(DocumentEncoder.load(base, device="cpu")).hash
+    encoder = QueryEncoder.load(tmp_path / "table")
+    assert set(encoder.encode_sparse("tall tall mountain tall").values.tolist()) == {1.0}
+    assert max(QueryEncoder.load(tmp_path / "table", counts="sum").encode_sparse("tall tall tall").values) > 1

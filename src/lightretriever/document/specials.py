@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,17 @@ from tokenizers import Tokenizer
 from lightretriever.document.folder import VOCABULARIES
 from lightretriever.document.settings_file import read_object, refuse_pointer
 from lightretriever.errors import ModelError
-from lightretriever.text.tokenizer import load_tokenizer, with_bos_eos, with_lowercase
+from lightretriever.text.tokenizer import flat_steps, load_tokenizer, with_bos_eos, with_lowercase
 
 # (pad, separator) pairs that a vocabulary reserves and no text holds: Llama 3's, Qwen's.
 _RESERVED = (
     ("<|reserved_special_token_0|>", "<|reserved_special_token_1|>"),
     ("<|im_end|>", "<|im_start|>"),
 )
+
+
+# Classes of transformers that take a tokenizer.json as it is.
+_GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ def declared_specials(folder: Path, config: Mapping[str, object], tokenizer: Tok
     named: dict[str, object] = {}
     for file in files:
         named = {**read_object(file), **{key: value for key, value in named.items() if value is not None}}
+    _check_class(named, tokenizer, files[0])
     is_told = any(file.is_file() for file in files)
     specials: dict[str, str | None] = {}
     for kind in ("bos", "eos", "pad", "cls", "sep"):
@@ -92,6 +98,22 @@ def declared_specials(folder: Path, config: Mapping[str, object], tokenizer: Tok
         known = isinstance(token, str) and tokenizer.token_to_id(token) is not None
         specials[kind] = str(token) if known else None
     return specials
+
+
+def _check_class(told: Mapping[str, object], tokenizer: Tokenizer, file: Path) -> None:
+    """Refuse what transformers' class would do to texts beyond what tokenizer.json says."""
+    if told.get("auto_map"):
+        raise ModelError(f"{file}: auto_map names a tokenizer's own code, which is never run: use another model")
+    name, lower = told.get("tokenizer_class"), told.get("do_lower_case")
+    if not isinstance(lower, bool) or not isinstance(name, str) or name in _GENERIC:
+        return
+    steps = flat_steps(json.loads(tokenizer.to_str())["normalizer"], "normalizers")
+    own = next((bool(step["lowercase"]) for step in steps if step["type"] == "BertNormalizer"), lower)
+    if own != lower:
+        raise ModelError(
+            f"{file}: do_lower_case is {lower}, tokenizer.json does the opposite: let both say what the model was "
+            "trained with"
+        )
 
 
 def causal_specials(

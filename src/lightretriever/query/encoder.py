@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.query.table import TokenTable
+from lightretriever.query.table_manifest import COUNTS
 from lightretriever.text.memo import BATCH, ChunkTokenizer
 from lightretriever.types import Encoded, SparseVectors
 
@@ -31,14 +32,16 @@ class QueryEncoder:
 
     Args:
         table: the token table.
-        counts: "sum" counts every token in the sparse vector, "bow" each distinct one as 1.
+        counts: "sum" counts every token in the sparse vector, "bow" each distinct one as 1; None for what the table's
+            model was trained for.
 
     Raises:
         UsageError: another value of ``counts``.
     """
 
-    def __init__(self, table: TokenTable, counts: str = "sum") -> None:
-        if counts not in ("sum", "bow"):
+    def __init__(self, table: TokenTable, counts: str | None = None) -> None:
+        counts = table.counts if counts is None else counts
+        if counts not in COUNTS:
             raise UsageError(f"counts is {counts!r}: choose 'sum' or 'bow'")
         self.table = table
         self.counts = counts
@@ -54,7 +57,7 @@ class QueryEncoder:
         return type(self), (self.table, self.counts)
 
     @staticmethod
-    def load(path: str | Path, dim: int | None = None, counts: str = "sum") -> QueryEncoder:
+    def load(path: str | Path, dim: int | None = None, counts: str | None = None) -> QueryEncoder:
         """Open the table folder ``path``, keeping its first ``dim`` columns (None: all).
 
         Raises:

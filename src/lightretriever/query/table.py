@@ -67,6 +67,8 @@ class TokenTable:
             document vectors are multiplied by it and normalised before they are compared. None: their first d count.
         evidence: how much the texts of the fit said of each token; None where every row is as good as any, as in a
             cached table.
+        counts: how the tokens of a sparse query count: "sum", or "bow" for each distinct one once, which some releases
+            were trained for.
     """
 
     rows: NDArray[np.generic]
@@ -84,6 +86,7 @@ class TokenTable:
     phrases: PhraseTable | None = None
     rotation: NDArray[np.float32] | None = None
     evidence: Evidence | None = None
+    counts: str = "sum"
 
     @staticmethod
     def from_rows(
@@ -100,13 +103,14 @@ class TokenTable:
         fitted: Mapping[str, object] | None = None,
         rotation: NDArray[np.float32] | None = None,
         evidence: Evidence | None = None,
+        counts: str = "sum",
     ) -> TokenTable:
         """A table of the given rows.
 
         Args:
             rows: floating [V, d], at least one row for each token id.
             tokenizer: the tower's; its truncation and padding are cleared in a copy.
-            model, revision, prompt, max_length, skip_ids, fitted, evidence: see the class.
+            model, revision, prompt, max_length, skip_ids, fitted, evidence, counts: see the class.
             rotation: what the rows were turned by already, with as many columns as they.
             dtype: "float32", "float16" or "int8" (symmetric, one scale a row).
             dim: keep the first ``dim`` columns only (Matryoshka towers).
@@ -143,6 +147,7 @@ class TokenTable:
             fitted=dict(fitted or {}),
             rotation=None if rotation is None else first_columns(rotation.astype(np.float32), dim),
             evidence=evidence,
+            counts=counts,
         )
 
     @staticmethod
@@ -278,6 +283,8 @@ class TokenTable:
             identity.append(sha256_bytes(np.ascontiguousarray(self.rotation).tobytes()))
         if self.evidence is not None:
             identity.append(self.evidence.sha256)
+        if self.counts != "sum":
+            identity.append(self.counts)
         return sha256_bytes(json.dumps(identity, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
     def truncated(self, dim: int) -> TokenTable:
@@ -373,6 +380,7 @@ _STORED = (
     "skip_ids",
     "leading_space",
     "chunks",
+    "counts",
     "fitted",
 )
 

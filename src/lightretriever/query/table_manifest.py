@@ -17,6 +17,7 @@ MANIFEST = "table.json"  # not config.json, which model2vec would take for one o
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
 PHRASES, ROTATION, EVIDENCE = "phrases.safetensors", "rotation.safetensors", "evidence.safetensors"
 KIND, FORMAT_VERSION = "token table", 1
+COUNTS = ("sum", "bow")
 DTYPES = ("float32", "float16", "int8")
 _WAY_OUT = "make the table again"
 _MOST = 1 << 31  # rows: ids are int32
@@ -56,6 +57,7 @@ _FIELDS = {
     "skip_ids": items(whole(0, _MOST)),
     "leading_space": flag,
     "chunks": choice(*RULES),
+    "counts": choice(*COUNTS),
     "fitted": mapping(_flat_enough),
     "files": CHECKSUMS,
     "sha256": text(64, empty=False),

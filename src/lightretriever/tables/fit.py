@@ -246,6 +246,7 @@ def fit_tables(
             skip_ids=skip_ids,
             max_length=max_length,
             evidence=understood,
+            counts="sum" if tower is None else tower.backbone.counts,
             fitted={
                 "objective": "ridge",
                 "general": general,

@@ -104,7 +104,7 @@ def _write_settings(
         "hybrid_use_sparse_vector": False,
         "hybrid_use_token_id_vector": has_sparse,
         "noncontextual_query_embedding": True,
-        "token_id_vector_type": "sum",
+        "token_id_vector_type": backbone.counts,
         "sparse_top_k_psg": top_k or 0,
         "sparse_min_tokens_to_keep": 8,
         "sparse_use_max_aggregation": True,
