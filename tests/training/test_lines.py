@@ -143,7 +143,6 @@ def test_tab_separated_lines_that_are_no_examples_are_named(rows: tuple, message
         (b"PAR1\x15\x04", "Parquet.*JSON lines"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer.*git lfs pull"),
         ("\ufeff{}".encode("utf-16-le"), "UTF-16: save it as UTF-8"),
-        (b"\xef\xbb\xbf[\n" + json.dumps(SENTENCE).encode() + b"\n]", "JSON array: write an object a line"),
         (b"PK\x03\x04xxxx", "ZIP"),
         (b'{"query": "\xff"}', "not UTF-8"),
     ],
@@ -153,6 +152,13 @@ def test_other_files_are_named(data: bytes, message: str, name: str, tmp_path: P
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         ExampleFile.open(tmp_path / name)
+
+
+def test_a_json_array_is_named_where_it_can_be_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_bytes(b"\xef\xbb\xbf[\n" + json.dumps(SENTENCE).encode() + b"\n]")
+    with pytest.raises(InputError, match="JSON array: write an object a line"):
+        ExampleFile.open(tmp_path / "train.jsonl")
+    assert ExampleFile.open(write(tmp_path / "train.tsv", "[1] otters\tAfloat."))[0].query == "[1] otters"
 
 
 def test_a_file_stays_the_one_that_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def _check_form(head: bytes, shown: str | Path) -> None:
     head = head.removeprefix(mark)
     if encoding != "utf-8":
         raise InputError(f"{shown} is {encoding[:6].upper()}: save it as UTF-8")
-    if head.startswith(b"["):
+    if head.startswith(b"[") and split_suffix(shown)[0] != ".tsv":
         raise InputError(f"{shown} is one JSON array: write an object a line (JSON lines)")
     if head.startswith(PARQUET):
         raise InputError(f"{shown} is Parquet: write it as JSON lines (pandas: to_json, lines=True)")
