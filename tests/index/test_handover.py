@@ -176,13 +176,13 @@ def test_what_another_process_finished_as_this_one_came_is_complete(
     def copy() -> migrate.Migration:
         return migrate.migrate_index(tmp_path / "source", "edge", tmp_path / "copied")
 
-    def late(path: Path, *values: object) -> state.State:
+    def late(path: Path, *values: object, engine: str) -> state.State:
         monkeypatch.undo()
         if path.name == "built":
             build()
         with Index.open(path, live=True) as before:
             before.optimise()
-        return state.open_state(path, *values)
+        return state.open_state(path, *values, engine=engine)
 
     monkeypatch.setattr(ingest, "open_state", late)
     assert build().complete_before
