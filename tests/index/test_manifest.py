@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from index.conftest import RandomTower, fill, make_encoder
 
 from lightretriever import Index
+from lightretriever.cli.main import execute
 from lightretriever.errors import ArtifactError, LightRetrieverError, MismatchError
 from lightretriever.fusion import Fusion
 from lightretriever.index import manifest as manifests
+from lightretriever.index.backend import stored_metadata
 from lightretriever.index.checksums import FILE as CHECKSUMS
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.weigher import Weigher
@@ -333,3 +335,19 @@ def test_the_owner_s_file_may_say_anything(filled, said: str) -> None:
     (index.path / "owner").write_text(said)
     with Index.open(index.path) as index:
         assert (index.path / "owner").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("metadata", [None, 3, "{", "[]", "[" * 100_000, '{"a":' * 100_000])
+def test_metadata_that_an_engine_gives_is_an_object_or_refused(metadata: object) -> None:
+    payload = {"id": "d7", "text": "w01", "title": "", "metadata": metadata}
+    for row in (payload, {"id": "d7"}):
+        with pytest.raises(ArtifactError, match=r"whose metadata is damaged \('d7'\): add it again"):
+            stored_metadata(row)
+    assert stored_metadata({**payload, "metadata": '{"a": 1}'}) == {"a": 1}
+
+
+def test_info_is_not_led_astray_by_what_is_no_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in ('{"kind": ' + "[" * 100_000, '{"kind": "index"', '{"kind": "index", "kind": "vectors"}'):
+        (tmp_path / "manifest.json").write_text(content)
+        assert execute(["info", str(tmp_path)]) == 1
+        assert "is no table, vectors, index or model folder" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lightretriever.artifact import read_json
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
 from lightretriever.errors import ArtifactError, InputError
 
@@ -53,11 +54,7 @@ def describe(path: Path) -> dict[str, object]:
 
 
 def _manifest_kind(path: Path, name: str = "manifest.json") -> object:
-    try:
-        value = json.loads((path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value.get("kind") if isinstance(value, dict) else None
+    return _read(path / name).get("kind")
 
 
 def _index(path: Path) -> dict[str, object]:
@@ -136,10 +133,9 @@ def _model(path: Path) -> dict[str, object]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except ArtifactError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _version(manifest: Path) -> object:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from lightretriever.errors import ArtifactError
 from lightretriever.index.conditions import stored_conditions
 from lightretriever.index.filter import Filter
 from lightretriever.text.corpus import Document
@@ -134,6 +135,17 @@ def document_payload(document: Document) -> dict[str, Any]:
 
 
 def stored_metadata(payload: Payload) -> dict[str, Any]:
-    """The metadata in what `document_payload` made."""
-    metadata: dict[str, Any] = json.loads(payload["metadata"])
+    """The metadata in what `document_payload` made.
+
+    Raises:
+        ArtifactError: an engine gave something else.
+    """
+    try:
+        metadata = json.loads(payload["metadata"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise ArtifactError(
+            f"the engine holds a document whose metadata is damaged ({str(payload.get('id'))[:80]!r}): add it again"
+        )
     return metadata
