@@ -56,7 +56,6 @@ def test_every_verb_has_help_with_an_example(verb: Verb) -> None:
         (["cache", "minilm"], "--output"),
         (["fit", "-o", "t"], "nothing to fit to"),
         (["fit", "--texts", "a", "b", "-o", "t"], "name it before --texts"),
-        (["fit", "--vectors", "v", "--corpus", "c", "-o", "t"], "--tokenizer"),
         (["eval", "x"], "--qrels"),
         (["eval", "x", "--qrels", "q", "--measures", " "], "--measures"),
         (["eval", "x", "--data", "d", "--against", "bm42"], "bm42"),

@@ -230,6 +230,9 @@ def read_vectors(shard: Path, number: int, part: Part, dim: int, width: int | No
 
 
 def _checked_vectors(tensors: dict[str, np.ndarray], n: int, dim: int, width: int | None) -> Encoded:
+    sparse = {"sparse.indptr", "sparse.indices", "sparse.values"} if width is not None else set()
+    if tensors.keys() != {"dense", *sparse}:
+        raise ValueError(f"it has {', '.join(sorted(tensors))}")
     stored = tensors["dense"]
     if stored.shape != (n, dim) or stored.dtype.kind != "f":
         raise ValueError(f"dense is {stored.dtype} {stored.shape}, floats of {n} × {dim} are needed")
