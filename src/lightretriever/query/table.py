@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.paths import absolute
 from lightretriever.query.evidence import Evidence
 from lightretriever.query.phrases import PhraseTable, build_phrases
+from lightretriever.query.quantised import dequantize_rows, first_columns, quantize_rows
+from lightretriever.query.table_card import model_card
 from lightretriever.query.table_manifest import (
     DTYPES,
     EVIDENCE,
@@ -42,7 +44,6 @@ from lightretriever.query.table_manifest import (
 from lightretriever.text.memo import chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 
-Number = TypeVar("Number", bound=np.generic)
 LARGEST = 1e15  # of a value in a row: the squares of a long query's sum must fit into float32
 
 
@@ -212,7 +213,7 @@ class TokenTable:
         with new_folder(path) as folder:
             save_tensors(folder / WEIGHTS, tensors)
             (folder / TOKENIZER).write_bytes(tokenizer_json.encode())
-            (folder / "README.md").write_text(_model_card(self), encoding="utf-8")
+            (folder / "README.md").write_text(model_card(self), encoding="utf-8")
             if self.rotation is not None:
                 save_tensors(folder / ROTATION, {"rotation": np.asarray(self.rotation)})
             if phrases is not None:
@@ -420,67 +421,3 @@ def same_rotation(one: TokenTable, other: TokenTable) -> bool:
     if one.rotation is None or other.rotation is None:
         return one.rotation is other.rotation
     return np.array_equal(one.rotation, other.rotation)
-
-
-def first_columns(rows: NDArray[Number], dim: int | None) -> NDArray[Number]:
-    """The first ``dim`` columns, or all for None."""
-    return rows if dim is None else np.ascontiguousarray(rows[:, :dim])
-
-
-def quantize_rows(rows: NDArray[np.generic], dtype: str) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
-    """Rows in a storage dtype, with the scales that int8 needs (largest absolute value of a row / 127).
-
-    Raises:
-        UsageError: a value beyond float16's range.
-    """
-    if dtype == "float32":
-        return np.ascontiguousarray(rows, dtype=np.float32), None
-    if dtype == "float16":
-        if np.abs(rows).max(initial=0.0) > np.finfo(np.float16).max:
-            raise UsageError("the table has values beyond float16's range: store it as float32 or int8")
-        return np.ascontiguousarray(rows, dtype=np.float16), None
-    values = np.asarray(rows, dtype=np.float32)
-    scales = np.abs(values).max(axis=1, initial=0.0) / np.float32(127)
-    divisor = np.where(scales > 0, scales, 1)[:, None]
-    return np.rint(values / divisor).astype(np.int8), scales.astype(np.float32)
-
-
-def dequantize_rows(rows: NDArray[np.generic], scales: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """float32 rows of what `quantize_rows` gave."""
-    values = np.asarray(rows, dtype=np.float32)
-    return values if scales is None else values * np.asarray(scales)[..., None]
-
-
-def _model_card(table: TokenTable) -> str:
-    if table.model:
-        title = f"for {table.model}"
-        whose = f"document vectors of `{table.model}` (revision `{table.revision or 'unknown'}`)"
-        how = "fitted to it on unlabelled text" if table.fitted else "cached from it, one row a token"
-    else:
-        title = "fitted to given vectors, model unknown"
-        whose = "the document vectors that it was made for: they were given, and nobody said by which model"
-        how = f"fitted to them, {table.dim} dimensions"
-    turned = ""
-    if table.rotation is not None:
-        turned = f" Document vectors are multiplied by `{ROTATION}` {list(table.rotation.shape)} and normalised first."
-    return f"""---
-library_name: lightretriever
-tags: [token-table, static-embeddings, retrieval]
----
-# Token table {title}
-
-A look-up query encoder ([LightRetriever](https://arxiv.org/abs/2505.12260)): the mean of a query's token rows,
-normalised, is searched among {whose}.
-It was {how}.{turned}
-
-| rows | dimensions | stored as | prompt |
-|---|---|---|---|
-| {len(table)} | {table.dim} | {table.dtype} | {json.dumps(table.prompt, ensure_ascii=False).replace("|", "&#124;")} |
-
-```python
-from lightretriever import QueryEncoder
-
-encoder = QueryEncoder.load("this/folder")
-vectors = encoder.encode(["how tall is everest"]).dense  # float32 [1, {table.dim}], unit rows
-```
-"""

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import UsageError
 from lightretriever.query.phrases import PhraseTable, build_phrases
-from lightretriever.query.table import TokenTable, dequantize_rows
+from lightretriever.query.quantised import dequantize_rows
+from lightretriever.query.table import TokenTable
 from lightretriever.tables.bags import Bags
 from lightretriever.tables.kernels import try_corrections
 from lightretriever.tables.teacher import encode_cached
