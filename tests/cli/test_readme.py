@@ -81,5 +81,5 @@ def test_the_console_recipe_finds_old_words_and_new_ones(tmp_path: Path) -> None
     (tmp_path / "new.jsonl").write_text(new + "\n", encoding="utf-8")
     _run([*program, "add", "my.index", "new.jsonl"], tmp_path)
     for query in ("heimaey", "puffins of iceland"):
-        hits = _run([*program, "search", "my.index", query, "--mode", "dense", "-k", "1", "--json"], tmp_path)
+        hits = _run([*program, "search", "my.index", query, "-k", "1", "--json"], tmp_path)
         assert json.loads(hits.splitlines()[0])["id"] == "puffins"
