@@ -200,6 +200,7 @@ class MadeTower:
     default_prompt: str = ""
     dtype: str = "float32"
     skip_ids: tuple[int, ...] = ()
+    counts: str = "sum"
     encoded: int = 0
     fails_after: int = 10**9
 

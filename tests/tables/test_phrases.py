@@ -50,6 +50,7 @@ class MadeTower:
     max_length: int = 64
     default_prompt: str = ""
     skip_ids: tuple[int, ...] = (0,)
+    counts: str = "sum"
     encoded: list[str] = field(default_factory=list)
 
     @property

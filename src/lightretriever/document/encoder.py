@@ -47,6 +47,7 @@ class DocumentEncoder:
         tokenizer: with its specials, without truncation and padding.
         bos_id, eos_id, pad_id: None where there is none. pad may equal eos.
         skip_ids: what a dense query leaves out: pad.
+        counts: how the tokens of a sparse query count that it was trained for, see `Backbone`.
         default_prompt: what a query carries before its text.
         max_length: tokens of a text that count, specials included: what was asked for, or less where the model
             reads less (its positions, or the length its sentence-transformers folder names).
@@ -73,6 +74,7 @@ class DocumentEncoder:
         self.has_sparse = backbone.head is not None
         self.bos_id, self.eos_id, self.pad_id = specials.bos_id, specials.eos_id, specials.pad_id
         self.skip_ids: tuple[int, ...] = () if specials.pad_id is None else (specials.pad_id,)
+        self.counts = backbone.counts
         self.default_prompt = backbone.query_prompt
         self.max_length = min(max_length, backbone.max_length or max_length)
         self.top_k = top_k or backbone.top_k

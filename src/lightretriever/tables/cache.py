@@ -66,7 +66,7 @@ def cache_table(
         dim=dim,
         skip_ids=tower.skip_ids,
         max_length=max_length,
-        counts=tower.backbone.counts,
+        counts=tower.counts,
     )
 
 

@@ -246,7 +246,7 @@ def fit_tables(
             skip_ids=skip_ids,
             max_length=max_length,
             evidence=understood,
-            counts="sum" if tower is None else tower.backbone.counts,
+            counts="sum" if tower is None else tower.counts,
             fitted={
                 "objective": "ridge",
                 "general": general,
