@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from lightretriever.artifact import read_json
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
 from lightretriever.errors import ArtifactError, InputError
 
@@ -132,6 +131,8 @@ def _model(path: Path) -> dict[str, object]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from lightretriever.artifact import read_json  # numpy with it
+
     try:
         return read_json(path)
     except ArtifactError:
