@@ -56,7 +56,7 @@ def measure(
     """Each system's means."""
 
     def trusting(batch: list[str]) -> Encoded:
-        return replace(index.encoder.encode(batch), trust=None)
+        return replace(index.encoder.encode(batch), trust=None, unknown=None)
 
     means = {}
     for system in SYSTEMS:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lightretriever import Hit, fuse
 from lightretriever.errors import UsageError
-from lightretriever.fusion import Fusion, contributions, fuse_scores, trusted_weights
+from lightretriever.fusion import Fusion, contributions, fuse_scores, heard, heard_weights
 
 
 def hits(**scores: float) -> list[Hit]:
@@ -111,19 +111,28 @@ def test_linear_as_its_formula_says(dense: dict, sparse: dict, weight: float | N
 def test_a_query_that_is_understood_in_part_listens_more_to_the_sparse_list() -> None:
     dense, sparse = {"a": 0.9, "b": 0.5}, {"b": 7.0, "a": 1.0}
     assert fuse_scores(dense, sparse)[0][0] == "a"
-    assert fuse_scores(dense, sparse, trust=0.3)[0][0] == "b"
-    assert fuse_scores(dense, sparse, Fusion(method="rrf"), trust=0.3)[0][0] == "b"
+    assert fuse_scores(dense, sparse, hearing=0.09)[0][0] == "b"
+    assert fuse_scores(dense, sparse, Fusion(method="rrf"), hearing=0.09)[0][0] == "b"
 
 
 @given(st.floats(0, 1), st.floats(0, 3), st.floats(0, 3), st.none() | st.floats(0, 1))
-def test_trust_moves_weight_and_keeps_its_sum(trust: float, dense: float, sparse: float, weight: float | None) -> None:
+def test_hearing_moves_weight_and_keeps_its_sum(
+    hearing: float, dense: float, sparse: float, weight: float | None
+) -> None:
     assume(dense + sparse > 1e-3)
     fusion = Fusion(dense=dense, sparse=sparse)
-    before, after = trusted_weights(fusion, weight), trusted_weights(fusion, weight, trust)
+    before, after = heard_weights(fusion, weight), heard_weights(fusion, weight, hearing)
     assert sum(after) == pytest.approx(sum(before))
     assert after[0] <= before[0] + 1e-12
-    assert trusted_weights(fusion, weight, 1.0) == before
+    assert heard_weights(fusion, weight, 1.0) == before
     if before[1]:
-        assert trusted_weights(fusion, weight, 0.0) == pytest.approx((0.0, sum(before)))
+        assert heard_weights(fusion, weight, 0.0) == pytest.approx((0.0, sum(before)))
     else:
         assert after == before, "there is no other list"
+
+
+def test_how_far_a_dense_list_is_listened_to() -> None:
+    assert heard(1.0, 0.0, 9.0) == 1.0
+    assert heard(0.5, 4.0, 9.0) == 0.25, "the sparse list found what is not understood"
+    assert heard(0.5, 10.0, 1.0) == pytest.approx(1 - 0.75 / 3), "it found a third of what that would bring"
+    assert heard(0.0, 10.0, 0.0) == 1.0, "nobody knows better"

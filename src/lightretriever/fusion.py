@@ -7,11 +7,11 @@ to 1 instead: each of its documents is the best that the list found. ``tied="pap
 
 A `Weigher` gives every query weights of its own for the linear method, instead of the same two for all.
 
-A fitted table may understand a query in part only (`lightretriever.query.evidence`). Its trust t then takes from the
-dense weight w what the dense list cannot know: ``w·t² / (w·t² + 1 − w)`` of the two weights' sum. Measured in
-docs/fusion.md.
+A fitted table may understand a query in part only (`lightretriever.query.evidence`). What it does not understand is
+then taken from the dense weight w, as far as the sparse list found it: ``w·h / (w·h + 1 − w)`` of the two weights' sum,
+h being what `heard` gives. Measured in docs/fusion.md.
 
-Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights, but the dense ones t².
+Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights, but the dense ones h.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from lightretriever.errors import UsageError
-from lightretriever.types import Hit
+from lightretriever.types import Encoded, Hit
 from lightretriever.weigher import Weigher, places_in
 
 EPSILON = 1e-8
 METHODS = ("linear", "rrf")
 TIED = ("best", "paper")
+_FOUND = 0.3
 ORIGINS = ("", "given", "general", "learned", "cross-validated")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -115,20 +116,43 @@ class Fusion:
 DEFAULT_FUSION = Fusion()
 
 
-def trusted_weights(fusion: Fusion, weight: float | None = None, trust: float = 1.0) -> tuple[float, float]:
-    """The weights of the dense and of the sparse list, for a query of which this share is understood.
+def heard(trust: float, unknown: float, best: float) -> float:
+    """How far the dense list of a query is listened to: ``1 − (1 − t²) · min(1, s / 0.3u)``, 0 … 1.
+
+    The square, because what is not understood is what the query is about. The second factor, because words that the
+    sparse list has not found either are no reason to listen to that: a rare word that it did find brings about half of
+    its inverse document frequency.
+
+    Args:
+        trust: t, the share of the query that is understood.
+        unknown: u, the summed inverse document frequencies of what is not.
+        best: s, the sparse list's best score; 0 where it is empty.
+    """
+    found = 1.0 if unknown <= 0.0 else min(1.0, max(best, 0.0) / (_FOUND * unknown))
+    return 1.0 - (1.0 - trust * trust) * found
+
+
+def hearing_of(encoded: Encoded, sparse_scores: Sequence[Sequence[float]]) -> list[float]:
+    """`heard` of each query: of what its encoder says, and of its sparse list's scores, best first."""
+    if encoded.trust is None or encoded.unknown is None:
+        return [1.0] * len(encoded)
+    told = zip(encoded.trust.tolist(), encoded.unknown.tolist(), sparse_scores, strict=True)
+    return [heard(trust, unknown, scores[0] if scores else 0.0) for trust, unknown, scores in told]
+
+
+def heard_weights(fusion: Fusion, weight: float | None = None, hearing: float = 1.0) -> tuple[float, float]:
+    """The weights of the dense and of the sparse list, for a query whose dense list is listened to so far.
 
     Args:
         weight: the query's own dense weight, see `fuse_scores`.
-        trust: 0 … 1. Where the sparse list counts nothing, the dense one keeps what it has: there is nothing else.
+        hearing: see `heard`. Where the sparse list counts nothing, the dense one keeps what it has.
     """
-    known = trust * trust  # steeper than the share itself: what is not understood is what the query is about
     if fusion.method == "rrf":
-        return known, 1.0
+        return hearing, 1.0
     first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
-    if known == 1.0 or not second:
+    if hearing == 1.0 or not second:
         return first, second
-    share = first * known / (first * known + second)
+    share = first * hearing / (first * hearing + second)
     return (first + second) * share, (first + second) * (1.0 - share)
 
 
@@ -153,12 +177,12 @@ def fuse_scores(
     sparse: Mapping[Key, float] | Iterable[tuple[Key, float]],
     fusion: Fusion = DEFAULT_FUSION,
     weight: float | None = None,
-    trust: float = 1.0,
+    hearing: float = 1.0,
 ) -> list[tuple[Key, float]]:
     """Fuse two lists of (id, score), each in any order, ids distinct within a list.
 
     ``weight``: this query's dense weight, the sparse one being 1 less that; None for the fusion's two. A weigher is
-    not asked here. ``trust``: of the query, 0 … 1.
+    not asked here. ``hearing``: how far the dense list is listened to, see `heard`.
 
     Returns:
         (id, fused score) of every document of either list, best first. Equal fused scores are ordered by dense
@@ -168,7 +192,7 @@ def fuse_scores(
     dense_keys, sparse_keys = [key for key, _ in one], [key for key, _ in two]
     places = places_in(sparse_keys, dense_keys)
     scores = [score for _, score in one], [score for _, score in two]
-    return fuse_ranked(dense_keys, scores[0], sparse_keys, scores[1], places, fusion, weight, trust)
+    return fuse_ranked(dense_keys, scores[0], sparse_keys, scores[1], places, fusion, weight, hearing)
 
 
 def fuse_ranked(
@@ -179,13 +203,13 @@ def fuse_ranked(
     places: Sequence[int | None],
     fusion: Fusion = DEFAULT_FUSION,
     weight: float | None = None,
-    trust: float = 1.0,
+    hearing: float = 1.0,
 ) -> list[tuple[Key, float]]:
     """`fuse_scores` of lists that are best first already, and of which is known what they have in common.
 
     ``places``: of the dense list's documents in the sparse one, see `lightretriever.weigher.places_in`.
     """
-    first, second = trusted_weights(fusion, weight, trust)
+    first, second = heard_weights(fusion, weight, hearing)
     own, added = contributions(dense_scores, first, fusion), contributions(sparse_scores, second, fusion)
     # Tuples that sort by themselves: a key function would cost more than the rest of the fusion.
     order = [

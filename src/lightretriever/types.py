@@ -84,11 +84,13 @@ class Encoded:
         sparse: [n, V], or None where the model has no sparse side.
         trust: float32 [n], the share of each query that its dense vector understands, 0 … 1: how far a hybrid search
             listens to it, see `lightretriever.query.evidence`. None: all of it, as where a model has read the text.
+        unknown: float32 [n], how much is not understood, as summed inverse document frequencies; None with ``trust``.
     """
 
     dense: NDArray[np.float32]
     sparse: SparseVectors | None = None
     trust: NDArray[np.float32] | None = None
+    unknown: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.dense)

@@ -43,7 +43,7 @@ def test_a_document_of_new_words_is_found(index: Index) -> None:
     encoded = index.encoder.encode([query])
     assert encoded.dense.shape == (1, DIM) and encoded.trust is not None and encoded.trust[0] < 0.5
     assert index.search(query, k=1)[0].id == "new"
-    blind = index.search_encoded(replace(encoded, trust=None), k=1)[0]
+    blind = index.search_encoded(replace(encoded, trust=None, unknown=None), k=1)[0]
     assert blind[0].id != "new", "without its trust the noise of the new words' rows decides"
 
 
@@ -58,7 +58,7 @@ def test_known_words_are_fused_as_ever(index: Index) -> None:
     assert encoded.trust is not None and encoded.trust[0] > 0.9
     weights = [hit.score for hit in index.search_encoded(encoded, k=5)[0]]
     assert weights == pytest.approx(
-        [hit.score for hit in index.search_encoded(replace(encoded, trust=None), k=5)[0]], abs=0.05
+        [hit.score for hit in index.search_encoded(replace(encoded, trust=None, unknown=None), k=5)[0]], abs=0.05
     )
 
 
@@ -87,3 +87,13 @@ def test_a_least_dense_score_leaves_out_what_is_not_alike(index: Index) -> None:
 def test_a_least_dense_score_is_a_number(index: Index, wrong: object) -> None:
     with pytest.raises(UsageError, match="min_dense"):
         index.search("w01", min_dense=wrong)  # type: ignore[arg-type]
+
+
+def test_words_that_no_document_holds_leave_the_dense_list_its_weight(index: Index) -> None:
+    """The sparse list found the query's common words alone: that is no reason to listen to it."""
+    known = " ".join(KNOWN[:2])
+    first = index.search(known, k=1, mode="dense")[0].id
+    encoded = index.encoder.encode([f"{known} {NEW[5]} {NEW[6]} {NEW[7]}"])
+    assert encoded.trust is not None and encoded.unknown is not None and encoded.trust[0] < 0.6
+    encoded = replace(encoded, dense=index.encoder.encode([known]).dense)
+    assert index.search_encoded(encoded, k=1)[0][0].id == first

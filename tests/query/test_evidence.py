@@ -32,6 +32,16 @@ def gather(rows: list[list[int]], prior: float = 0.0) -> Evidence:
     return gather_evidence(*flat(rows), INNER, prior)
 
 
+def trust_of(evidence: Evidence, ids: list[int]) -> float:
+    total, sure = evidence.add_up(ids)
+    return sure / total if total > 0 else 1.0
+
+
+def trust_many(evidence: Evidence, queries: list[list[int]]) -> list[float]:
+    total, sure = evidence.add_up_many(*flat(queries))
+    return [float(s / t) if t > 0 else 1.0 for s, t in zip(sure, total, strict=True)]
+
+
 def test_texts_are_counted_once_for_each_token_and_pair_of_pieces() -> None:
     evidence = gather(TEXTS)
     assert evidence.texts == 4
@@ -52,19 +62,19 @@ def test_trust_by_hand() -> None:
         return log(5 / (count + 0.5))
 
     known = weight(3) * 3 / 4 + weight(2) * 2 / 3 + weight(2) * 2 / 3  # the pair 2, 3 is in two texts
-    assert evidence.trust([0, 2, 3]) == pytest.approx(known / (weight(3) + 2 * weight(2)), rel=1e-5)
+    assert trust_of(evidence, [0, 2, 3]) == pytest.approx(known / (weight(3) + 2 * weight(2)), rel=1e-5)
     # Both pieces are known, together they never were.
     unknown = weight(2) * 2 / 3 / (weight(2) + weight(0))
-    assert evidence.trust([1, 3]) == pytest.approx(unknown, rel=1e-5)
-    assert evidence.trust([]) == 1.0
+    assert trust_of(evidence, [1, 3]) == pytest.approx(unknown, rel=1e-5)
+    assert trust_of(evidence, []) == 1.0
 
 
 def test_a_prior_counts_where_texts_say_nothing() -> None:
     rows = [[0, 1]]
-    assert gather(rows).trust([2]) == 0.0
-    assert gather(rows, prior=0.5).trust([2]) == pytest.approx(0.5)
-    assert gather(rows, prior=0.5).trust([2, 3]) == pytest.approx(0.5)
-    assert gather(rows, prior=1.0).trust([0, 2]) == pytest.approx(1.0)
+    assert trust_of(gather(rows), [2]) == 0.0
+    assert trust_of(gather(rows, prior=0.5), [2]) == pytest.approx(0.5)
+    assert trust_of(gather(rows, prior=0.5), [2, 3]) == pytest.approx(0.5)
+    assert trust_of(gather(rows, prior=1.0), [0, 2]) == pytest.approx(1.0)
 
 
 IDS = st.lists(st.integers(0, len(INNER) - 1), max_size=12)
@@ -74,8 +84,8 @@ IDS = st.lists(st.integers(0, len(INNER) - 1), max_size=12)
 @given(st.lists(IDS, max_size=8), st.lists(IDS, min_size=1, max_size=8), st.sampled_from([0.0, 0.3]))
 def test_compiled_trust_is_the_plain_one(texts: list[list[int]], queries: list[list[int]], prior: float) -> None:
     evidence = gather(texts, prior)
-    plain = [evidence.trust(query) for query in queries]
-    np.testing.assert_allclose(evidence.trust_many(*flat(queries)), plain, atol=1e-6)
+    plain = [trust_of(evidence, query) for query in queries]
+    np.testing.assert_allclose(trust_many(evidence, queries), plain, atol=1e-6)
     assert all(0.0 <= trust <= 1.0 for trust in plain)
 
 
@@ -114,6 +124,9 @@ def test_an_encoder_says_how_much_of_each_query_it_understands() -> None:
     assert encoded.trust is not None and encoded.trust.dtype == np.float32
     both, one, none, empty = encoded.trust
     assert both > one > none == 0.0 and empty == 1.0
+    assert encoded.unknown is not None
+    known, strange, most, nothing = encoded.unknown
+    assert 0 < known < strange and most > known and nothing == 0.0
     assert encoded.dense[0].any() and encoded.dense[1].any()
     assert not encoded.dense[2].any(), "what no text spoke of has no vector"
 
@@ -122,8 +135,10 @@ def test_a_large_batch_says_the_same() -> None:
     encoder = QueryEncoder(fitted_table())
     queries = ["tall mountain", "tall zebra", "zzz", ""] * 600
     one_by_one = np.concatenate([encoder.encode(query).trust for query in queries[:4]])
+    unknown = np.concatenate([encoder.encode(query).unknown for query in queries[:4]])
     many = encoder.encode(queries)
     np.testing.assert_allclose(many.trust, np.tile(one_by_one, 600), atol=1e-6)
+    np.testing.assert_allclose(many.unknown, np.tile(unknown, 600), atol=1e-5)
     assert not many.dense[2].any()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import UsageError
 from lightretriever.evaluation.runs import BATCH, Progress
-from lightretriever.fusion import Fusion, fuse_scores
+from lightretriever.fusion import Fusion, fuse_scores, hearing_of
 from lightretriever.types import Hit
 from lightretriever.weigher import DEPTH, features, places_in, token_numbers
 
@@ -89,12 +89,12 @@ def judge_lists(
         assert encoded.sparse is not None
         dense = index.search_encoded(encoded, DEPTH, "dense", filter, texts=False)
         sparse = index.search_encoded(encoded, DEPTH, "sparse", filter, texts=False)
-        trusts = [1.0] * len(batch) if encoded.trust is None else encoded.trust.tolist()
-        found = zip(batch, dense, sparse, token_numbers(encoded.sparse), trusts, strict=True)
-        for query, one, two, tokens, trust in found:
+        hearings = hearing_of(encoded, [[hit.score for hit in hits[:1]] for hits in sparse])
+        found = zip(batch, dense, sparse, token_numbers(encoded.sparse), hearings, strict=True)
+        for query, one, two, tokens, hearing in found:
             (names, scores), (others, added) = _columns(one), _columns(two)
             rows.append(features(scores, added, places_in(others, names), tokens))
-            gains.append(_gains(one, two, qrels.get(query, {}), index.fusion, trust))
+            gains.append(_gains(one, two, qrels.get(query, {}), index.fusion, hearing))
         if progress:
             progress(start + len(batch), len(ids))
     return Judged(np.array(rows).reshape(len(rows), -1), np.array(gains).reshape(len(gains), len(GRID)))
@@ -105,13 +105,13 @@ def _columns(hits: Sequence[Hit]) -> tuple[list[str], list[float]]:
 
 
 def _gains(
-    dense: Sequence[Hit], sparse: Sequence[Hit], relevances: Mapping[str, int], fusion: Fusion, trust: float
+    dense: Sequence[Hit], sparse: Sequence[Hit], relevances: Mapping[str, int], fusion: Fusion, hearing: float
 ) -> list[float]:
     one, two = ([(hit.id, hit.score) for hit in hits] for hits in (dense, sparse))
     if not any(relevances.get(name, 0) > 0 for name, _ in (*one, *two)):
         return [0.0] * len(GRID)
     linear = Fusion(tied=fusion.tied)
-    fused = [fuse_scores(one, two, linear, weight, trust)[:CUTOFF] for weight in GRID.tolist()]
+    fused = [fuse_scores(one, two, linear, weight, hearing)[:CUTOFF] for weight in GRID.tolist()]
     return [ndcg([name for name, _ in ranked], relevances) for ranked in fused]
 
 

@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.fusion import Fusion, fuse_ranked
+from lightretriever.fusion import Fusion, fuse_ranked, hearing_of
 from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
 from lightretriever.index.filter import Filter, parse_filter
 from lightretriever.index.manifest import IndexManifest
@@ -138,9 +138,9 @@ def _fused(
         lists = zip(dense, sparse, places, token_numbers(encoded.sparse), strict=True)
         found = [features(one.scores, two.scores, common, tokens) for one, two, common, tokens in lists]
         weights = [fusion.weigher.weight(found[0])] if len(found) == 1 else fusion.weigher.weights(found).tolist()
-    trusts = [1.0] * len(dense) if encoded.trust is None else encoded.trust.tolist()
-    for one, two, common, weight, trust in zip(dense, sparse, places, weights, trusts, strict=True):
-        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight, trust)
+    hearings = hearing_of(encoded, [ranking.scores for ranking in sparse])
+    for one, two, common, weight, hearing in zip(dense, sparse, places, weights, hearings, strict=True):
+        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight, hearing)
 
 
 def _pairs(ranking: Ranking) -> list[tuple[int, float]]:

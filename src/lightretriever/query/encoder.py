@@ -20,6 +20,7 @@ from lightretriever.query.table_manifest import COUNTS
 from lightretriever.text.memo import BATCH, ChunkTokenizer
 from lightretriever.types import Encoded, SparseVectors
 
+Trust = tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]
 THREADS = 2  # look-ups are bound by memory: more threads hardly help
 TEXTS_PER_THREAD = 1024
 
@@ -84,8 +85,8 @@ class QueryEncoder:
             texts: any number of queries; one string is one query. Empty queries give zero vectors.
 
         Returns:
-            ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts; ``trust`` float32 [n] where the table was
-            fitted. A query of which nothing is understood has the zero vector.
+            ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts; ``trust`` and ``unknown`` where the
+            table was fitted. A query of which nothing is understood has the zero vector.
         """
         texts = [texts] if isinstance(texts, str) else texts
         if len(texts) >= BATCH:
@@ -94,11 +95,11 @@ class QueryEncoder:
             if self.table.leading_space:
                 sparse_ids = self._flat_ids(texts, leading_space=True, report=False)
             dense, counts = self._pool_batch(ids, offsets), self._count_batch(*sparse_ids)
-            return _without_strangers(Encoded(dense, counts, self._trust_batch(ids, offsets)))
+            return _without_strangers(Encoded(dense, counts, *self._trust_batch(ids, offsets)))
         rows = spaced = self._ids(texts, leading_space=False)
         if self.table.leading_space:
             spaced = self._ids(texts, leading_space=True, report=False)
-        return _without_strangers(Encoded(self._pool(rows), self._count(spaced), self._trust(rows)))
+        return _without_strangers(Encoded(self._pool(rows), self._count(spaced), *self._trust(rows)))
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
@@ -218,24 +219,28 @@ class QueryEncoder:
             list(threads.map(pool, bounds[:-1], bounds[1:]))
         return out
 
-    def _trust(self, rows_of_ids: list[list[int]]) -> NDArray[np.float32] | None:
+    def _trust(self, rows_of_ids: list[list[int]]) -> Trust:
         evidence, phrases = self.table.evidence, self._phrases
         if evidence is None:
-            return None
-        whole = [phrases is not None and phrases.is_whole(ids) for ids in rows_of_ids]
-        trusts = [1.0 if known else evidence.trust(ids) for ids, known in zip(rows_of_ids, whole, strict=True)]
-        return np.array(trusts, dtype=np.float32)
+            return None, None
+        trusts, unknown = [], []
+        for ids in rows_of_ids:
+            total, sure = (0.0, 0.0) if phrases is not None and phrases.is_whole(ids) else evidence.add_up(ids)
+            trusts.append(sure / total if total > 0 else 1.0)
+            unknown.append(total - sure)
+        return np.array(trusts, dtype=np.float32), np.array(unknown, dtype=np.float32)
 
-    def _trust_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    def _trust_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> Trust:
         if self.table.evidence is None:
-            return None
-        trust = self.table.evidence.trust_many(ids, offsets)
+            return None, None
+        total, sure = self.table.evidence.add_up_many(ids, offsets)
         if self._phrases is not None and self._phrases.whole:
             found, starts = self._phrases.match(ids, offsets, self.vocab_size)
             alone = np.flatnonzero(np.diff(starts) == 1)
             first_whole = self.vocab_size + len(self._phrases) - self._phrases.whole
-            trust[alone[found[starts[alone]] >= first_whole]] = 1.0
-        return trust
+            total[alone[found[starts[alone]] >= first_whole]] = 0.0
+        understood = np.divide(sure, total, out=np.ones_like(total), where=total > 0)
+        return understood, np.where(total > 0, total - sure, np.float32(0))
 
     def _count(self, rows_of_ids: list[list[int]]) -> SparseVectors:
         once = self.counts == "bow"

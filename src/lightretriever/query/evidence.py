@@ -81,8 +81,8 @@ class Evidence:
             new_known=new * self.prior,
         )
 
-    def trust(self, ids: Sequence[int]) -> float:
-        """The share of a query that is understood, 0 … 1; 1 for no tokens. Plain Python: numpy is slower on so few."""
+    def add_up(self, ids: Sequence[int]) -> tuple[float, float]:
+        """The weight of a query's tokens, and how much of it is understood. Plain Python: numpy is slower on so few."""
         weights, known, inner, pairs, pair_weights, pair_known = self._views
         arrays = self.arrays
         width, last, total, sure, before = len(self.frequency), len(pairs), 0.0, 0.0, -1
@@ -100,24 +100,25 @@ class Evidence:
                 total += weights[token]
                 sure += known[token]
             before = token
-        return sure / total if total > 0.0 else 1.0
+        return total, sure
 
-    def trust_many(self, ids: NDArray[np.int32], offsets: Ints) -> NDArray[np.float32]:
-        """`trust` of many queries, compiled: of flat ids, and where each query begins in them [n + 1]."""
-        from lightretriever.query.kernels import add_trust  # numba loads with the first large batch
+    def add_up_many(self, ids: NDArray[np.int32], offsets: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`add_up` of many queries [n], compiled: of flat ids, and where each query begins in them [n + 1]."""
+        from lightretriever.query.kernels import add_evidence  # numba loads with the first large batch
 
-        out = np.empty(len(offsets) - 1, dtype=np.float32)
+        total, sure = np.empty(len(offsets) - 1, dtype=np.float32), np.empty(len(offsets) - 1, dtype=np.float32)
         arrays = self.arrays
-        add_trust(
+        add_evidence(
             ids,
             offsets,
             *(_read_only(array) for array in (arrays.inner, arrays.pairs, arrays.weight, arrays.known)),
             *(_read_only(array) for array in (arrays.pair_weight, arrays.pair_known)),
             arrays.new_weight,
             arrays.new_known,
-            out,
+            total,
+            sure,
         )
-        return out
+        return total, sure
 
     @cached_property
     def _views(self) -> tuple[memoryview, memoryview, memoryview, memoryview, memoryview, memoryview]:

@@ -264,15 +264,15 @@ def pool_phrases(ids, offsets, rows, scales, phrase_rows, phrase_scales, skip, o
 
 
 @compiled()
-def add_trust(  # type: ignore[no-untyped-def]
-    ids, offsets, inner, pairs, weight, known, pair_weight, pair_known, new_weight, new_known, out
+def add_evidence(  # type: ignore[no-untyped-def]
+    ids, offsets, inner, pairs, weight, known, pair_weight, pair_known, new_weight, new_known, totals, sures
 ):
-    """The trust of each text, as `lightretriever.query.evidence.Evidence.trust` has it.
+    """Weight and understood weight of each text, see `lightretriever.query.evidence.Evidence.add_up`.
 
     Args:
         ids, offsets: as for `pool_rows`.
         inner … new_known: see `lightretriever.query.evidence.Arrays`.
-        out: float32 [n], written.
+        totals, sures: float32 [n], written.
     """
     width = np.int64(len(weight))
     for text in range(len(offsets) - 1):
@@ -291,4 +291,4 @@ def add_trust(  # type: ignore[no-untyped-def]
             else:
                 total += new_weight
                 sure += new_known
-        out[text] = sure / total if total > 0.0 else 1.0
+        totals[text], sures[text] = total, sure
