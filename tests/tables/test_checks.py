@@ -79,3 +79,13 @@ def test_a_prior_of_another_tokenizer_is_refused() -> None:
     other = TokenTable.from_rows(np.ones((WIDTH + 5000, 24), np.float32), qwen(), model="")
     with pytest.raises(MismatchError, match="another tokenizer"):
         fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece(), prior=other)
+
+
+def test_vectors_that_are_not_the_texts_are_told() -> None:
+    texts = made_texts(400)
+    with pytest.warns(UserWarning, match=r"hardly foreseen .*in the same order"):
+        fit_table(vectors=(texts, vectors(400)), tokenizer=wordpiece())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*are few for this vocabulary")
+        fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece())

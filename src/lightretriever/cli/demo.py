@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -55,8 +57,9 @@ def command(
         index.search("warm")  # loads what is loaded on first use
         first = statistics.median([_ask(index, question) for question in QUESTIONS])
         _time(index, tower, first)
-    print(f'\nAsk your own:  lightretriever search {output / "index"} "your question"')
-    print(f"Look inside:   lightretriever info {output / 'index'}")
+    program = "lightretriever" if shutil.which("lightretriever") else sys.argv[0]  # not on the path where make ran it
+    print(f'\nAsk your own:  {program} search {output / "index"} "your question"')
+    print(f"Look inside:   {program} info {output / 'index'}")
 
 
 def _step(name: str, what: str, took: float | None) -> None:

@@ -14,7 +14,7 @@ from lightretriever.cli.options import Filter, IndexArgument, Mode
 if TYPE_CHECKING:
     from lightretriever.types import Hit
 
-_WELL_UNDERSTOOD = 0.5  # of a query; with less it is said that the dense list counts for little
+_WELL_UNDERSTOOD = 0.35  # of a query; just above what nothing but unseen words come to under a model's prior
 EXAMPLE = 'lightretriever search everest.index "how tall is everest" -k 5'
 
 
@@ -43,11 +43,8 @@ def command(
             print_json({"rank": rank, **dataclasses.asdict(hit)})
     else:
         print(show_hits(hits, columns()) if hits else "no hits")
-    if mode != "sparse" and encoded.trust is not None and encoded.trust[0] < _WELL_UNDERSTOOD:
-        say(
-            f"the table understands {encoded.trust[0]:.0%} of this query; the dense list counts less for it "
-            "(`fit` a table to text with its words)"
-        )
+    if mode == "hybrid" and encoded.trust is not None and encoded.trust[0] < _WELL_UNDERSTOOD:
+        say(f"the table understands {encoded.trust[0]:.0%} of this query: it was fitted to no text with its words")
 
 
 def show_hits(hits: Sequence[Hit], width: int, ids: bool = True) -> str:

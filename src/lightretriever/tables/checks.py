@@ -17,7 +17,24 @@ _SAMPLE = 2000  # texts looked at, an even sample
 _UNKNOWN = 0.1  # share of tokens; English under an English WordPiece has 0, Chinese 0.61
 _PIECES = 3.5  # tokens a word; English under an English vocabulary has 1.3, Russian 6
 _LONGEST = 12.0  # characters a word: texts of longer ones do not put spaces between words
+_CHANCE = 0.1  # cosine; where texts and vectors belong together it is 0.3 and more
+_ENOUGH = 50  # texts, so that a tenth of them says something
 _ALIKE = 0.9  # mean cosine of two vectors; all-MiniLM has 0.05 to 0.3 on English collections, 0.5 on Chinese
+
+
+def check_prediction(cosine: float | None, held_out_of: int) -> None:
+    """Warn where texts that were held out are predicted no better than by chance.
+
+    Args:
+        cosine: the mean cosine of what their tokens come to and their vectors; None where none were held out.
+        held_out_of: texts that there were.
+    """
+    if cosine is not None and held_out_of >= _ENOUGH and cosine < _CHANCE:
+        warnings.warn(
+            f"vectors of texts held out of the fit are hardly foreseen (cosine {cosine:.2f}): check that the vectors "
+            "are those of the texts, in the same order",
+            stacklevel=3,
+        )
 
 
 def check_texts(texts: Sequence[str], vectors: NDArray[np.float32], tokenizer: Tokenizer) -> None:

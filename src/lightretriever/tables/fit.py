@@ -20,7 +20,7 @@ from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.at_hand import Begin, model_rows, silent
 from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import make_bags, unit_rows
-from lightretriever.tables.checks import check_texts
+from lightretriever.tables.checks import check_prediction, check_texts
 from lightretriever.tables.evidence import PRIOR_CONFIDENCE, evidence_of
 from lightretriever.tables.phrases import (
     add_corrections,
@@ -234,6 +234,7 @@ def fit_tables(
         else:
             titles = documents.titles if documents is not None else ()
             refined = fit_refined(titles, joined, targets, scaled, base, phrased_of, len(sequences))
+        check_prediction(refined.cosine, len(joined))
         understood = evidence_of(
             [*joined, *refined.passages], tokenizer, token_limit, skip_ids, PRIOR_CONFIDENCE if base.any() else 0.0
         )

@@ -41,9 +41,9 @@ def measure_coverage(bags: Bags) -> Coverage:
     occurrences = 1.0 - float((frequency == 1).sum() / max(frequency.sum(), 1))
     if occurrences < _WELL_COVERED:
         warnings.warn(
-            f"{len(bags)} texts are few for this vocabulary: they hold {seen} of its {bags.width} tokens "
+            f"{len(bags)} texts are few for this vocabulary: they hold {seen:,} of its {bags.width:,} tokens "
             f"({seen / bags.width:.0%}), and about {1 - occurrences:.0%} of the tokens of further text like it "
-            "will have the prior's row only; give more text",
+            "will be none of these; give more text",
             stacklevel=3,
         )
     return Coverage(round(seen / bags.width, 4), round(occurrences, 4))
