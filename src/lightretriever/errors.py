@@ -1,5 +1,7 @@
 """Every error a user can meet. A message is one line: what is wrong, where, and what to do about it."""
 
+from __future__ import annotations
+
 
 class LightRetrieverError(Exception):
     """Base of all errors this package raises on purpose; the command line prints its message alone."""
@@ -43,3 +45,7 @@ class MissingExtraError(LightRetrieverError, ImportError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs packages that are not installed: pip install 'lightretriever[{extra}]'")
+        self._made_of = (what, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str], dict[str, object]]:
+        return type(self), self._made_of, self.__dict__  # a pool's worker sends its errors back pickled
