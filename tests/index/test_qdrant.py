@@ -75,7 +75,7 @@ def test_an_address_is_read_and_spelled_one_way() -> None:
     st.integers(1, 9),
 )
 def test_a_spelled_address_is_the_same_address(scheme: str, name: str, shards: int, replicas: int) -> None:
-    if name in (".", ".."):
+    if "%" in name or name.partition(";")[0] in (".", ".."):  # refused, where it may lead elsewhere
         return
     address = QdrantAddress(f"{scheme}://host:6333/a", name, shards, replicas)
     assert parse_address(str(address)) == address
@@ -88,7 +88,7 @@ def test_a_spelled_address_is_the_same_address(scheme: str, name: str, shards: i
         ("ftp://host/name", "no engine"),
         ("http:///name", "no engine"),
         ("http://host:6333", "names no collection"),
-        ("http://host:6333/..", "names no collection"),
+        ("http://host:6333/..", "has '..' in its path, which may lead elsewhere"),
         ("http://host:6333/a%3Ab", "names no collection"),
         ("http://host:port/name", "no URL"),
         ("http://me:secret@host/name", "LIGHTRETRIEVER_QDRANT_API_KEY, not into the URL"),
@@ -183,8 +183,7 @@ def test_a_key_comes_from_the_environment_and_a_prefix_from_the_url(monkeypatch:
         with pytest.raises(ArtifactError, match=f"refuses the key .*: set {API_KEY} .*{SERVERS} names"):
             QdrantServer(address).create(DIM, True, BINDING)
         monkeypatch.setenv(API_KEY, "secret\n")
-        with pytest.warns(UserWarning, match="insecure connection"):
-            backend = QdrantServer(address).create(DIM, True, BINDING)
+        backend = QdrantServer(address).create(DIM, True, BINDING)
         assert backend.count() == 0
         monkeypatch.setenv(API_KEY, "schlüssel")
         with pytest.raises(ArtifactError, match="characters that no key has"):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from lightretriever.index.qdrant_key import PLAIN_HTTP, SERVERS, key_for
 from lightretriever.index.qdrant_url import API_KEY, parse_address
 
 SECRET = "s3cret"
-pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+pytestmark = pytest.mark.filterwarnings(
+    "error:Api key is used"
+)  # the client's own: whether http may be is decided here
 
 
 @pytest.fixture(autouse=True)
@@ -212,3 +215,59 @@ def test_a_server_that_never_answers_is_waited_for_once(
         with pytest.raises(ArtifactError, match=rf"{url}/everest: the server did not answer within 1 s"):
             Index.open(tmp_path / "i")
         assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "team/../boss",
+        "team/./x",
+        "team/%2e%2E/boss",
+        "team/%252e./boss",
+        "team/..;v=1/boss",
+        "team/a%2F..%2F..",
+        "a%5Cb/x",
+    ],
+)
+def test_no_address_leads_out_of_its_prefix(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="in its path, which may lead elsewhere"):
+        parse_address(f"https://host/{path}/name")
+    monkeypatch.setenv(SERVERS, f"https://host/{path}")
+    with pytest.raises(UsageError, match="in its path, which may lead elsewhere"):
+        key_for(parse_address("https://host/team/name"), named=False)
+
+
+def test_a_key_for_this_machine_passes_no_proxy(
+    server: RestServer, stranger: RestServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, stranger.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for host in ("127.0.0.1", "localhost"):
+        url = f"{server.url.replace('127.0.0.1', host)}/{host}"
+        with Index.create(tmp_path / host, make_encoder(), engine=url) as index:
+            fill(index)
+            assert index.count == 4
+    assert stranger.requests == []
+
+
+def test_an_answer_without_end_in_its_depth_is_one_line(tmp_path: Path) -> None:
+    body = b"[" * 150_000
+
+    class Deep(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(400)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Deep) as http:
+        threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        with pytest.raises(ArtifactError, match=r"the engine failed: 400 \[+$"):
+            Index.create(tmp_path / "i", make_encoder(), engine=f"http://127.0.0.1:{http.server_address[1]}/deep")
+        http.shutdown()

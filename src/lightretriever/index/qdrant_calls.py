@@ -18,7 +18,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.qdrant_key import NAME_IT, key_for
+from lightretriever.index.qdrant_key import NAME_IT, key_for, local_host
 from lightretriever.index.qdrant_url import API_KEY, QdrantAddress
 
 TIMEOUT = 60  # seconds that a single answer may take
@@ -40,13 +40,17 @@ class Unconfirmed(Exception):
 
 def connect(address: QdrantAddress, named: bool) -> QdrantClient:
     """A client of the server; nothing is sent yet. The key, if there has to be one, comes from the environment, and
-    goes to no server that the caller did not name; see `key_for`.
+    goes to no server that the caller did not name; see `key_for`. This machine's own servers are asked directly,
+    whatever proxy the environment names.
 
     Raises:
         ArtifactError, UsageError: a key that cannot be sent.
     """
     key = key_for(address, named)
-    return QdrantClient(url=address.server, api_key=key, timeout=TIMEOUT, check_compatibility=False)
+    headers = {} if key is None else {"api-key": key}  # as `api_key` the client warns of http, also to this machine
+    host = local_host(address)
+    direct: dict[str, httpx.BaseTransport | None] = {} if host is None else {f"all://{host}": None}
+    return QdrantClient(url=address.server, metadata=headers, mounts=direct, timeout=TIMEOUT, check_compatibility=False)
 
 
 def call(where: str, action: Callable[[], T], waits: Sequence[float] = WAITS, limit: float = LIMIT) -> T:
@@ -118,7 +122,7 @@ def _said(content: bytes) -> str:
     """The server's own words: its JSON's error, or the beginning of whatever else came."""
     try:
         return " ".join(str(json.loads(content)["status"]["error"]).split())
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return " ".join(content.decode("utf-8", "replace").split())[:200]
 
 

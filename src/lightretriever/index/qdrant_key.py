@@ -10,7 +10,7 @@ import os
 from urllib.parse import urlsplit
 
 from lightretriever.errors import ArtifactError, UsageError
-from lightretriever.index.qdrant_url import API_KEY, PORT, QdrantAddress
+from lightretriever.index.qdrant_url import API_KEY, PORT, QdrantAddress, check_path
 
 SERVERS = "LIGHTRETRIEVER_QDRANT_URL"
 """URLs of servers, or of collections there, that may have the key; white space between them."""
@@ -36,8 +36,8 @@ def key_for(address: QdrantAddress, named: bool) -> str | None:
         return None
     if not (key.isascii() and key.isprintable()):
         raise ArtifactError(f"the key in {API_KEY} has characters that no key has: set it anew")
-    parts = urlsplit(address.server)
-    if parts.scheme == "http" and not _is_here(parts.hostname or "") and os.environ.get(PLAIN_HTTP) != "1":
+    plain = urlsplit(address.server).scheme == "http"
+    if plain and local_host(address) is None and os.environ.get(PLAIN_HTTP) != "1":
         raise UsageError(
             f"{address.server} would be sent the key in {API_KEY} in the clear: use https, or set {PLAIN_HTTP}=1 where "
             "nobody can listen"
@@ -55,6 +55,7 @@ def _is_named(address: QdrantAddress) -> bool:
             place = None
         if place is None or place[0] not in ("http", "https") or not place[1]:
             raise UsageError(f"{SERVERS} holds {url[:80]!r}: a URL as https://host:6333 is needed")
+        check_path(url[:80], named.path)
         path = named.path.rstrip("/")
         inside = wanted.path == path or wanted.path.startswith(f"{path}/")
         if place == (wanted.scheme, wanted.hostname, wanted.port) and inside:
@@ -62,9 +63,16 @@ def _is_named(address: QdrantAddress) -> bool:
     return False
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine, by its name alone."""
+def local_host(address: QdrantAddress) -> str | None:
+    """The host, as URLs have it, where by its name alone it is this machine; None for any other.
+
+    Nothing that is sent there may take the way through a proxy that the environment names: it would leave the machine.
+    """
+    host = urlsplit(address.server).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        here = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        here = host == "localhost"
+    if not here:
+        return None
+    return f"[{host}]" if ":" in host else host

@@ -76,6 +76,7 @@ def parse_address(url: str) -> QdrantAddress:
         raise UsageError(f"{url!r} is no engine: edge is one, and a Qdrant server's {_EXAMPLE}")
     if not _HOST.fullmatch(host):
         raise UsageError(f"{url!r} names a host in characters that no host has: write its name as xn--… if need be")
+    check_path(url, parts.path)
     prefix, _, name = parts.path.rstrip("/").rpartition("/")
     name = unquote(name)
     if not name or name in (".", "..") or set(name) & _FORBIDDEN:
@@ -95,6 +96,22 @@ def parse_address(url: str) -> QdrantAddress:
         replicas=_number(options, "replicas", 1),
         quantisation=quantisation,
     )
+
+
+def check_path(url: str, path: str) -> None:
+    """Refuse a path that a server, or a proxy before it, could take for another than it reads.
+
+    Raises:
+        UsageError: a part of it is ``.`` or ``..``, or hides a slash, in whatever spelling.
+    """
+    for part in path.split("/"):
+        read = part
+        while (decoded := unquote(read)) != read:  # a proxy may decode what another has decoded already
+            read = decoded
+        if read.partition(";")[0] in (".", "..") or set(read) & set("/\\"):
+            raise UsageError(
+                f"{url!r} has {part!r} in its path, which may lead elsewhere: write the path that is meant"
+            )
 
 
 def _number(options: dict[str, str], name: str, default: int) -> int:
