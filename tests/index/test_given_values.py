@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from index.conftest import RandomTower, make_encoder
 
-from lightretriever import Index
-from lightretriever.errors import InputError
+from lightretriever import Encoded, Index
+from lightretriever.errors import InputError, UsageError
 from lightretriever.text.corpus import Document
 
 ROW = {
@@ -64,3 +65,80 @@ def test_a_tenant_said_twice_must_be_the_same(tmp_path: Path) -> None:
             index.add_documents([{"id": "1", "text": "w01", "shop": "north", "metadata": {"shop": "south"}}])
         index.add_documents([{"id": "2", "text": "w01", "shop": b"north", "metadata": {"shop": "north"}}])
         assert [hit.id for hit in index.search("w01", 5, filter={"shop": "north"})] == ["2"]
+
+
+def test_a_payload_that_says_another_id_is_refused(tmp_path: Path) -> None:
+    documents = [Document("oak", "w01"), Document("elm", "w02", "trees", {"age": 90})]
+    encoded = RandomTower().encode(documents)
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        for row in ({"_id": "ash", "text": "w02"}, {"id": 5, "text": "w02"}, Document("ash", "w02")):
+            with pytest.raises(InputError, match=r"the payload of id 'elm' has the _?id '(ash|5)': leave one out"):
+                index.add(["oak", "elm"], encoded, [{"text": "w01"}, row])  # type: ignore[list-item]
+        assert index.count == 0
+        index.add(["oak", "elm"], encoded, [{"id": None, "_id": "oak", "text": "w01"}, documents[1]])
+        assert {d.id: d for d in index.documents()}["elm"] == documents[1]
+
+
+def test_two_ids_never_become_one(tmp_path: Path) -> None:
+    ids = ["a\0", "a\ud801"]
+    encoded = RandomTower().encode([Document("x", "w01")])
+    with Index.create(tmp_path / "i", make_encoder(), model=RandomTower()) as index:  # type: ignore[arg-type]
+        index.add(["a\ufffd"], encoded)
+        for name in ids:
+            for write in (
+                lambda name=name: index.add([name], encoded),
+                lambda name=name: index.add_documents([{"_id": None, "id": name, "text": "w01"}]),
+                lambda name=name: index.add_documents([Document(name, "w01")]),
+                lambda name=name: index.delete(["b", name]),
+            ):
+                with pytest.raises(InputError, match="holds NUL or a lone surrogate where"):
+                    write()
+        assert index.count == 1
+        assert index.delete(["a\ufffd"]) == 1
+
+
+@pytest.mark.parametrize("wrong", [None, 7, b"w01", float("nan"), ["w01"], {"w01": 1}])
+def test_what_is_no_query_is_said(tmp_path: Path, wrong: Any) -> None:
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        with pytest.raises(UsageError, match=f"the query is of type {type(wrong).__name__}: a string is needed"):
+            index.search(wrong)
+        for queries in (["w01", wrong], [wrong] * 3_000):
+            with pytest.raises(UsageError, match=r"query \d is of type .*: a string is needed"):
+                index.search_many(queries)
+        with pytest.raises(UsageError, match="encoded is of type"):
+            index.search_encoded(wrong)
+
+
+def test_what_is_no_argument_of_add_is_said(tmp_path: Path) -> None:
+    encoded = RandomTower().encode([Document("x", "w01")])
+    rows: list[Any] = [{"text": "w01"}]
+
+    class Frame:
+        ndim = 2
+
+        def __iter__(self) -> Any:
+            return iter(["text"])
+
+    calls: list[tuple[Any, Any, Any]] = [
+        (None, encoded, rows),
+        ("x", encoded, rows),
+        (Frame(), encoded, rows),
+        (["x"], None, rows),
+        (["x"], encoded.dense, rows),
+        (["x"], Encoded(encoded.dense.tolist(), encoded.sparse), rows),
+        (["x"], Encoded(encoded.dense, encoded.dense), rows),  # type: ignore[arg-type]
+        (["x"], encoded, "w01"),
+        (["x"], encoded, rows[0]),
+        (["x"], encoded, Frame()),
+        (["x"], encoded, [None]),
+        (["x"], encoded, ["w01"]),
+    ]
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        for ids, vectors, payloads in calls:
+            with pytest.raises((UsageError, InputError), match=r"type|the string"):
+                index.add(ids, vectors, payloads)
+        assert index.count == 0
+        with pytest.raises(UsageError, match="ids is of type int: give a list of ids"):
+            index.delete(7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"QueryEncoder\.load"):
+        Index.create(tmp_path / "j", "table")  # type: ignore[arg-type]

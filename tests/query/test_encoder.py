@@ -214,3 +214,20 @@ def test_golden_queries(golden: Path) -> None:
         assert once.sparse is not None
         np.testing.assert_array_equal(encoded.sparse.to_dense(), counts["query_counts_sum"])
         np.testing.assert_array_equal(once.sparse.to_dense(), counts["query_counts_bow"])
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"everest", [None], ["everest", 5], {"everest": 1}, {"everest"}])
+def test_what_is_no_query_is_said(wrong: object) -> None:
+    encoder = QueryEncoder(make_table(wordpiece()))
+    for encode in (encoder.encode, encoder.encode_dense, encoder.encode_sparse, encoder.tokenize):
+        with pytest.raises(UsageError, match=r"(is|are) of type"):
+            encode(wrong)  # type: ignore[operator]
+    with pytest.raises(UsageError, match=r"QueryEncoder\.load opens a table's folder"):
+        QueryEncoder("table")  # type: ignore[arg-type]
+
+
+def test_queries_come_in_any_sequence() -> None:
+    encoder = QueryEncoder(make_table(wordpiece()))
+    expected = encoder.encode(["everest", "the"]).dense
+    for texts in (("everest", "the"), np.array(["everest", "the"]), iter(["everest", "the"])):
+        assert (encoder.encode(texts).dense == expected).all()  # type: ignore[arg-type]

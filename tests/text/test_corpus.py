@@ -246,7 +246,7 @@ def test_counts_are_estimated_for_progress(tmp_path: Path) -> None:
 
 def test_as_document() -> None:
     document = Document("1", "text", "title")
-    assert as_document(document) is document
+    assert as_document(document) == document
     assert document.input == "title text"
     assert as_document("only text", "9") == Document("9", "only text")
     assert as_document("only text").input == "only text"
@@ -301,3 +301,31 @@ def test_any_bytes_are_documents_or_an_input_error(tmp_path_factory: pytest.Temp
             assert all(isinstance(document, Document) for document in read_corpus(folder / name))
         except InputError as error:
             assert name in str(error)
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (Document([1], "x"), "the document's id is of type list"),  # type: ignore[arg-type]
+        (Document(None, "x"), "the document has no id"),  # type: ignore[arg-type]
+        (Document("k" * 1_025, "x"), "has 1,025 bytes"),
+        (Document("k\0", "x"), "holds NUL or a lone surrogate"),
+        (Document("k", None), "document k has no text"),  # type: ignore[arg-type]
+        (Document("k", ["x"]), "its text is list, not a string"),  # type: ignore[arg-type]
+        (Document("k", "x", 1.5), "its title is float, not a string"),  # type: ignore[arg-type]
+        (Document("k", "x", "", [("a", 1)]), "document k: its metadata is list, not a mapping"),  # type: ignore[arg-type]
+        (Document("k", "x", "", {"a": {"b": object()}}), "id k: the field 'a.b' is of type object"),
+        (Document("k", "x", "", {"text": "y"}), "its 'text' is 'x' outside its metadata and 'y' in it"),
+        (Document("k", "x", "", {"_id": "m"}), "its '_id' is 'k' outside its metadata and 'm' in it"),
+    ],
+)
+def test_a_document_is_checked_as_its_row_would_be(document: Document, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        as_document(document)
+
+
+def test_a_document_is_made_plain_as_its_row_would_be() -> None:
+    made = as_document(Document(12, "a\0b", None, {"sizes": (1, 2), "metadata": [3]}))  # type: ignore[arg-type]
+    assert made == Document("12", "a\ufffdb", "", {"sizes": [1, 2], "metadata": [3]})
+    assert as_document(Document("", "x"), "9") == Document("9", "x")
+    assert as_document(Document("", "x", "", None)) == Document("", "x")  # type: ignore[arg-type]

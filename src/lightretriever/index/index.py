@@ -32,14 +32,13 @@ from lightretriever.index.set_aside import set_aside
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, stored_documents
 from lightretriever.index.state import Current, State, open_state
-from lightretriever.index.store import Added, given_documents, store_documents
+from lightretriever.index.store import Added, check_encoded, given_documents, given_ids, store_documents
 from lightretriever.index.tenant import check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, as_document
-from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, usable
 
@@ -98,6 +97,8 @@ class Index:
             MismatchError: the model is not the table's.
             MissingExtraError: a server without `qdrant-client`.
         """
+        if not isinstance(encoder, QueryEncoder):
+            raise UsageError(f"the encoder is of type {type(encoder).__name__}: QueryEncoder.load(table) makes one")
         manifest = IndexManifest.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
         folder = absolute(path)
         with set_aside(folder) if overwrite else nullcontext():
@@ -243,7 +244,7 @@ class Index:
         self,
         ids: Sequence[str],
         encoded: Encoded,
-        payloads: Sequence[Mapping[str, object]] | None = None,
+        payloads: Sequence[Mapping[str, object] | Document] | None = None,
         *,
         flush: bool | None = None,
     ) -> Added:
@@ -255,7 +256,7 @@ class Index:
                 first, or what its rotation makes of them, normalised anew; ``sparse`` [n, V] where the index's sparse
                 side is "lm", and ignored where it is "bm25" or "none".
             payloads: n mappings with ``title``, ``text``, ``metadata``, all optional, but ``text`` for "bm25". Fields
-                of other names become metadata.
+                of other names become metadata; an id, if there is one, must be the one in ``ids``. Or n Documents.
             flush: True: survive a power cut once this returns; False: only the death of the process; None: as the
                 index's `FlushPolicy` says.
 
@@ -265,13 +266,11 @@ class Index:
         Raises:
             MismatchError: numbers, dimensions or widths that do not belong to the index, or it went over to another
                 document model meanwhile.
-            InputError: an id or payload that cannot be stored, a vector that is not finite or not of unit length, an id
-                that another tenant's document has.
-            UsageError: no sparse vectors where the index needs them.
+            InputError: an id or payload that cannot be stored, or that contradict each other, a vector that is not
+                finite or not of unit length, an id that another tenant's document has.
+            UsageError: no sparse vectors where the index needs them, or arguments of other types.
             ArtifactError: the engine failed, or the disk is full; what was acknowledged before is kept.
         """
-        if isinstance(ids, str):
-            raise UsageError(f"ids is the string {ids[:40]!r}: give a list of ids, one for each vector")
         current = self._state.current
         documents = given_documents(ids, payloads, current.manifest.sparse)
         return self._store_encoded(documents, encoded, current, flush)
@@ -309,6 +308,7 @@ class Index:
         zeros: bool = False,
     ) -> Added:
         """Store documents with the vectors that their tower gave them, for the index as it was when they were read."""
+        check_encoded(encoded)
         dim, rotation = current.manifest.dim, current.encoder.table.rotation
         whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
         check_vectors([document.id for document in documents], encoded, whole, zeros=zeros)
@@ -404,10 +404,10 @@ class Index:
 
         Raises:
             UsageError: a filter that is none, or that does not fix the tenant.
+            InputError: an id that no document can have.
             ArtifactError: the engine failed.
         """
-        ids = [ids] if isinstance(ids, str) else ids
-        keys = list({point_key(safe_text(str(name))) for name in ids})
+        keys = list({point_key(name) for name in given_ids(ids)})
         where = self._where(filter)
         with self._state.changing(keys) as current:
             found = _that_pass(current.backend, keys, where)
@@ -433,6 +433,8 @@ class Index:
         min_dense: float | None = None,
     ) -> list[Hit]:
         """The k best documents for a query; fewer where fewer are found. See `search_encoded`."""
+        if not isinstance(query, str):
+            raise UsageError(f"the query is of type {type(query).__name__}: a string is needed")
         return self.search_many([query], k, mode, filter, min_dense=min_dense)[0]
 
     def search_many(
@@ -486,6 +488,7 @@ class Index:
             MismatchError: another dimension than the index has.
             ArtifactError: the engine failed.
         """
+        check_encoded(encoded)
         return self._search(encoded, Request(k, mode, filter, texts, min_dense))
 
     def _search(self, queries: Sequence[str] | Encoded, request: Request) -> list[list[Hit]]:

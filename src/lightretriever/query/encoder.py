@@ -7,7 +7,7 @@ to load than many queries to encode. Both give the same token ids and, up to the
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,10 +37,12 @@ class QueryEncoder:
             model was trained for.
 
     Raises:
-        UsageError: another value of ``counts``.
+        UsageError: no table, or another value of ``counts``.
     """
 
     def __init__(self, table: TokenTable, counts: str | None = None) -> None:
+        if not isinstance(table, TokenTable):
+            raise UsageError(f"the table is of type {type(table).__name__}: QueryEncoder.load opens a table's folder")
         counts = table.counts if counts is None else counts
         if counts not in COUNTS:
             raise UsageError(f"counts is {counts!r}: choose 'sum' or 'bow'")
@@ -87,8 +89,11 @@ class QueryEncoder:
         Returns:
             ``dense`` float32 [n, d], unit rows; ``sparse`` [n, V], counts; ``trust`` and ``unknown`` where the
             table was fitted. A query of which nothing is understood has the zero vector.
+
+        Raises:
+            UsageError: what is no string, or no sequence of strings.
         """
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = _strings(texts)
         if len(texts) >= BATCH:
             ids, offsets = self._flat_ids(texts, leading_space=False)
             sparse_ids = (ids, offsets)
@@ -103,14 +108,14 @@ class QueryEncoder:
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = _strings(texts)
         if len(texts) >= BATCH:
             return self._pool_batch(*self._flat_ids(texts, leading_space=False))
         return self._pool(self._ids(texts, leading_space=False))
 
     def encode_sparse(self, texts: Sequence[str] | str) -> SparseVectors:
         """The counts alone: [n, V]."""
-        texts = [texts] if isinstance(texts, str) else texts
+        texts = _strings(texts)
         if len(texts) >= BATCH:
             return self._count_batch(*self._flat_ids(texts, leading_space=self.table.leading_space))
         return self._count(self._ids(texts, leading_space=self.table.leading_space))
@@ -120,7 +125,7 @@ class QueryEncoder:
 
         They are what ``tokenizers`` gives without special tokens, cut to the table's ``max_length``.
         """
-        return self._flat_ids(texts, leading_space=False)
+        return self._flat_ids(_strings(texts), leading_space=False)
 
     def _ids(self, texts: Sequence[str], leading_space: bool, report: bool = True) -> list[list[int]]:
         """Ids of a few texts, those cut reported. An empty query has none, not even that of a space put before it."""
@@ -266,6 +271,21 @@ class QueryEncoder:
         indices, values = np.empty(len(ids), dtype=np.int32), np.empty(len(ids), dtype=np.float32)
         used = count_ids(ids, offsets, self.counts == "bow", indptr, indices, values)
         return SparseVectors(indptr, indices[:used], values[:used], self.vocab_size)
+
+
+def _strings(texts: Iterable[str]) -> Sequence[str]:
+    """Queries as they were given, one string being one. Raises UsageError for what is none."""
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, list | tuple):
+        named = isinstance(texts, Mapping | Set) or getattr(texts, "ndim", 1) != 1  # a data frame has two dimensions
+        if named or not isinstance(texts, Iterable):
+            raise UsageError(f"the queries are of type {type(texts).__name__}: a string or a list of strings is needed")
+        texts = list(texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(f"query {place} is of type {type(text).__name__}: a string is needed")
+    return texts
 
 
 def _without_strangers(encoded: Encoded) -> Encoded:

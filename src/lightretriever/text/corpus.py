@@ -140,25 +140,42 @@ def estimate_count(path: str | Path) -> int | None:
 
 
 def as_document(value: str | Mapping[str, object] | Document, default_id: str = "") -> Document:
-    """What callers hand over as a document, as a Document: itself, a text, or a row as in a corpus file.
+    """What callers hand over as a document, as a Document: one, a text, or a row as in a corpus file.
 
     Args:
-        value: a mapping needs ``text``; ``_id`` or ``id``, ``title`` and other fields may be there.
+        value: a mapping needs ``text``; ``_id`` or ``id``, ``title`` and other fields may be there. A Document is
+            checked as the row that it would be.
         default_id: the id of a value that has none of its own.
 
     Raises:
-        InputError: no text, or a field that is not what it should be; it names the id.
+        InputError: no text, or a field that is not what it should be; it names the id. An id with NUL or a lone
+            surrogate is refused: made safe, it might be another's.
     """
     where = "among the documents given"
-    if isinstance(value, Document):
-        return replace(value, metadata=_plain(where, value.id, value.metadata)[0]) if value.metadata else value
     if isinstance(value, str):
         return Document(default_id, safe_text(str(value)))
-    if not isinstance(value, Mapping):
+    if isinstance(value, Document):
+        row: Mapping[str, object] = {"_id": value.id, "text": value.text, "title": value.title}
+        numbered = value.id == ""
+    elif isinstance(value, Mapping):
+        row, numbered = value, "_id" not in value and "id" not in value
+    else:
         raise InputError(f"{where}: a text or a mapping is needed, this is {type(value).__name__}")
-    if "_id" not in value and "id" not in value:
-        return replace(_document(where, {**value, "_id": default_id or "?"})[0], id=default_id)
-    return _document(where, value)[0]
+    if numbered:
+        row = {**row, "_id": default_id or "?"}
+    document = _document(where, row)[0]
+    if "\ufffd" in document.id and _plain_row(where, {name: row[name] for name in ID_NAMES if name in row})[1]:
+        raise InputError(
+            f"{where}: the id {document.id[:80]!r} holds NUL or a lone surrogate where \ufffd stands: rename it"
+        )
+    if isinstance(value, Document) and value.metadata:
+        if not isinstance(value.metadata, Mapping):
+            kind = type(value.metadata).__name__
+            raise InputError(f"{where}: document {_name(document.id)}: its metadata is {kind}, not a mapping")
+        metadata = _plain(where, document.id, value.metadata)[0]
+        _check_agreement(f"{where}: document {_name(document.id)}", row, metadata)
+        document = replace(document, metadata=metadata)
+    return replace(document, id=default_id) if numbered else document
 
 
 def _existing(path: str | Path) -> Path:
