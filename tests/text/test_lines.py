@@ -223,3 +223,13 @@ def test_bytes_are_buffered_however_they_are_packed(tmp_path: Path) -> None:
         with open_bytes(tmp_path / f"b{name}") as file:
             assert file.peek(1)[:1] == b"x"
             assert file.read() == b"x" * 1000
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_an_old_macs_lines_with_one_line_feed_at_the_end(tmp_path: Path, end: str) -> None:
+    rows = ["_id,text", "7,oak", "8,ash"]
+    found = lines_of(tmp_path, ("\r".join(rows) + end).encode())
+    assert [line.strip("\r\n") for line in found] == rows
+    # A line feed elsewhere, or a single carriage return, says that line feeds end lines.
+    assert len(lines_of(tmp_path, b"a\rb\rc\nd\n")) == 2
+    assert lines_of(tmp_path, b"10 %\rdone\n") == ["10 %\rdone\n"]

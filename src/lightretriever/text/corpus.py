@@ -1,7 +1,8 @@
 """Documents and queries in, as people have them: BEIR folders, JSON lines, tables, folders of text files.
 
-Everything is streamed. Nothing is dropped: a row that is no document is an error with its place. Text that
-could not be written as UTF-8 later (lone surrogates) or that engines end at (NUL) is made safe and counted.
+Everything is streamed; a path means what it does when its reader is called, not when the rows are taken. Nothing is
+dropped: a row that is no document is an error with its place. Text that could not be written as UTF-8 later (lone
+surrogates) or that engines end at (NUL) is made safe and counted.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
 
 from lightretriever.errors import InputError
+from lightretriever.paths import absolute
 from lightretriever.text.beir import corpus_files, query_files
 from lightretriever.text.compression import split_suffix
 from lightretriever.text.lines import read_lines
@@ -74,7 +77,7 @@ def read_corpus(path: str | Path) -> Iterator[Document]:
     source = _existing(path)
     if source.is_dir():
         found = corpus_files(source)
-        rows = _rows_of(found) if found else _text_files(source)
+        rows = _rows_of(found) if found else _text_files(absolute(source), source)
     else:
         rows = read_rows(source)
     return _stream(path, "documents", rows, _document)
@@ -120,7 +123,7 @@ def read_texts(path: str | Path) -> Iterator[Document]:
     if source.is_dir():
         return read_corpus(path)
     if split_suffix(source)[0] == ".txt":
-        lines = ((number, line.strip()) for number, line in read_lines(source))
+        lines = ((number, line.strip()) for number, line in read_lines(source, path))
         rows: Rows = ((f"{path}:{number}", {"text": line}) for number, line in lines if line)
     else:
         rows = read_rows(source)
@@ -186,20 +189,21 @@ def _existing(path: str | Path) -> Path:
 
 
 def _rows_of(files: Sequence[Path]) -> Rows:
-    return (row for file in files for row in read_rows(file))
+    return chain.from_iterable([read_rows(file) for file in files])
 
 
 def _text_paths(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.suffix.lower() in TEXT_SUFFIXES and path.is_file())
 
 
-def _text_files(folder: Path) -> Rows:
+def _text_files(folder: Path, shown: Path) -> Rows:
     paths = sorted(_text_paths(folder))
     if not paths:
-        raise InputError(f"{folder} holds neither corpus.jsonl nor {' or '.join(TEXT_SUFFIXES)} files")
+        raise InputError(f"{shown} holds neither corpus.jsonl nor {' or '.join(TEXT_SUFFIXES)} files")
     for path in paths:
-        text = "".join(line for _, line in read_lines(path))
-        yield str(path), {"_id": path.relative_to(folder).as_posix(), "title": path.stem, "text": text}
+        inner = path.relative_to(folder)
+        text = "".join(line for _, line in read_lines(path, shown / inner))
+        yield str(shown / inner), {"_id": inner.as_posix(), "title": path.stem, "text": text}
 
 
 def _stream(

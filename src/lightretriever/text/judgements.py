@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,9 @@ def read_judgements(path: str | Path) -> Iterator[Judgement]:
         MissingExtraError: Parquet without ``pyarrow``.
     """
     form, _ = split_suffix(path)
-    return _from_table(path) if form in (".parquet", ".jsonl", ".ndjson") else _from_lines(path)
+    if form in (".parquet", ".jsonl", ".ndjson"):
+        return _from_table(read_rows(path))
+    return _from_lines(path, read_lines(path))
 
 
 def split_columns(line: str) -> list[str]:
@@ -60,8 +62,8 @@ def split_columns(line: str) -> list[str]:
     return [field for field in _SPACE.split(line) if field]
 
 
-def _from_table(path: str | Path) -> Iterator[Judgement]:
-    for where, row in read_rows(path):
+def _from_table(rows: Iterable[tuple[str, Mapping[str, object]]]) -> Iterator[Judgement]:
+    for where, row in rows:
         query, document, grade = (row[name] for name in _named(list(row), where))
         relevance = parse_grade(grade, where) if isinstance(grade, str) else as_grade(grade, where)
         yield _judgement(where, _plain_id(query), _plain_id(document), relevance)
@@ -71,9 +73,9 @@ def _plain_id(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _from_lines(path: str | Path) -> Iterator[Judgement]:
+def _from_lines(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[Judgement]:
     layout: _Layout | None = None
-    for number, line in read_lines(path):
+    for number, line in lines:
         if not line.strip():
             continue
         where = f"{path}:{number}"

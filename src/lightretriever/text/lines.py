@@ -1,7 +1,8 @@
 """Every text file that a user names is read here: what it is, its encoding, its compression, where its lines end.
 
-Lines end at LF or CR LF. In a file whose beginning has no LF at all they end at CR, as on old Macs; in any other file a
-lone CR is a character of its line. Nothing else ends a line: U+0085, U+2028 and U+2029 may be in JSON strings.
+Lines end at LF or CR LF. In a file whose beginning has no LF at all, or but one at its very end, they end at CR, as on
+old Macs; in any other file a lone CR is a character of its line. Nothing else ends a line: U+0085, U+2028 and U+2029
+may be in JSON strings.
 
 The encoding is UTF-8, or what a byte order mark says, or UTF-16 or UTF-32 without one where the first characters show
 it. Whatever else a file may be (an archive, a Git LFS pointer, a copy that was cut off) is refused by its name.
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import InputError
+from lightretriever.paths import absolute
 from lightretriever.text.compression import CHUNK, UNREADABLE, compression_of, open_bytes, split_suffix
 from lightretriever.text.signatures import foreign_format
 
@@ -75,18 +77,17 @@ class TextFile:
         """
         with _explained(self.path, "character") as place, self._decoded() as text:
             while piece := text.read(CHUNK):
-                if _HOLE.decode() in piece:
-                    raise _hole(str(self.path))
+                check_hole(piece, str(self.path))
                 place.number += len(piece)
                 yield piece
 
     def _decoded_lines(self, place: _Place) -> Iterator[tuple[int, str]]:
         with self._decoded() as text:
             for number, line in enumerate(text, 1):
-                if _HOLE.decode() in line:
-                    raise _hole(f"{self.path}:{number}")
+                check_hole(line, f"{self.path}:{number}")
                 place.number = number
-                yield number, line
+                if line != "\n" or self.line_end == "\n":  # after a last CR it ends no line of its own
+                    yield number, line
 
     def _decoded(self) -> io.TextIOWrapper:
         return io.TextIOWrapper(self.stream, self.encoding, newline=self.line_end)
@@ -100,40 +101,66 @@ class _Place:
 
 
 @contextmanager
-def open_text(path: str | Path) -> Iterator[TextFile]:
+def open_text(path: str | Path, shown: str | Path | None = None) -> Iterator[TextFile]:
     """Open a file of text, whatever its encoding and compression.
+
+    Args:
+        path: the file.
+        shown: its name in messages, where that is not the path: as the user typed it.
 
     Raises:
         InputError: there is none, or it is no text; the message says what it is.
     """
+    shown = path if shown is None else shown
     with ExitStack() as stack:
-        with _explained(path, "line"):
+        with _explained(shown, "line"):
             stream = stack.enter_context(open_bytes(path))
             head = stream.peek(CHUNK)
-            _check(path, head)
+            check_head(shown, head)
             mark, encoding = encoding_of(head)
             stream.read(len(mark))
         head = head[len(mark) :]
         suffix = split_suffix(path)[1]
         if suffix and encoding == "utf-8" and any(byte < 9 for byte in head[:64]):
-            raise InputError(f"{path}: its name ends in {suffix}, but its bytes are not compressed so")
+            raise InputError(f"{shown}: its name ends in {suffix}, but its bytes are not compressed so")
         start = head.decode(encoding, "replace")
-        yield TextFile(path, stream, encoding, "\r" if "\r" in start and "\n" not in start else "\n", start)
+        yield TextFile(shown, stream, encoding, line_end_of(start), start)
 
 
-def read_lines(path: str | Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: str | Path, shown: str | Path | None = None) -> Iterator[tuple[int, str]]:
     """Line number (the first being 1) and text of every line, its line end kept; see above for what ends one.
+
+    The path means what it does now, whenever the lines are taken. Arguments as of `open_text`.
 
     Raises:
         InputError: the file is absent, no text, damaged or cut off; file and line are named.
     """
-    with open_text(path) as file:
+    return _lines(absolute(path), path if shown is None else shown)
+
+
+def _lines(source: Path, shown: str | Path) -> Iterator[tuple[int, str]]:
+    with open_text(source, shown) as file:
         yield from file.lines()
 
 
 def encoding_of(head: bytes) -> tuple[bytes, str]:
     """The byte order mark that a text begins with, perhaps none, and its encoding, as Python names it."""
     return next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", _unmarked(head)))
+
+
+def line_end_of(start: str) -> str:
+    """What ends the lines of a text that begins so: "\\n", which "\\r\\n" ends with too, or "\\r"."""
+    if "\n" not in start:
+        return "\r" if "\r" in start else "\n"
+    # An editor may have added the one LF of a file from an old Mac.
+    alone = start.find("\n") == len(start) - 1 and start.count("\r") - start.endswith("\r\n") > 1
+    return "\r" if alone else "\n"
+
+
+def check_hole(text: str, where: str) -> None:
+    """Raise InputError where a text has what a copy that was cut off has in place of its end."""
+    if _HOLE.decode() in text:
+        raise _hole(where)
 
 
 def not_utf8(error: UnicodeDecodeError, where: str) -> InputError:
@@ -153,7 +180,8 @@ def not_utf8(error: UnicodeDecodeError, where: str) -> InputError:
     return InputError(f"{place}: save the file as UTF-8")
 
 
-def _check(path: str | Path, head: bytes) -> None:
+def check_head(path: str | Path, head: bytes) -> None:
+    """Raise InputError where the first bytes, decompressed, are of no text, and say of what they are."""
     what = foreign_format(head)
     if what is not None:
         raise InputError(f"{path}: {what}")

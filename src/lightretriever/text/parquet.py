@@ -17,38 +17,39 @@ if TYPE_CHECKING:
 _BATCH = 1024
 
 
-def parquet_rows(path: str | Path) -> Iterator[tuple[str, dict[str, object]]]:
-    """Place (``file: row N``) and fields of every row; maps are dicts.
+def parquet_rows(path: str | Path, shown: str | Path | None = None) -> Iterator[tuple[str, dict[str, object]]]:
+    """Place (``file: row N``) and fields of every row; maps are dicts. Messages name the file as ``shown``.
 
     Raises:
         InputError: not Parquet, damaged, two columns of one name, or a value that Python cannot hold.
         MissingExtraError: no ``pyarrow``.
     """
-    number = 0
-    with open_parquet(path) as file:
-        for batch in read_batches(path, file, _BATCH):
-            for row in batch_rows(path, batch, number):
+    number, shown = 0, path if shown is None else shown
+    with open_parquet(path, shown) as file:
+        for batch in read_batches(shown, file, _BATCH):
+            for row in batch_rows(shown, batch, number):
                 number += 1
-                yield f"{path}: row {number}", row
+                yield f"{shown}: row {number}", row
 
 
-def open_parquet(path: str | Path) -> parquet.ParquetFile:
+def open_parquet(path: str | Path, shown: str | Path | None = None) -> parquet.ParquetFile:
     """The file, its columns of distinct names. Raises as `parquet_rows`."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("reading Parquet", "parquet") from None
-    _check_head(path)
+    shown = path if shown is None else shown
+    _check_head(path, shown)
     try:
         file = parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise _damaged(path, 0) from error
+        raise _damaged(shown, 0) from error
     names = file.schema_arrow.names
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if twice is not None:
         file.close()
-        raise InputError(f"{path}: two columns are named {twice!r}: rename one")
+        raise InputError(f"{shown}: two columns are named {twice!r}: rename one")
     return file
 
 
@@ -88,25 +89,25 @@ def count_rows(path: str | Path) -> int | None:
         return None
 
 
-def _check_head(path: str | Path) -> None:
+def _check_head(path: str | Path, shown: str | Path) -> None:
     try:
         with Path(path).open("rb") as raw:
             packed = compression_of(raw.read(10))
         with open_bytes(path) as file:
             head = file.peek(512)
     except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
+        raise InputError(f"{shown} does not exist") from None
     except UNREADABLE as error:
         reason = getattr(error, "strerror", None) or "its compressed bytes are damaged"
-        raise InputError(f"{path}: cannot be read ({reason})") from None
+        raise InputError(f"{shown}: cannot be read ({reason})") from None
     if packed:
-        raise InputError(f"{path}: a Parquet file cannot be read through {packed}: decompress it first")
+        raise InputError(f"{shown}: a Parquet file cannot be read through {packed}: decompress it first")
     if not head:
-        raise InputError(f"{path} is empty")
+        raise InputError(f"{shown} is empty")
     if not head.startswith(PARQUET):
         start = head[:20].decode("ascii", "replace")
         what = foreign_format(head) or f"this is no Parquet file: it begins with {start!r}"
-        raise InputError(f"{path}: {what}")
+        raise InputError(f"{shown}: {what}")
 
 
 def _damaged(path: str | Path, number: int) -> InputError:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightretriever.errors import InputError
+from lightretriever.paths import absolute
 from lightretriever.text.compression import CHUNK, COMPRESSIONS, UNREADABLE, open_bytes, split_suffix
 from lightretriever.text.delimited import delimited_rows
 from lightretriever.text.json_rows import json_rows
@@ -25,6 +26,7 @@ def read_rows(path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text")) -> 
     """Place (``file:line``) and fields of every row; blank lines are passed over.
 
     JSON lines hold one object each; a file may also be one array of objects. See `delimited_rows` for CSV and TSV.
+    The path means what it does now, whenever the rows are taken.
 
     Args:
         path: the file. Its name says the format, its first bytes the compression.
@@ -36,9 +38,9 @@ def read_rows(path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text")) -> 
     """
     form, _ = split_suffix(path)
     if form == ".parquet":
-        return parquet_rows(path)
+        return parquet_rows(absolute(path), path)
     if form in FORMATS:
-        return _text_rows(path, form, wanted)
+        return _text_rows(absolute(path), path, form, wanted)
     raise InputError(
         f"{path}: unknown format: its name should end in {', '.join(FORMATS)}, then perhaps {', '.join(COMPRESSIONS)}"
     )
@@ -58,11 +60,13 @@ def estimate_rows(path: str | Path) -> int | None:
         return None  # whoever reads the file will say what is wrong with it
 
 
-def _text_rows(path: str | Path, form: str, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, object]]]:
-    with open_text(path) as file:
+def _text_rows(
+    source: Path, shown: str | Path, form: str, wanted: Sequence[str]
+) -> Iterator[tuple[str, dict[str, object]]]:
+    with open_text(source, shown) as file:
         what = markup(file.head)
         if what is not None:
-            raise InputError(f"{path}: {what}")
+            raise InputError(f"{shown}: {what}")
         if form in _JSON:
             yield from json_rows(file)
         else:
