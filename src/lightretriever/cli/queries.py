@@ -27,7 +27,8 @@ def command(
     queries: Annotated[
         str,
         typer.Argument(
-            metavar="FILE", help="Queries: _id and text, a BEIR folder, .txt with a line a query; - reads such lines."
+            metavar="FILE",
+            help="Queries: _id and text, a BEIR folder, .txt with a line a query; - reads such lines, or JSON lines.",
         ),
     ],
     output: Annotated[
@@ -42,7 +43,8 @@ def command(
 ) -> None:
     """Write the vectors of queries as .npy, their ids beside it in NAME.ids.txt, or as JSON lines. No model runs.
 
-    A query without a token that counts has the zero vector. Lines have their numbers for ids, from 1.
+    A query without a token that counts has the zero vector. Lines have their numbers for ids, from 1. What - reads is
+    JSON lines where its first line is an object with a text: then every line needs _id and text.
     """
     form = form or ("jsonl" if output == "-" else SUFFIXES.get(Path(output).suffix.lower()))
     if form not in ("npy", "jsonl"):
@@ -85,17 +87,14 @@ def _table(path: Path) -> Path:
 
 
 def _batches(source: str) -> Iterator[Sequence[Query]]:
-    from lightretriever.text.compression import open_bytes, split_suffix
+    from lightretriever.text.compression import split_suffix
     from lightretriever.text.corpus import read_queries
-    from lightretriever.text.query_lines import read_query_lines
+    from lightretriever.text.query_lines import query_lines, read_query_lines
 
     if source == "-":
         yield from read_query_lines(sys.stdin.buffer, "standard input")
-    elif split_suffix(source)[0] == ".txt":
-        with open_bytes(source) as file:
-            yield from read_query_lines(file, source)
     else:
-        queries = read_queries(source)
+        queries = query_lines(source) if split_suffix(source)[0] == ".txt" else read_queries(source)
         while batch := list(islice(queries, BATCH)):
             yield batch
 

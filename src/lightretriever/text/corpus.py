@@ -92,6 +92,15 @@ def documents_of(source: str | Path, rows: Rows) -> Iterator[Document]:
     return _stream(source, "documents", rows, _document)
 
 
+def queries_of(source: str | Path, rows: Rows) -> Iterator[Query]:
+    """Likewise the queries of rows read elsewhere.
+
+    Raises:
+        InputError: there are none, or a row without id or text.
+    """
+    return _stream(source, "queries", rows, _query)
+
+
 def read_queries(path: str | Path) -> Iterator[Query]:
     """Stream the queries of a BEIR folder (its ``queries.jsonl``, …) or of a file, in the formats of a corpus.
 
