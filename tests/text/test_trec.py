@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightretriever.errors import InputError
@@ -16,6 +16,7 @@ from lightretriever.text.trec import rank, read_qrels, read_run, run_from_hits, 
 from lightretriever.types import Hit, Run
 
 words = st.text(min_size=1, max_size=8).filter(lambda text: text.split() == [text] and "\0" not in text)
+MOST = float(np.finfo(np.float32).max)
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 score_lists = st.dictionaries(words, finite | st.sampled_from([0.0, -0.0, 1.0]), min_size=1, max_size=20)
 
@@ -28,6 +29,7 @@ def test_a_run_file_looks_as_trec_wants_it(tmp_path: Path) -> None:
 
 
 @given(score_lists)
+@example({"a": -MOST, "b": -MOST, "c": float(np.nextafter(np.float32(-MOST), np.float32(0)))})
 def test_ranked_scores_fall_strictly_and_are_float32(scores: dict[str, float]) -> None:
     ranked = rank(scores)
     values = np.array([score for _, score in ranked])

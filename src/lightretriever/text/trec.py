@@ -87,6 +87,11 @@ def _without_ties(documents: Sequence[str], scores: Sequence[float]) -> list[tup
     for score in scores:
         last = score if score < last else float(np.nextafter(np.float32(last), np.float32(-np.inf)))
         lowered.append(last)
+    if lowered and lowered[-1] == -np.inf:  # there is no room below the least of float32: raise those before
+        least = -_LARGEST
+        for place in reversed(range(len(lowered))):
+            lowered[place] = max(lowered[place], least)
+            least = float(np.nextafter(np.float32(lowered[place]), np.float32(np.inf)))
     return list(zip(documents, lowered, strict=True))
 
 

@@ -336,7 +336,8 @@ class LookupTrainer(Trainer):
             TrainingError: the hub cannot be reached, or refuses.
         """
         try:
-            super().init_hf_repo(token, private)
+            # Older versions know nothing of the second, and never give it.
+            super().init_hf_repo(token) if private is None else super().init_hf_repo(token, private)
         except Exception as error:  # of several libraries; all mean the same here
             reason = " ".join(str(error).split())[:200]
             raise TrainingError(f"the hub cannot be written to ({reason}): set trainer.push_to_hub to false") from None
