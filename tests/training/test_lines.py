@@ -184,3 +184,67 @@ def test_any_line_is_an_example_or_refused_in_one_line(row: dict) -> None:
         assert "\n" not in str(error)
     else:
         assert parse_example(example.line().encode(), "here:1") == example
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("qid\tpid\tnid", "7\t8\t9"), "'qid', 'pid', 'nid' are ids"),
+        (("query_id\tdoc_id", "otters sleep\tafloat"), "are ids"),
+        (("query\tbackground", "a\tb"), "a column 'background' in what seems to be a header"),
+        (("positive\tnegative", "a\tb"), "a query and a positive are needed"),
+        (("do otters sleep\tafloat\t0.93", "do crabs dig\tthey do\t-1e-3"), "column 3 holds numbers alone"),
+        (("do otters sleep\tafloat\t1",), "column 3 holds numbers alone"),
+        (("q1\td7\td9", "q2\tMED-10\td4"), "are ids"),
+        (tuple(f"q{i}\td{i}" for i in range(20)), "first lines are ids"),
+        (('"query"\t"positive"', '"two\tlines"', '"a"\t"b'), "2: 1 columns"),
+        (('"query"\t"positive"', '"a"\t"b'), "2: not quoted as its first line"),
+    ],
+)
+def test_columns_that_are_no_passages_are_refused(rows: tuple, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        ExampleFile.open(write(tmp_path / "t.tsv", *rows))
+
+
+def test_numbers_and_words_among_passages_are_passages(tmp_path: Path) -> None:
+    rows = ("when did it open\t1984\t1999", "who won\tEve2\tnobody")
+    assert ExampleFile.open(write(tmp_path / "a.tsv", *rows))[0] == Example(
+        "when did it open", texts("1984"), texts("1999")
+    )
+    assert len(ExampleFile.open(write(tmp_path / "b.tsv", "query\tpassage\tnegative", "year\t1984\t1999"))) == 1
+    assert len(ExampleFile.open(write(tmp_path / "c.tsv", "水獭\t漂浮", "king\tqueen"))) == 2
+
+
+@pytest.mark.parametrize("header", ['"query"\t"passage"\t"negative"', None])
+def test_quoted_tables(header: str | None, tmp_path: Path) -> None:
+    rows = [row for row in (header, '"say ""otter"""\t"a\tfloat"\t"Crabs"', '"why"\t"so"\t"no"') if row]
+    file = ExampleFile.open(write(tmp_path / "t.tsv", *rows))
+    assert [file[0], file[1]] == [
+        Example('say "otter"', texts("a\tfloat"), texts("Crabs")),
+        Example("why", texts("so"), texts("no")),
+    ]
+
+
+def test_fields_that_would_not_be_read_are_named(tmp_path: Path) -> None:
+    for row, name in [
+        ({"anchor": "q", "positive": "p", "negative1": "n"}, "'negative1'"),
+        ({"query": "q", "positive": "p", "neg_1": "n"}, "'neg_1'"),
+        ({"query": "q", "pos": ["p"], "negative_2": "n"}, "'negative_2'"),
+        ({**OURS, "positives": ["x"]}, "'positives'"),
+        ({"query": "q", "answer": "p"}, "its fields are 'query', 'answer'"),
+    ]:
+        with pytest.raises(InputError, match=name):
+            ExampleFile.open(write(tmp_path / "t.jsonl", row))
+    row = {"anchor": "q", "positive": "p", "negatives": ["a", "b"], "position": 3, "posted": "x", "negative_ids": [1]}
+    assert ExampleFile.open(write(tmp_path / "t.jsonl", row))[0] == Example("q", texts("p"), texts("a", "b"))
+    row = {"query": "q", "pos": ["p"], "neg": ["n"], "pos_id": [4], "neg_id": [5]}
+    assert len(ExampleFile.open(write(tmp_path / "t.jsonl", row))) == 1
+
+
+def test_what_spreadsheets_save_is_not_called_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_bytes("where is the tea\tin the small café\n".encode("latin-1"))
+    with pytest.raises(InputError, match="perhaps Windows-1252"):
+        ExampleFile.open(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_bytes("where is the tea\tin the small café".encode()[:-1])
+    with pytest.raises(InputError, match="cut off"):
+        ExampleFile.open(tmp_path / "t.tsv")

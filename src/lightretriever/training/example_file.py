@@ -22,6 +22,7 @@ from lightretriever.text.signatures import PARQUET, foreign_format, markup
 from lightretriever.training.example import Example, Passage
 from lightretriever.training.lines import OURS, LineKind, find_kind
 from lightretriever.training.text_keys import text_key
+from lightretriever.training.tsv_columns import ColumnCheck
 
 if TYPE_CHECKING:
     from lightretriever.training.exclusion import Exclusion
@@ -108,19 +109,27 @@ class ExampleFile:
             raise InputError(f"{path}: training files are read out of order, compressed ones cannot be: decompress it")
         offsets, queries, count = array("q"), array("q"), dict.fromkeys(ExampleCounts.__slots__, 0)
         kind: LineKind | None = None
+        check: ColumnCheck | None = None
         for number, start, raw in _lines(source, path):
             where = f"{path}:{number}"
             if kind is None:
                 kind, is_header = find_kind(raw, where, tabs=form == ".tsv")
                 if is_header:
                     continue
+                check = ColumnCheck(kind.columns) if kind.columns else None
             example = kind.read(raw, where)
             count["lines"] += 1
+            if check is not None:
+                check.see(
+                    [example.query, *(passage.text for passage in (*example.positives, *example.negatives))], path
+                )
             if _usable(example, exclusion, passages, count):
                 offsets.append(start)
                 queries.append(text_key(example.query))
                 if limit is not None and len(offsets) >= limit:
                     break
+        if check is not None:
+            check.end(path)
         counts = ExampleCounts(**count)
         if not offsets:
             raise InputError(f"{path} holds no usable example: {describe_counts(counts)}")

@@ -4,7 +4,7 @@
 |---|---|
 | ours | `query`, `positive_passages`, `negative_passages` |
 | FlagEmbedding | `query`, `pos`, `neg`: lists of texts; perhaps `pos_scores`, `neg_scores`, `prompt` |
-| sentence-transformers | `anchor` (or `query`), `positive`, `negative`; perhaps `negative_1`, `negative_2`, … |
+| sentence-transformers | `anchor` (or `query`), `positive`, `negative`; perhaps `negative_1`, …, `negatives`: a list |
 | TSV | the name's ending: query, positive and negatives, tabs between; perhaps a first line of names |
 """
 
@@ -20,14 +20,15 @@ from lightretriever.text.json_rows import parse_object
 from lightretriever.text.lines import not_utf8
 from lightretriever.text.values import safe_text
 from lightretriever.training.example import Example, Passage
+from lightretriever.training.tsv_columns import find_columns, split_fields
 
 _NEGATIVE = re.compile(r"negative(?:_(\d{1,6}))?")
 _ANCHORS = ("anchor", "query")
 # Fields of pairs with judgements, which are other data than examples: a positive may be none there.
 _JUDGED = ("label", "labels", "score", "scores")
-# What a first line of a TSV file may call its columns.
-_QUERY_NAMES, _POSITIVE_NAMES = ("query", "anchor", "question"), ("positive", "pos", "positive_passage", "answer")
-_NEGATIVE_NAMES = re.compile(r"(?:negative|neg|negative_passage)(?:_\d{1,6})?")
+# Fields of passages by their names, and those among them that are none: ids.
+_PASSAGES = re.compile(r"(?:pos|neg)(?:itives?|atives?)?(?:[-_\d].*)?", re.IGNORECASE)
+_PASSAGE_IDS = re.compile(r".*[-_](?:id|ids|idx|docid|docids)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class LineKind:
     Attributes:
         name: as people call it.
         columns: of TSV, what each holds: 0 the query, 1 the positive, 2 a negative; empty for JSON.
+        quoted: of TSV, whether its fields are quoted as in CSV.
     """
 
     name: str
     columns: tuple[int, ...] = ()
+    quoted: bool = False
 
     def read(self, line: bytes, where: str) -> Example:
         """Read one line.
@@ -54,12 +57,23 @@ class LineKind:
         """
         text = _decoded(line, where)
         if self.columns:
-            return _from_columns(text.split("\t"), self.columns, where)
+            return _from_columns(self.fields(text, where), self.columns)
         row = parse_object(text, where)
         kind = _kind_of(row, where)
         if kind != self.name:
             raise InputError(f"{where}: a line of the kind {kind}, the file began with {self.name}: keep to one kind")
         return _READERS[kind](row, where)
+
+    def fields(self, text: str, where: str) -> list[str]:
+        """The fields of a line of TSV.
+
+        Raises:
+            InputError: more or fewer than there are columns, or not quoted as the file is.
+        """
+        fields = split_fields(text, self.quoted, where)
+        if len(fields) != len(self.columns):
+            raise InputError(f"{where}: {len(fields)} columns, the first line has {len(self.columns)}")
+        return fields
 
 
 OURS = LineKind("LightRetriever")
@@ -90,35 +104,13 @@ def find_kind(line: bytes, where: str, tabs: bool) -> tuple[LineKind, bool]:
         raise InputError(f"{where}: lines end in carriage returns alone: save the file with line feeds")
     if not tabs:
         return LineKind(_kind_of(parse_object(text, where), where)), False
-    fields = text.split("\t")
-    if len(fields) < 2:
-        raise InputError(f"{where}: one column: query, positive and negatives with tabs between are needed")
-    names = [field.strip().strip('"').lower() for field in fields]
-    columns = tuple(map(_column, names))
-    if {0, 1} <= {column for column in columns if column is not None}:
-        known = tuple(column for column in columns if column is not None)
-        if len(known) < len(columns):
-            other = names[columns.index(None)]
-            raise InputError(f"{where}: a column {other!r}: query, positive and negatives are what is read")
-        if known.count(0) > 1 or known.count(1) > 1:
-            raise InputError(f"{where}: two columns of one name: query and positive are needed once")
-        return LineKind("TSV", known), True
-    if all(name.isdecimal() for name in names):
-        raise InputError(f"{where}: ids, not texts: put the texts of queries and passages in their place")
-    return LineKind("TSV", (0, 1, *[2] * (len(fields) - 2))), False
-
-
-def _column(name: str) -> int | None:
-    if name in _QUERY_NAMES:
-        return 0
-    if name in _POSITIVE_NAMES:
-        return 1
-    return 2 if _NEGATIVE_NAMES.fullmatch(name) else None
+    columns, quoted, is_header = find_columns(text, where)
+    return LineKind("TSV", columns, quoted), is_header
 
 
 def _decoded(line: bytes, where: str) -> str:
     try:
-        return line.rstrip(b"\r\n").decode("utf-8-sig")  # so that what is cut short is said of its own end
+        return line.decode("utf-8-sig").rstrip("\r\n")  # a line without an end is what may be cut off
     except UnicodeDecodeError as error:
         raise not_utf8(error, where) from None
 
@@ -128,13 +120,25 @@ def _kind_of(row: Mapping[str, object], where: str) -> str:
     if len(found) > 1:
         given = sorted(field for name in found for field in _FIELDS[name] if field in row)
         raise InputError(f"{where}: fields of two kinds of line, {' and '.join(given)}: keep to one kind")
-    return found[0] if found else OURS.name
+    kind = found[0] if found else OURS.name
+    numbered = kind == "sentence-transformers"
+    unread = [name for name in row if name not in _FIELDS[kind] and not (numbered and _NEGATIVE.fullmatch(name))]
+    named = (name for name in unread if _PASSAGES.fullmatch(name) and not _PASSAGE_IDS.fullmatch(name))
+    if (other := next(named, None)) is not None:
+        raise InputError(
+            f"{where}: a field {other[:40]!r}, which no line of the kind {kind} has: its passages would not be read"
+        )
+    return kind
 
 
 def _ours(row: Mapping[str, object], where: str) -> Example:
     instruction = row.get("instruction")
+    query = _query(row, ("query",), where)
+    if len(row) > 1 and not any(field in row for field in _FIELDS[OURS.name]):
+        shown = ", ".join(repr(name[:40]) for name in list(row)[:12])
+        raise InputError(f"{where}: no positive_passages, pos or positive: its fields are {shown}")
     return Example(
-        _query(row, ("query",), where),
+        query,
         _passages(row.get("positive_passages"), "positive_passages", where),
         _passages(row.get("negative_passages"), "negative_passages", where),
         None if instruction is None else _string(instruction, "instruction", where),
@@ -159,13 +163,14 @@ def _sentence_transformers(row: Mapping[str, object], where: str) -> Example:
     return Example(
         _query(row, _ANCHORS, where),
         _one(row.get("positive"), "positive", where),
-        tuple(passage for _, name in negatives for passage in _one(row[name], name, where)),
+        (
+            *(passage for _, name in negatives for passage in _one(row[name], name, where)),
+            *_texts(row, "negatives", where),
+        ),
     )
 
 
-def _from_columns(fields: Sequence[str], columns: Sequence[int], where: str) -> Example:
-    if len(fields) != len(columns):
-        raise InputError(f"{where}: {len(fields)} columns, the first line has {len(columns)}")
+def _from_columns(fields: Sequence[str], columns: Sequence[int]) -> Example:
     found: tuple[list[str], ...] = ([], [], [])
     for column, field in zip(columns, fields, strict=True):
         found[column].append(safe_text(field))
@@ -248,5 +253,5 @@ _READERS: Mapping[str, Callable[[Mapping[str, object], str], Example]] = {
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     OURS.name: ("positive_passages", "negative_passages", "instruction"),
     "FlagEmbedding": ("pos", "neg", "pos_scores", "neg_scores"),
-    "sentence-transformers": ("anchor", "positive", "negative", "negative_1"),
+    "sentence-transformers": ("anchor", "positive", "negative", "negative_1", "negatives"),
 }
