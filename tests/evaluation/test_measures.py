@@ -108,7 +108,7 @@ def test_what_the_tools_cannot_compute_is_refused_before_any_work_in_one_line(na
 
 def test_grades_of_numpy_and_whole_floats_are_grades() -> None:
     plain = evaluate(RUN, QRELS)
-    for kind in (np.int64, np.uint8, np.float32, np.float64, float):
+    for kind in (np.int64, np.uint8, np.float32, np.float64, float, Decimal, np.array):
         given = {query: {name: kind(value) for name, value in of.items()} for query, of in QRELS.items()}
         assert evaluate(RUN, given) == plain
     binary = evaluate(RUN, {"q1": {"a": np.bool_(True), "x": False}, "q2": {"c": True}})
@@ -124,10 +124,10 @@ def test_grades_of_numpy_and_whole_floats_are_grades() -> None:
         (np.float64(5e9), r"the relevance 5e\+09 lies outside"),
         (0.5, r"the relevance '0\.5' \(float\) is not an integer"),
         (math.nan, r"the relevance 'nan' \(float\)"),
-        (Decimal(1), r"the relevance '1' \(Decimal\)"),
+        (Decimal("0.5"), r"the relevance '0\.5' \(Decimal\)"),
         ("1", r"the relevance '1' \(str\)"),
         (None, r"the relevance 'None' \(NoneType\)"),
-        (np.array(1), r"the relevance '1' \(ndarray\)"),
+        (np.array([1]), r"the relevance '\[1\]' \(ndarray\)"),
     ],
 )
 def test_other_grades_are_refused_by_query_document_and_value(value: object, message: str) -> None:
@@ -185,3 +185,16 @@ def test_without_ir_measures_the_error_names_the_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "ir_measures", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lightretriever\[eval\]'"):
         evaluate(RUN, QRELS)
+
+
+def test_plain_dicts_and_names_in_one_string_are_taken() -> None:
+    assert evaluate(RUN.scores, QRELS, "nDCG@10 R@5") == evaluate(RUN, QRELS, ["nDCG@10", "R@5"])
+
+
+def test_tables_in_memory_are_refused_in_one_line() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"query": ["q1", "q2"], "document": ["a", "c"], "value": [1, 1]})
+    with pytest.raises(InputError, match=r"^the qrels: a DataFrame was given: a path, or query id to .*relevance\)$"):
+        evaluate(RUN, frame)
+    with pytest.raises(InputError, match=r"^the run: a DataFrame was given: a path, or query id to .*score\)$"):
+        evaluate(frame, QRELS)

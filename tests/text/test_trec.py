@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,9 @@ def test_beir_qrels_with_and_without_header(tmp_path: Path, content: str) -> Non
         "docid,rel,qid\nd1,1,7\nd2,-1.0,7\n",
         'score,"corpus-id","query-id"\n1,"d1","7"\n-1,d2,7\n',
         "7,d1,1\n7,d2,-1\n",
+        'rel;"docid";qid\n1;"d1";7\n-1;d2;7\n',
+        "topic|docno|grade\n7|d1|1\n7|d2|-1\n",
+        "7;d1;1\n7;d2;-1\n",
         "query-id corpus-id score\n7 d1 1\n7 d2 -1\n",
         "7\tQ0\td1\t+1\n7\tQ0\td2\t-1\n",
         "\n7 0 d1 001\n7 0 d2 -1\n",
@@ -111,6 +115,50 @@ def test_beir_qrels_with_and_without_header(tmp_path: Path, content: str) -> Non
 def test_the_names_of_a_header_decide_and_columns_without_one_are_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "x").write_text(content)
     assert read_qrels(tmp_path / "x") == {"7": {"d1": 1, "d2": -1}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"qid": "7", "docid": "d1", "rel": 1},\n {"qid": 7, "docid": "d2", "rel": "-1"}]',
+        '{"qid": "7", "docid": "d1", "rel": 1}\n\n{"qid": "7", "docid": "d2", "rel": -1}\n',
+        '{"7": {"d1": 1, "d2": -1}}',
+        '{\n  "7": {\n    "d1": 1,\n    "d2": -1.0\n  }\n}\n',
+        '{"7": {"d1": 1, "d2": -1}\n}',
+    ],
+)
+def test_judgements_in_json(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert read_qrels(tmp_path / "x.json") == {"7": {"d1": 1, "d2": -1}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"7": {"d1": "much"}}', "x.json: query '7': the relevance 'much' is not an integer"),
+        ('{"7": ["d1"]}', "x.json: the columns 7 lack"),
+        ('{"7": {"d1": 1', "x.json: not JSON"),
+        ("{}", "holds no judgements"),
+    ],
+)
+def test_other_json_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_qrels(tmp_path / "x.json")
+
+
+def test_judgements_in_parquet_have_ids_and_grades_as_writers_type_them(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    ids = pyarrow.array([b"caf\xc3\xa9", b"q2"], pyarrow.binary())
+    grades = pyarrow.array([Decimal("2.00"), Decimal("0.00")], pyarrow.decimal128(5, 2))
+    parquet.write_table(pyarrow.table({"qid": ids, "docid": ids, "rel": grades}), tmp_path / "x.parquet")
+    assert read_qrels(tmp_path / "x.parquet") == {"café": {"café": 2}, "q2": {"q2": 0}}
+    ids = pyarrow.array([b"q1", b"\xff"], pyarrow.binary())
+    parquet.write_table(pyarrow.table({"qid": ids, "docid": ids, "rel": grades}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="row 2: an id is bytes that are not UTF-8"):
+        read_qrels(tmp_path / "x.parquet")
 
 
 def test_tables_of_judgements(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -43,9 +44,9 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run | str | Path,
+    run: Run | Mapping[str, Mapping[str, float]] | str | Path,
     qrels: Qrels | str | Path,
-    measures: Sequence[str] = MEASURES,
+    measures: Sequence[str] | str = MEASURES,
     documents: Container[str] | None = None,
 ) -> Evaluation:
     """Measure a run against relevance judgements.
@@ -54,11 +55,12 @@ def evaluate(
     written of it get the same values, here and from any other tool.
 
     Args:
-        run: a Run, or the path of a run file. An id in a file that the qrels lack, and have when ``%20`` and the like
-            are read as what they encode, is read so.
-        qrels: query id to (document id to relevance), or the path of a qrels file. Relevances are integers (NumPy's and
-            whole floats too) from -1000 to 1000; those below 1 count as not relevant.
-        measures: names as ``ir-measures`` spells them: "nDCG@10", "R@1000", "RR@10", "AP", "P@5" …
+        run: a Run, or what it holds (query id to (document id to score)), or the path of a run file. An id in a file
+            that the qrels lack, and have when ``%20`` and the like are read as what they encode, is read so.
+        qrels: query id to (document id to relevance), or the path of a qrels file. Relevances are integers (NumPy's,
+            whole floats and Decimals too) from -1000 to 1000; those below 1 count as not relevant.
+        measures: names as ``ir-measures`` spells them: "nDCG@10", "R@1000", "RR@10", "AP", "P@5" …; or one string
+            of them, with spaces between.
         documents: ids of the collection; judged documents outside it are counted in a warning.
 
     Raises:
@@ -67,7 +69,13 @@ def evaluate(
         UsageError: an unknown measure, or one that needs a tool that is not installed.
         MissingExtraError: ``ir-measures`` is not installed.
     """
+    measures = measures.split() if isinstance(measures, str) else measures
     parsed = check_measures(measures)
+    for what, given, number in (("run", run, "score"), ("qrels", qrels, "relevance")):
+        if not isinstance(given, Run | Mapping | str | PathLike):
+            kind = type(given).__name__
+            raise InputError(f"the {what}: a {kind} was given: a path, or query id to (document id to {number})")
+    run = Run(run) if isinstance(run, Mapping) else run
     judged = check_qrels(qrels) if isinstance(qrels, Mapping) else read_qrels(qrels)
     if not judged:
         raise InputError("the qrels are empty: there is nothing to measure against")

@@ -12,6 +12,7 @@ import re
 import numpy as np
 
 from lightretriever.errors import InputError
+from lightretriever.text.values import NoJsonValueError, plain_value
 
 LEAST, MOST = -1000, 1000
 _INTEGER = re.compile(r"([+-]?)([0-9]+)(\.0*)?")
@@ -41,15 +42,24 @@ def parse_grade(text: str, where: str) -> int:
 def as_grade(value: object, where: str) -> int:
     """A grade given in Python: an integer or a bool, NumPy's included, or a float that is whole.
 
+    Whatever `lightretriever.text.values` makes one of these, such as a Decimal, is one too.
+
     Raises:
         InputError: anything else, or outside `LEAST` … `MOST`; it names ``where`` and the value.
     """
+    given = value
+    if not isinstance(value, int | float | np.generic | str):
+        try:
+            value = plain_value(value)
+        except NoJsonValueError:
+            value = None
     if isinstance(value, float | np.floating):
         whole = int(value) if float(value).is_integer() else None
     else:
         whole = int(value) if isinstance(value, int | np.integer | np.bool_) else None
     if whole is None:
-        raise InputError(f"{where}: the relevance {str(value)[:40]!r} ({type(value).__name__}) is not an integer")
+        shown = " ".join(str(given).split())[:40]
+        raise InputError(f"{where}: the relevance {shown!r} ({type(given).__name__}) is not an integer")
     if not LEAST <= whole <= MOST:
         raise _outside(f"{value:g}" if isinstance(value, float) else str(value), where)
     return whole

@@ -1,7 +1,8 @@
 """Judgements row by row, out of every format that people keep them in.
 
-Lines of text: BEIR's three columns between tabs or commas, with a header or without, or TREC's four. Tables (Parquet,
-JSON lines) and headers name their columns, and the names decide, not their order.
+Lines of text: BEIR's three columns between tabs, commas, semicolons or vertical bars, with a header or without, or
+TREC's four. Tables (Parquet, JSON) and headers name their columns, and the names decide, not their order. A .json file
+may also be one object of objects: query id to (document id to grade).
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightretriever.errors import InputError
+from lightretriever.paths import absolute
 from lightretriever.text.compression import split_suffix
 from lightretriever.text.grades import as_grade, is_grade, parse_grade
 from lightretriever.text.ids import MARK, check_id, decode_id
-from lightretriever.text.lines import read_lines
+from lightretriever.text.json_rows import json_rows, parse_object
+from lightretriever.text.lines import open_text, read_lines
 from lightretriever.text.rows import read_rows
+from lightretriever.text.values import NoJsonValueError, plain_value
 
 NAMES = {
     "query-id": ("query-id", "queryid", "qid", "q-id", "topic-id", "query", "topic"),
@@ -54,6 +58,8 @@ def read_judgements(path: str | Path) -> Iterator[Judgement]:
     form, _ = split_suffix(path)
     if form in (".parquet", ".jsonl", ".ndjson"):
         return _from_table(read_rows(path))
+    if form == ".json":
+        return _from_table(_json_rows(absolute(path), path))
     return _from_lines(path, read_lines(path))
 
 
@@ -66,11 +72,51 @@ def _from_table(rows: Iterable[tuple[str, Mapping[str, object]]]) -> Iterator[Ju
     for where, row in rows:
         query, document, grade = (row[name] for name in _named(list(row), where))
         relevance = parse_grade(grade, where) if isinstance(grade, str) else as_grade(grade, where)
-        yield _judgement(where, _plain_id(query), _plain_id(document), relevance)
+        yield _judgement(where, _plain_id(query, where), _plain_id(document, where), relevance)
 
 
-def _plain_id(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _json_rows(source: Path, shown: str | Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The rows of a .json file: an array, an object a line, or one object of each query's grades."""
+    with open_text(source, shown) as file:
+        if file.head.lstrip("\ufeff \t\r\n").startswith("["):
+            yield from json_rows(file)
+            return
+        text = "".join(file.chunks())  # judgements fit into memory, where they all end
+    lines = [(f"{shown}:{number}", line) for number, line in enumerate(text.split(file.line_end), 1) if line.strip()]
+    if not lines:
+        return
+    if len(lines) > 1 and _is_object(lines[0][1]):
+        yield from ((where, parse_object(line, where)) for where, line in lines)
+        return
+    whole = parse_object(" ".join(line for _, line in lines), str(shown))
+    if not all(isinstance(grades, Mapping) for grades in whole.values()):
+        yield str(shown), whole
+        return
+    for query, grades in whole.items():
+        where = f"{shown}: query {query[:80]!r}"
+        for document, grade in grades.items():  # type: ignore[attr-defined]
+            yield where, dict(zip(NAMES, (query, document, grade), strict=True))
+
+
+def _is_object(line: str) -> bool:
+    try:
+        parse_object(line, "")
+    except InputError:
+        return False
+    return True
+
+
+def _plain_id(value: object, where: str) -> object:
+    """An id by the rules of a corpus, so that its judgements load where it does."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or isinstance(value, str | bool | float):
+        return value
+    try:
+        plain = plain_value(value)
+    except NoJsonValueError as problem:
+        raise InputError(f"{where}: an id is {problem.reason}") from None
+    return str(plain) if isinstance(plain, int) and not isinstance(plain, bool) else plain
 
 
 def _from_lines(path: str | Path, lines: Iterable[tuple[int, str]]) -> Iterator[Judgement]:
@@ -98,7 +144,7 @@ def _judgement(where: str, query: object, document: object, grade: int) -> Judge
 class _Layout:
     """How a file's lines are cut, and which of their columns are query, document and grade."""
 
-    separator: str  # tab, comma, or "" for white space
+    separator: str  # tab, comma, semicolon, vertical bar, or "" for white space
     count: int
     places: tuple[int, int, int]
     header: bool
@@ -128,7 +174,7 @@ def _is_trec(line: str) -> bool:
 def _layout_of(line: str, where: str) -> _Layout:
     """From the first line that is not blank."""
     fields: list[str] = []
-    for separator in ("\t", ",", ""):
+    for separator in ("\t", ",", ";", "|", ""):
         if separator and separator not in line:
             continue
         fields = _cut(line, separator, where)
@@ -139,7 +185,7 @@ def _layout_of(line: str, where: str) -> _Layout:
         if len(fields) == 4 or (len(fields) == 3 and separator):
             if judged:
                 return _Layout(separator, len(fields), _PLACES[len(fields)], header=False)
-            if separator != ",":
+            if separator in ("\t", ""):
                 raise InputError(
                     f"{where}: the relevance {fields[-1][:40]!r} is not an integer, and the line is no header, which "
                     f"names the columns {', '.join(NAMES)}"
@@ -155,7 +201,9 @@ def _cut(line: str, separator: str, where: str) -> list[str]:
     if separator == "\t":
         return [field.strip() for field in line.rstrip("\r\n").split("\t")]
     try:
-        return [field.strip() for field in next(csv.reader([line.rstrip("\r\n")], strict=True), [])]
+        return [
+            field.strip() for field in next(csv.reader([line.rstrip("\r\n")], delimiter=separator, strict=True), [])
+        ]
     except csv.Error:
         raise InputError(f"{where}: not a row of CSV: write quotation marks inside a field twice") from None
 

@@ -149,7 +149,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def read_qrels(*paths: str | Path) -> dict[str, dict[str, int]]:
-    """Read relevance judgements: BEIR's or TREC's lines, CSV, Parquet or JSON lines, plain or compressed.
+    """Read relevance judgements: BEIR's or TREC's lines, CSV, Parquet or JSON, plain or compressed.
 
     A header's names decide, not its order (see `lightretriever.text.judgements`). Grades are integers from
     `lightretriever.text.grades.LEAST` to ``MOST``.
