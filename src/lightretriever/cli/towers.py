@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -17,7 +17,7 @@ def load_tower_of(
     """Load the tower of an index: from where it was then, or from ``model`` and ``base``; lengths as they were.
 
     Raises:
-        ModelError: it is not there any more; name it.
+        ModelError: it is not there any more, or never was where the index's vectors were made; name it.
         UsageError: the index was made of vectors of no known model, and none is named.
     """
     then: dict[str, Any] = dict(manifest.encoding)
@@ -28,11 +28,19 @@ def load_tower_of(
         )
     from lightretriever.document.encoder import DocumentEncoder
 
-    return DocumentEncoder.load(
-        str(name),
-        base=base or then.get("base"),
-        device=device,
-        max_length=then.get("max_length") or 512,
-        sparse=sparse,
-        top_k=then.get("top_k"),
-    )
+    try:
+        return DocumentEncoder.load(
+            str(name),
+            base=base or then.get("base"),
+            device=device,
+            max_length=then.get("max_length") or 512,
+            sparse=sparse,
+            top_k=then.get("top_k"),
+        )
+    except ModelError as error:
+        if model or then.get("source"):
+            raise
+        raise ModelError(
+            "the vectors of this index were given, made elsewhere: give documents with their vectors, or name the "
+            f"--model ({error})"
+        ) from None

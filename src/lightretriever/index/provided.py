@@ -16,6 +16,7 @@ from lightretriever.index.manifest import check_model
 from lightretriever.index.store import Added
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
+from lightretriever.query.table_manifest import read_table_manifest
 from lightretriever.vectors.columns import Columns
 from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
 from lightretriever.vectors.provider import read_provider_vectors, vector_columns
@@ -36,7 +37,7 @@ class Provided:
     columns: Columns = field(default_factory=Columns)
 
     @staticmethod
-    def find(source: Path, corpus: Path | None, columns: str | None, encode: bool) -> Provided | None:
+    def find(source: Path, corpus: Path | None, columns: str | None, encode: bool, table: Path) -> Provided | None:
         """What the source holds, if it is vectors; None for texts that have to be encoded.
 
         Args:
@@ -44,9 +45,11 @@ class Provided:
             corpus: the documents, where they are named.
             columns: as for `Columns.parse`.
             encode: whether texts are to be encoded, even those that a file has vectors for.
+            table: the token table of the index, which says what vectors it can have.
 
         Raises:
-            InputError: there is no such source, or it cannot be read.
+            InputError: there is no such source, or it cannot be read, or not what is named as its vectors.
+            ArtifactError: there is no such table.
             UsageError: a corpus beside a source that brings its documents, or none beside one that does not; columns
                 that cannot be.
         """
@@ -59,7 +62,7 @@ class Provided:
             raise UsageError(f"{source} holds vectors alone: name their documents with --corpus")
         if corpus is not None:
             return Provided(source, corpus, named)
-        found = None if encode and columns is None else vector_columns(source, named)
+        found = None if encode and columns is None else vector_columns(source, named, _width(table))
         if found is None and columns is not None:
             return Provided(source, None, named)  # its reader says what is missing
         return None if found is None else Provided(source, None, found)
@@ -110,6 +113,12 @@ def add_provided(index: Index, given: Provided, progress: Progress | None = None
     vectors, manifest = VectorsFolder.open(given.source), index.manifest
     check_model(f"{given.source}", vectors.model, vectors.revision, f"{index.path}", manifest.model, manifest.revision)
     return index.add_encoded(vectors.parts(), progress)
+
+
+def _width(table: Path) -> int:
+    """How many dimensions documents' vectors have, before the table turns them."""
+    noted = read_table_manifest(table)
+    return int(noted["rotation"][0] if noted["rotation"] else noted["shape"][1])
 
 
 @contextmanager

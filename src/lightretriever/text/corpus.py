@@ -190,6 +190,21 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
     return replace(document, id=default_id) if numbered else document
 
 
+def check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str, object]) -> None:
+    """What a row says outside its ``metadata`` and in it must be the same: it may be whose the document is.
+
+    Raises:
+        InputError: it is not; ``where`` says whose it is.
+    """
+    for name in outer.keys() & inner.keys():
+        one, other = outer[name], inner[name]
+        if one != other and not _blank(one) and not _blank(other) and not (name in ID_NAMES and str(one) == str(other)):
+            raise InputError(
+                f"{where}: its {name!r} is {str(one)[:40]!r} outside its metadata and {str(other)[:40]!r} in it: "
+                "leave one out"
+            )
+
+
 def _existing(path: str | Path) -> Path:
     source = Path(path)
     if not source.exists():
@@ -241,7 +256,7 @@ def _document(where: str, row: Mapping[str, object]) -> tuple[Document, bool]:
     title = _as_text(where, f"document {_name(identifier)}", "title", fields.pop("title", None))
     inner = fields.pop("metadata", None)
     if isinstance(inner, dict):
-        _check_agreement(f"{where}: document {_name(identifier)}", outer, inner)
+        check_agreement(f"{where}: document {_name(identifier)}", outer, inner)
         fields |= {name: value for name, value in inner.items() if _blank(fields.get(name))}
     elif inner is not None:
         fields["metadata"] = inner
@@ -300,17 +315,6 @@ def _as_text(where: str, whose: str, name: str, value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise InputError(f"{where}: {whose}: its {name} is {type(value).__name__}, not a string")
-
-
-def _check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str, object]) -> None:
-    """What a row says outside its ``metadata`` and in it must be the same: it may be whose the document is."""
-    for name in outer.keys() & inner.keys():
-        one, other = outer[name], inner[name]
-        if one != other and not _blank(one) and not _blank(other) and not (name in ID_NAMES and str(one) == str(other)):
-            raise InputError(
-                f"{where}: its {name!r} is {str(one)[:40]!r} outside its metadata and {str(other)[:40]!r} in it: "
-                "leave one out"
-            )
 
 
 def _shown(row: Mapping[str, object]) -> str:

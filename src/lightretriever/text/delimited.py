@@ -20,7 +20,9 @@ _LONE_CR = "\udc0d"
 _SHOWN = 30
 
 
-def delimited_rows(file: TextFile, delimiter: str, wanted: Sequence[str]) -> Iterator[tuple[str, dict[str, object]]]:
+def delimited_rows(
+    file: TextFile, delimiter: str, wanted: Sequence[str], known: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Place (``file:line``) and fields, all of them strings, of every row; empty rows are passed over.
 
     The first line names the columns; spreadsheets' ``sep=;`` may come before it. White space around the names is left
@@ -33,6 +35,7 @@ def delimited_rows(file: TextFile, delimiter: str, wanted: Sequence[str]) -> Ite
         file: the table.
         delimiter: "," or a tab, as the file's name says.
         wanted: names of columns, of which the table has to have one.
+        known: further names that may show with another delimiter, in upper or lower case.
 
     Raises:
         InputError: no header, two columns of one name, or a row that does not fit the header; it names the line.
@@ -47,7 +50,7 @@ def delimited_rows(file: TextFile, delimiter: str, wanted: Sequence[str]) -> Ite
         if header is None:
             return
     else:
-        chosen = _delimiter(header[1], delimiter, wanted)
+        chosen = _delimiter(header[1], delimiter, (*wanted, *known))
         if chosen != delimiter:
             warnings.warn(f"{file.path}: its columns are separated by {_DELIMITERS[chosen]}", stacklevel=2)
     every = chain([header], lines)
@@ -62,13 +65,14 @@ def _header(lines: Lines) -> tuple[int, str] | None:
 
 def _delimiter(header: str, given: str, wanted: Sequence[str]) -> str:
     """The delimiter by which most names that are wanted come to light; the one given where no other does better."""
-    found = {delimiter: _names(header, delimiter).intersection(wanted) for delimiter in (given, *_DELIMITERS)}
+    names = {name.lower() for name in wanted}
+    found = {delimiter: _names(header, delimiter) & names for delimiter in (given, *_DELIMITERS)}
     best = max(found, key=lambda delimiter: len(found[delimiter]))
     return given if found[given] or not found[best] else best
 
 
 def _names(header: str, delimiter: str) -> set[str]:
-    return {name.strip().strip('"') for name in header.split(delimiter)}
+    return {name.strip().strip('"').lower() for name in header.split(delimiter)}
 
 
 def _split(lines: Lines) -> Iterator[tuple[int, list[str]]]:

@@ -22,7 +22,9 @@ _JSON = (".jsonl", ".ndjson", ".json")
 ID_NAMES = ("_id", "id")
 
 
-def read_rows(path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text")) -> Iterator[tuple[str, dict[str, object]]]:
+def read_rows(
+    path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text"), known: Sequence[str] = ()
+) -> Iterator[tuple[str, dict[str, object]]]:
     """Place (``file:line``) and fields of every row; blank lines are passed over.
 
     JSON lines hold one object each; a file may also be one array of objects. See `delimited_rows` for CSV and TSV.
@@ -31,6 +33,7 @@ def read_rows(path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text")) -> 
     Args:
         path: the file. Its name says the format, its first bytes the compression.
         wanted: names of columns, of which the header of CSV or TSV has to have one; none for any header.
+        known: further names by which it shows what is between its columns, in upper or lower case.
 
     Raises:
         InputError: a format we do not know, or a row that is not what its format says.
@@ -40,7 +43,7 @@ def read_rows(path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text")) -> 
     if form == ".parquet":
         return parquet_rows(absolute(path), path)
     if form in FORMATS:
-        return _text_rows(absolute(path), path, form, wanted)
+        return _text_rows(absolute(path), path, form, wanted, known)
     raise InputError(
         f"{path}: unknown format: its name should end in {', '.join(FORMATS)}, then perhaps {', '.join(COMPRESSIONS)}"
     )
@@ -61,7 +64,7 @@ def estimate_rows(path: str | Path) -> int | None:
 
 
 def _text_rows(
-    source: Path, shown: str | Path, form: str, wanted: Sequence[str]
+    source: Path, shown: str | Path, form: str, wanted: Sequence[str], known: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, object]]]:
     with open_text(source, shown) as file:
         what = markup(file.head)
@@ -70,4 +73,4 @@ def _text_rows(
         if form in _JSON:
             yield from json_rows(file)
         else:
-            yield from delimited_rows(file, "," if form == ".csv" else "\t", wanted)
+            yield from delimited_rows(file, "," if form == ".csv" else "\t", wanted, known)

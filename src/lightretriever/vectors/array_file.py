@@ -40,11 +40,12 @@ def read_ids(source: Path, count: int) -> list[str] | None:
     A text file has an id a line; an array holds integers, or strings or bytes (UTF-8) of fixed width.
 
     Raises:
-        InputError: a file that cannot be read, or that holds no ids.
+        InputError: a file that cannot be read, or that holds no ids, or one of ids in another format.
         MismatchError: another number of ids than of vectors.
     """
     beside = next((file for file in ids_files(source) if file.is_file()), None)
     if beside is None:
+        _refuse_others(source)
         return None
     ids = _ids_of_array(beside) if beside.suffix == ".npy" else _ids_of_lines(beside)
     if len(ids) != count:
@@ -55,9 +56,22 @@ def read_ids(source: Path, count: int) -> list[str] | None:
     return ids
 
 
+def _refuse_others(source: Path) -> None:
+    """Raises InputError for ids in a format that is not read: by position the vectors would be other documents'."""
+    for file in sorted(source.parent.iterdir()):
+        if file.name.startswith((f"{source.stem}.ids.", "ids.")) and file.is_file():
+            raise InputError(
+                f"{file} is not read: ids are taken from {ids_files(source)[1].name} (one a line) or "
+                f"{ids_files(source)[0].name}; write them so, or rename it if {source.name} is in the corpus's order"
+            )
+
+
 def _ids_of_lines(file: Path) -> list[str]:
     whole = io.StringIO("".join(line for _, line in read_lines(file)), newline=None)
-    return [line.rstrip("\n") for line in whole]
+    ids = [line.rstrip("\n") for line in whole]
+    while ids and not ids[-1].strip():
+        ids.pop()
+    return ids
 
 
 def _ids_of_array(file: Path) -> list[str]:

@@ -11,7 +11,14 @@ from lightretriever.errors import InputError, UsageError
 ID_NAMES = (("_id", "id"), ("docid", "doc_id", "document_id", "uuid"))
 TEXT_NAMES = (("text",), ("content", "contents", "body", "passage", "document", "page_content", "chunk"))
 TITLE_NAMES = (("title",), ())
-VECTOR_NAMES = ((), ("vector", "vectors", "embedding", "embeddings", "emb", "dense", "values"))
+VECTOR_NAMES = ((), ("vector", "vectors", "embedding", "embeddings", "emb", "dense"))
+GENERAL_NAMES = ((), ("values",))
+"""Of vectors too, where none of the others is there; of much else besides."""
+
+KNOWN_NAMES = tuple(
+    name for names in (ID_NAMES, TEXT_NAMES, TITLE_NAMES, VECTOR_NAMES) for some in names for name in some
+)
+"""Names by which a table shows what is between its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +58,7 @@ class Columns:
 
         Args:
             names: all that it has.
-            vectors: those of them that look like vectors: lists of numbers.
+            vectors: those of them that can be the vector by what they hold; which is told by their names.
             source: the file, for messages.
 
         Returns:
@@ -64,11 +71,9 @@ class Columns:
         doubled = next((name for name in names if names.count(name) > 1), None)
         if doubled is not None:
             raise InputError(f"{source} has two columns {doubled!r}: rename one of them")
-        vector = self.vector or _usual("vector", VECTOR_NAMES, vectors, source)
-        if vector is None and len(vectors) == 1:  # under whatever name
-            vector = next(iter(vectors))
-        if vector is None and len(vectors) > 1:
-            raise _ambiguous("vector", list(vectors), source)
+        vector = self.vector or next(
+            filter(None, (_usual("vector", usual, vectors, source) for usual in (VECTOR_NAMES, GENERAL_NAMES))), None
+        )
         others = [name for name in names if name not in vectors and name != vector]
         found = Columns(
             self.id or _usual("id", ID_NAMES, others, source),
@@ -86,6 +91,16 @@ def usual_names() -> str:
     """The usual names of ids and vectors, for messages."""
     ids, vectors = [*ID_NAMES[0], *ID_NAMES[1]], VECTOR_NAMES[1]
     return f"an id ({', '.join(ids)}) and a vector ({', '.join(vectors)})"
+
+
+def is_vector_name(name: str) -> bool:
+    """Whether it is a usual name of vectors, and of hardly anything else."""
+    return name.strip().lower() in VECTOR_NAMES[1]
+
+
+def is_general_name(name: str) -> bool:
+    """Whether vectors are often named so, and other things as often."""
+    return name.strip().lower() in GENERAL_NAMES[1]
 
 
 def _usual(what: str, usual: tuple[Sequence[str], Sequence[str]], names: Collection[str], source: object) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ from lightretriever.errors import InputError, MismatchError
 from lightretriever.text.compression import split_suffix
 from lightretriever.text.parquet import batch_rows, open_parquet, read_batches
 from lightretriever.text.rows import FORMATS, read_rows
-from lightretriever.vectors.columns import VECTOR_NAMES, Columns
+from lightretriever.vectors.columns import Columns, is_general_name, is_vector_name
+from lightretriever.vectors.header import NUMBERS, PACKED, is_string, is_vector, named_by, read_header
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,6 +26,7 @@ Block = tuple[list[str], list[Row], NDArray[np.floating]]
 """Where each of n rows was read, their fields but the vectors, and the vectors [n, d]."""
 
 _ROWS = 1024  # read at once
+_WIDE = 8  # numbers: fewer are a place, a range or the like rather than a vector
 
 
 def is_table(source: Path) -> bool:
@@ -33,53 +34,40 @@ def is_table(source: Path) -> bool:
     return split_suffix(source)[0] in FORMATS
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a file's schema, or its first row, says of its columns.
+def table_columns(source: Path, columns: Columns = Columns(), width: int | None = None) -> Columns:
+    """Which columns of a file hold what; see `Columns.among`.
 
-    Attributes:
-        names: all of them.
-        vectors: those that hold lists of numbers.
-        strings: those that hold strings, of JSON arrays perhaps.
-    """
-
-    names: list[str]
-    vectors: list[str]
-    strings: list[str]
-
-
-def read_header(source: Path) -> Header:
-    """Look at a file's columns.
+    Args:
+        source: the file.
+        columns: those that the user named.
+        width: of vectors that would be taken, where it has to be told whether the file has any: without one of a usual
+            name that holds as many numbers, or at least some that cannot be anything else, it has none. None where
+            the file was called one of vectors: then a column of a usual name is theirs, whatever it holds.
 
     Raises:
-        InputError: the file is absent, unreadable, or has no rows.
-        MissingExtraError: Parquet without ``pyarrow``.
+        InputError: as `read_header`, or where a column named as vectors are holds what cannot be read as vectors.
+        UsageError: as `Columns.among`.
     """
-    if split_suffix(source) == (".parquet", ""):
-        with open_parquet(source) as file:
-            schema = file.schema_arrow
-            vectors = [field.name for field in schema if _is_vector(field.type)]
-            return Header(schema.names, vectors, [field.name for field in schema if _is_string(field.type)])
-    _, row = next(iter(read_rows(source, wanted=())), ("", None))
-    if row is None:
-        raise InputError(f"{source} holds no rows")
-    vectors = [name for name, value in row.items() if _are_numbers(value)]
-    if not vectors:  # the first row's may be missing, which its reader says
-        usual = (name for name in row if name.strip().lower() in VECTOR_NAMES[1])
-        vectors = [name for name in usual if row[name] is None or isinstance(row[name], list)]
-    strings = [name for name, value in row.items() if isinstance(value, str) and value.lstrip().startswith("[")]
-    return Header(list(row), vectors, strings)
+    header = read_header(source, columns)
+    usual = [column for column in header if is_vector_name(column.name)]
+    general = [column for column in header if is_general_name(column.name) and column.held.what == NUMBERS]
+    numbers = [column for column in usual if column.held.what == NUMBERS]
+    if width is None:
+        chosen = numbers or usual or general
+    else:
+        chosen = [column for column in numbers if column.held.width == width or _is_wide(column.held.width)]
+        chosen = chosen or [column for column in general if column.held.width == width]
+        packed = next((column for column in usual if column.held.what == PACKED), None)
+        if not chosen and packed is not None and columns.vector is None:
+            raise InputError(
+                f"{source}: column {packed.name!r} holds {packed.kind}: lists of numbers are needed "
+                "(or name the --model, and the texts are encoded)"
+            )
+    return columns.among([column.name for column in header], [column.name for column in chosen], source)
 
 
-def table_columns(source: Path, columns: Columns = Columns()) -> Columns:
-    """Which columns of a file hold what; see `Columns.among`. Raises as that and `read_header`."""
-    header = read_header(source)
-    found = columns.among(header.names, header.vectors, source)
-    if found.vector is not None:
-        return found
-    # No lists: strings under a vector's name, JSON arrays presumably.
-    named = [name for name in header.strings if name.strip().lower() in VECTOR_NAMES[1]]
-    return columns.among(header.names, named, source)
+def _is_wide(width: int | None) -> bool:
+    return width is None or width >= _WIDE
 
 
 def read_blocks(source: Path, columns: Columns, wanted: Sequence[str] | None = None) -> Iterator[Block]:
@@ -97,15 +85,16 @@ def read_blocks(source: Path, columns: Columns, wanted: Sequence[str] | None = N
     assert columns.vector is not None
     blocks = _parquet_blocks if split_suffix(source) == (".parquet", "") else _row_blocks
     dim: int | None = None
-    for places, rows, vectors in blocks(source, columns.vector, wanted):
+    for places, rows, vectors in blocks(source, columns, wanted):
         dim = vectors.shape[1] if dim is None else dim
         if vectors.shape[1] != dim:
             raise _ragged(places[0], vectors.shape[1], dim)
         yield places, rows, vectors
 
 
-def _row_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iterator[Block]:
-    rows = read_rows(source, wanted=())
+def _row_blocks(source: Path, columns: Columns, wanted: Sequence[str] | None) -> Iterator[Block]:
+    vector = str(columns.vector)
+    rows = read_rows(source, (), named_by(columns))
     while block := list(islice(rows, _ROWS)):
         places = [where for where, _ in block]
         values = [row.pop(vector, None) for _, row in block]
@@ -113,8 +102,8 @@ def _row_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iter
         yield places, kept, _as_array(places, values, vector)
 
 
-def _parquet_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> Iterator[Block]:
-    number = 0
+def _parquet_blocks(source: Path, columns: Columns, wanted: Sequence[str] | None) -> Iterator[Block]:
+    number, vector = 0, str(columns.vector)
     with open_parquet(source) as file:
         names = file.schema_arrow.names if wanted is None else [*wanted, vector]
         for batch in read_batches(source, file, _ROWS, names):
@@ -127,29 +116,20 @@ def _parquet_blocks(source: Path, vector: str, wanted: Sequence[str] | None) -> 
             yield places, rows, _as_vectors(places, column, vector)
 
 
-def _is_vector(kind: pyarrow.DataType) -> bool:
-    import pyarrow
-
-    kind = getattr(kind, "storage_type", kind)  # of an extension type, such as a tensor of fixed shape
-    lists = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
-    return any(is_list(kind) for is_list in lists) and pyarrow.types.is_floating(kind.value_type)
-
-
-def _is_string(kind: pyarrow.DataType) -> bool:
-    import pyarrow
-
-    return bool(pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind))
-
-
 def _as_vectors(places: Sequence[str], column: pyarrow.Array, name: str) -> NDArray[np.floating]:
-    """The vectors of a batch, without a Python object a number where the file has lists of floats."""
+    """The vectors of a batch, without a Python object a number where the file has lists of numbers."""
+    import pyarrow
     from pyarrow import compute
 
     column = getattr(column, "storage", column)
-    if not _is_vector(column.type):
-        if _is_string(column.type):
+    if not is_vector(column.type):
+        if is_string(column.type):
             return _as_array(places, column.to_pylist(), name)
-        raise InputError(f"{places[0]}: column {name!r} holds {column.type}: lists of floats are needed")
+        raise InputError(f"{places[0]}: column {name!r} holds {column.type}: lists of numbers are needed")
+    if pyarrow.types.is_list_view(column.type) or pyarrow.types.is_large_list_view(
+        column.type
+    ):  # which pyarrow's functions of lists do not know
+        column = pyarrow.array(column.to_pylist(), pyarrow.large_list(column.type.value_type))
     if column.null_count:
         row = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise InputError(f"{places[row]} has no vector (its {name!r} is null)")
@@ -159,8 +139,8 @@ def _as_vectors(places: Sequence[str], column: pyarrow.Array, name: str) -> NDAr
     if values.null_count:
         row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False))) // int(lengths[0])
         raise InputError(f"{places[row]}: its vector {name!r} holds null")
-    floats: NDArray[np.floating] = values.to_numpy(zero_copy_only=False).reshape(len(places), -1)
-    return floats
+    numbers = values.to_numpy(zero_copy_only=False).reshape(len(places), -1)
+    return numbers if np.issubdtype(numbers.dtype, np.floating) else numbers.astype(np.float64)
 
 
 def _as_array(places: Sequence[str], values: Sequence[object], name: str) -> NDArray[np.float64]:
@@ -188,10 +168,6 @@ def _as_array(places: Sequence[str], values: Sequence[object], name: str) -> NDA
         return np.array(lists, dtype=np.float64)
     except OverflowError:  # an integer of 400 digits
         raise InputError(f"{places[0]}, or soon after: a vector {name!r} holds a number beyond any float") from None
-
-
-def _are_numbers(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(item) in (int, float) for item in value)
 
 
 def _check_lengths(places: Sequence[str], lengths: NDArray[np.integer]) -> None:

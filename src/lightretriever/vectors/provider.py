@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.text.corpus import Document, documents_of, read_corpus
+from lightretriever.text.corpus import Document, check_agreement, documents_of, read_corpus
 from lightretriever.types import Encoded
 from lightretriever.vectors.array_file import read_array, read_ids
 from lightretriever.vectors.columns import Columns, usual_names
-from lightretriever.vectors.embedded import Row, is_table, read_blocks, read_header, table_columns
+from lightretriever.vectors.embedded import Row, is_table, read_blocks, table_columns
+from lightretriever.vectors.header import NUMBERS, read_header
 
 _PART = 4096
 _PLACES = ("id", "text", "title")
@@ -61,10 +62,11 @@ def read_provider_vectors(
     return _beside(source, given, Path(corpus_path).absolute())
 
 
-def vector_columns(path: str | Path, columns: Columns | None = None) -> Columns | None:
+def vector_columns(path: str | Path, columns: Columns | None = None, width: int | None = None) -> Columns | None:
     """The columns of a file with named fields, vectors among them; None for every other file, and for a folder.
 
-    Where there are ids and texts too, it needs neither a model nor a corpus.
+    Where there are ids and texts too, it needs neither a model nor a corpus. With a ``width``, that of the vectors
+    that would be taken, a file is one of vectors only if what a column holds fits its name; see `table_columns`.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -75,7 +77,7 @@ def vector_columns(path: str | Path, columns: Columns | None = None) -> Columns 
         raise InputError(f"{path} does not exist")
     if not source.is_file() or not is_table(source):
         return None
-    found = table_columns(source, columns or Columns())
+    found = table_columns(source, columns or Columns(), width)
     return None if found.vector is None else found
 
 
@@ -129,7 +131,7 @@ def _one_file(source: Path, columns: Columns) -> Parts:
             for where, row, vector in zip(wheres, fields, block, strict=True):
                 vectors.append(vector)
                 places.append(where)
-                yield where, _renamed(row, columns)
+                yield where, _renamed(where, row, columns)
 
     lengths = _Lengths(source)
     documents = documents_of(source, rows())
@@ -150,9 +152,15 @@ def _names(source: Path, ids: Sequence[str], places: Sequence[str]) -> list[str]
     ]
 
 
-def _renamed(row: Row, columns: Columns) -> Row:
-    """The row as a corpus has it: its id under ``_id``, text and title under their own names."""
+def _renamed(where: str, row: Row, columns: Columns) -> Row:
+    """The row as a corpus has it: its id under ``_id``, text and title under their own names.
+
+    Raises InputError where its metadata contradicts one of these under its first name.
+    """
     named = {"_id": columns.id, "text": columns.text, "title": columns.title}
+    inner = row.get("metadata")
+    if isinstance(inner, Mapping):
+        check_agreement(where, {name: row[name] for name in named.values() if name is not None}, inner)
     taken = {wanted: row.pop(name) for wanted, name in named.items() if name is not None}
     return {**row, **taken}
 
@@ -167,7 +175,10 @@ class _Given:
 
 def _given_array(source: Path) -> _Given:
     vectors = read_array(source)
-    return _Given(vectors, read_ids(source, len(vectors)))
+    ids = read_ids(source, len(vectors))
+    if ids is None:
+        warnings.warn(f"{source}: no ids beside it: its vectors are taken in the corpus's order", stacklevel=3)
+    return _Given(vectors, ids)
 
 
 def _given_table(source: Path, columns: Columns) -> _Given:
@@ -194,8 +205,12 @@ def _found(source: Path, columns: Columns) -> Columns:
     found = table_columns(source, columns)
     if found.id is None or found.vector is None:
         lacks = " and ".join(what for what in ("id", "vector") if getattr(found, what) is None)
+        header = read_header(source, columns)
+        # Lists of numbers under another name may be anything: the user has to say so.
+        names = ", ".join(column.name for column in header)
+        lists = "".join(f" ({c.name!r} holds {c.kind})" for c in header if c.held.what == NUMBERS and not found.vector)
         raise InputError(
-            f"{source} has the columns {', '.join(read_header(source).names)}, none of them known to be the {lacks}: "
+            f"{source} has the columns {names}, none of them known to be the {lacks}{lists}: "
             f"{usual_names()} are needed, others with --columns id=NAME,vector=NAME"
         )
     return found
