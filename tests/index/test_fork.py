@@ -86,6 +86,34 @@ def test_children_are_refused_while_the_parent_searches(index: Index) -> None:
     assert index.search_many(queries) == expected
 
 
+def test_an_engine_taken_before_the_fork_is_refused_too(index: Index) -> None:
+    engine, encoded, first = index.backend, index.encoder.encode(["w03 w05"]), index.backend.page(0, 1, True)
+    assert encoded.sparse is not None
+    expected = engine.search_dense(encoded.dense, 5)
+
+    def all_refused() -> bool:
+        calls: list[Callable[[], object]] = [
+            lambda: engine.search_dense(encoded.dense, 5),
+            lambda: engine.search_sparse(encoded.sparse, 5),  # type: ignore[arg-type]
+            lambda: engine.upsert(first),
+            lambda: engine.delete(first.keys),
+            lambda: engine.existing(first.keys),
+            lambda: engine.payloads(first.keys),
+            lambda: engine.points(first.keys),
+            lambda: engine.page(0, 5),
+            lambda: engine.count(),
+            lambda: engine.info(),
+            lambda: engine.flush(),
+            lambda: engine.optimise(),
+        ]
+        refused = [refuses(index, call) for call in calls]
+        engine.close()
+        return all(refused)
+
+    assert os.waitpid(fork(all_refused), 0)[1] == 0
+    assert engine.search_dense(encoded.dense, 5) == expected
+
+
 def test_a_child_that_closes_or_drops_it_takes_nothing_away(index: Index) -> None:
     expected = index.search("w03 w05")
 

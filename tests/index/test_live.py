@@ -60,6 +60,22 @@ def test_an_engine_whose_owner_is_gone_before_it_begins_makes_nothing(tmp_path: 
     assert not (tmp_path / "shard").exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
+def test_an_engine_that_stops_as_it_starts_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        put(index, make_documents(3))
+    stopped = tmp_path / "python"
+    stopped.write_text("#!/bin/sh\nkill -STOP $$\n")
+    stopped.chmod(0o700)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(stopped))
+        patch.setattr(remote, "START", 1.0)
+        with pytest.raises(ArtifactError, match="was not ready within 1 s, stopped or waiting for its disk"):
+            Index.open(tmp_path / "i", live=True)
+    with Index.open(tmp_path / "i", live=True) as index:
+        assert index.count == 3
+
+
 def same_answers(one: Index, other: Index) -> None:
     for mode in ("dense", "sparse", "hybrid"):
         for left, right in zip(one.search_many(QUERIES, 20, mode), other.search_many(QUERIES, 20, mode), strict=True):

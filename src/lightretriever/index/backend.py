@@ -64,7 +64,8 @@ class Ranking:
 
 
 class Backend(Protocol):
-    """An engine. Every method raises ArtifactError when the engine fails, with the engine's own words."""
+    """An engine. Every method raises ArtifactError when the engine fails, with the engine's own words; and LockedError
+    in a process that was forked from the one that opened it, but for `close`, which does nothing there."""
 
     def upsert(self, points: Points) -> None:
         """Store points, replacing those of equal key. Searches see them when this returns, and a killed process

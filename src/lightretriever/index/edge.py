@@ -41,6 +41,7 @@ from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import TAGS, intervals, number_paths
 from lightretriever.index.edge_filter import engine_filter
 from lightretriever.index.filter import Filter
+from lightretriever.index.owner import check_owner
 from lightretriever.types import SparseVectors
 from lightretriever.vectors.lock import lock_folder
 
@@ -198,6 +199,7 @@ class EdgeBackend:
         }
 
     def flush(self) -> None:
+        check_owner(self._path.parent, self._held.process)
         if not self._dirty:
             return
         if self._logged < LOG and sys.platform != "win32":
@@ -214,6 +216,7 @@ class EdgeBackend:
         for file in self._path.glob("segments/*/*_storage*/**/*"):
             if file.is_file():
                 _read_through(file)
+        check_owner(self._path.parent, self._held.process)  # before a lock that a thread over there may hold for ever
         with self._held.calling:
             self._call(lambda shard: shard.optimize())
             # The shard goes on with the files it was rebuilt from mapped: at 100,000 documents every flush then takes
@@ -225,6 +228,8 @@ class EdgeBackend:
         self._points = self.count()
 
     def close(self) -> None:
+        if os.getpid() != self._held.process:
+            return
         try:
             if self._logged or self._dirty:
                 self._call(lambda shard: shard.flush())  # closing does so, but keeps an error to itself
@@ -273,6 +278,7 @@ class EdgeBackend:
         self._call(lambda shard: shard.update(operation))
 
     def _call(self, action: Callable[[qdrant.EdgeShard], T]) -> T:
+        check_owner(self._path.parent, self._held.process)
         with self._held.calling:
             return _call(self._path, lambda: action(self._held.shard))
 

@@ -12,6 +12,7 @@ What is different from the embedded engine:
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import number_paths
 from lightretriever.index.edge import DENSE, DEPTH, SPARSE, graph_depth
 from lightretriever.index.filter import Filter
+from lightretriever.index.owner import check_owner
 from lightretriever.index.qdrant_calls import LIMIT, WRITE_LIMIT, Gone, call, confirmed
 from lightretriever.index.qdrant_collection import Binding, check_binding, real_name, stored_binding, unused_names
 from lightretriever.index.qdrant_filter import NUMBER, server_filter
@@ -61,6 +63,7 @@ class QdrantBackend:
         self._address = address
         self._binding = binding
         self.collection = collection
+        self._process = os.getpid()
         self._indexed: set[str] = set()  # paths of numbers whose index is made, or is one too many
 
     def upsert(self, points: Points) -> None:
@@ -148,7 +151,8 @@ class QdrantBackend:
                 time.sleep(_POLL)
 
     def close(self) -> None:
-        self._client.close()
+        if os.getpid() == self._process:  # else its connection would say good-bye on the one that goes on
+            self._client.close()
 
     def _index_numbers(self, payloads: Sequence[Payload]) -> None:
         """Have numbers indexed that come for the first time, so that ranges are quick; they are right without."""
@@ -197,6 +201,7 @@ class QdrantBackend:
 
     def _call(self, action: Callable[[str], T], limit: float = LIMIT) -> T:
         """Make a call on the collection; on the one that is in its place, when it is gone."""
+        check_owner(self._address.url, self._process)
         try:
             return call(self._address.url, partial(action, self.collection), limit=limit)
         except Gone:

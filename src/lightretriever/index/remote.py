@@ -27,6 +27,7 @@ from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.edge import sync_log
 from lightretriever.index.filter import Filter
+from lightretriever.index.owner import check_owner
 from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send
 from lightretriever.types import SparseVectors, take_sparse
@@ -34,6 +35,7 @@ from lightretriever.types import SparseVectors, take_sparse
 STEP = 64  # points to write, or queries, in one call: a search waits for one at most
 LOOK = 512  # points to look up in one call
 PATIENCE = 60.0  # seconds that the engine may take to answer
+START = 120.0  # seconds until it answers for the first time: it may have much to read of a busy disk
 LONG = {"optimise": inf, "flush": 600.0, "close": 600.0}
 """Likewise for what takes long by itself."""
 _LOOK_AGAIN = 0.5  # seconds between two looks at whether it is late
@@ -50,6 +52,7 @@ class RemoteBackend:
         self._turns = Turns()
         self._watch = _Watch(process)
         self._logged = 0  # points in the engine's log
+        self._owner = os.getpid()
 
     @staticmethod
     def create(path: Path, dim: int, sparse: bool, niceness: int = 0) -> RemoteBackend:
@@ -118,6 +121,7 @@ class RemoteBackend:
         return {**found, "engine_pid": self.pid}
 
     def flush(self) -> None:
+        check_owner(self._path.parent, self._owner)
         if self._logged < LOG and sys.platform != "win32":
             sync_log(self._path)  # from here, so that no search waits for the disk
         else:
@@ -129,9 +133,12 @@ class RemoteBackend:
 
     def kill(self) -> None:
         """End the engine at once, in the midst of whatever it does; what was acknowledged is on the disk."""
+        check_owner(self._path.parent, self._owner)
         self._process.kill()
 
     def close(self) -> None:
+        if os.getpid() != self._owner:
+            return
         gone = self._process.poll() is not None  # and has not brought its files to an end
         try:
             if not gone:
@@ -146,6 +153,7 @@ class RemoteBackend:
             raise self._is_gone()
 
     def _call(self, name: str, *values: object) -> Any:
+        check_owner(self._path.parent, self._owner)
         with self._turns:
             try:
                 self._watch.deadline = monotonic() + LONG.get(name, PATIENCE)
@@ -206,9 +214,18 @@ def _start(path: Path, *arguments: str) -> RemoteBackend:
         raise ArtifactError(f"{path}: the engine's process cannot be started ({error.strerror})") from None
     backend = RemoteBackend(process, path)
     try:
-        _result(receive(backend._answers))
+        backend._watch.deadline = monotonic() + START
+        answer = receive(backend._answers)
+        backend._watch.deadline = inf
+        _result(answer)
     except EOFError:
-        raise ArtifactError(f"{path}: the engine's process ended as it began (exit {process.wait()})") from None
+        code = process.wait()
+        if backend._watch.late:
+            raise ArtifactError(
+                f"{path}: the engine's process {process.pid} was not ready within {START:g} s, stopped or waiting for "
+                "its disk, and was ended: open the index again"
+            ) from None
+        raise ArtifactError(f"{path}: the engine's process ended as it began (exit {code})") from None
     except errors.LightRetrieverError:
         process.wait()
         raise

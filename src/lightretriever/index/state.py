@@ -11,7 +11,7 @@ from threading import RLock
 from time import sleep
 from typing import IO, TypeVar
 
-from lightretriever.errors import ArtifactError, LockedError, UsageError
+from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.checksums import check_files, note_closed, note_open
 from lightretriever.index.durability import Durability, FlushPolicy
@@ -28,6 +28,7 @@ from lightretriever.index.folder import (
 )
 from lightretriever.index.manifest import PARTS, IndexManifest
 from lightretriever.index.novelty import NOTHING, Novelty
+from lightretriever.index.owner import check_owner
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.index.sparse import SparseSide
 from lightretriever.query.encoder import QueryEncoder
@@ -89,11 +90,7 @@ class State:
 
     def check_process(self) -> None:
         """Raise LockedError where another process opened the index."""
-        if self.is_copy:
-            raise LockedError(
-                f"{self.path} was opened in process {self._process}, from which this one was forked: open it again "
-                "after the fork, once that process has closed it"
-            )
+        check_owner(self.path, self._process)
 
     @property
     def writing(self) -> AbstractContextManager[object]:
