@@ -194,7 +194,8 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
     manifest = read_json(Path(folder) / name)
     if manifest.get("kind") != kind:
         said = ascii(manifest.get("kind"))[:60]
-        raise ArtifactError(f"{folder} is not a {kind} folder of lightretriever ({name} says {said})")
+        article = "an" if kind[0] in "aeiou" else "a"
+        raise ArtifactError(f"{folder} is not {article} {kind} folder of lightretriever ({name} says {said})")
     found = manifest.get("format_version")
     if type(found) is not int or not 1 <= found < 1 << 31:  # true is an int to Python
         raise ArtifactError(

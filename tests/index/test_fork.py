@@ -10,6 +10,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from index.conftest import WORDS, RandomTower, fill, make_encoder
 
 from lightretriever import Index
 from lightretriever.errors import LockedError, UsageError
+from lightretriever.index import folder
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
@@ -156,6 +158,37 @@ print("well")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout == "well\n", done.stderr
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_child_that_outlives_its_killed_parent_is_what_the_message_names(
+    tmp_path: Path, live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "STARTING", 0.5)
+    fill(tmp_path / "an.index", 40)[0].close()
+    program = f"""
+import os, time
+from lightretriever import Index
+with Index.open({str(tmp_path / "an.index")!r}, live={live}) as index:
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(120)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    try:
+        begun = time.monotonic()
+        message = f"is open still in a process that was forked from process {parent.pid}, which is gone: end that one"
+        with pytest.raises(LockedError, match=message):
+            Index.open(tmp_path / "an.index")
+        assert time.monotonic() - begun < 10
+    finally:
+        os.kill(child, signal.SIGKILL)
+    with Index.open(tmp_path / "an.index") as index:
+        assert index.count == 40
 
 
 def _search(path: Path) -> list[str]:

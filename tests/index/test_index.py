@@ -330,6 +330,12 @@ def test_what_does_not_belong_together_is_refused_by_name(filled) -> None:
         assert opened.count == 3
 
 
+def test_a_table_is_not_taken_for_a_missing_index(tmp_path: Path) -> None:
+    make_encoder().table.save(tmp_path / "t")
+    with pytest.raises(ArtifactError, match=r"t is a token table, an index is wanted"):
+        Index.open(tmp_path / "t")
+
+
 def test_half_written_and_future_folders_are_refused(filled, tmp_path: Path) -> None:
     index, _, _ = filled(3)
     index.close()
@@ -339,7 +345,7 @@ def test_half_written_and_future_folders_are_refused(filled, tmp_path: Path) -> 
     for change, message in [
         ({"state": "building"}, "half-built"),
         ({"format_version": 99}, "version 99"),
-        ({"kind": "token table"}, "is not a index folder"),
+        ({"kind": "token table"}, "is not an index folder"),
         ({"fusion": {"method": "max"}}, "damaged"),
         ({"surprise": 1}, "damaged"),
         ({"engine": "abacus"}, "'abacus'"),

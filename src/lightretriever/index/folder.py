@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lightretriever.index.qdrant_server import QdrantServer
 
 OWNER = "owner"
+STARTING = 5.0  # seconds; a killed process's lock lasts until the program that it was about to start begins
 ORPHAN = 30.0  # seconds; the index is ours, and the process that held its engine for a killed one is about to end
 _PART = re.compile(r"\.?(table|shard|bm25)(-\d+)?(\..*)?|\.(manifest|checksums|migration)\.json\..*")
 
@@ -93,17 +94,21 @@ def own_folder(path: Path) -> IO[bytes]:
         LockedError: another process has it, or this one; the message names it.
         ArtifactError: the folder is read-only.
     """
-    until = time.monotonic() + ORPHAN
+    until = time.monotonic() + STARTING
     while True:
         try:
             owned = lock_folder(path, OWNER)
             break
         except LockedError:
-            # One that was killed while it started a process holds the lock until that one's program begins.
             pid = _owner(path)
-            if _lives(pid) or time.monotonic() > until:
+            if _lives(pid):
                 process = {None: "another process", os.getpid(): "this process"}.get(pid, f"process {pid}")
                 raise LockedError(f"{path} is open already in {process}: close it there first") from None
+            if time.monotonic() > until:
+                raise LockedError(
+                    f"{path} is open still in a process that was forked from process {pid}, which is gone: end that "
+                    f"one, which `lsof {path / OWNER}` names"
+                ) from None
         except OSError as error:
             raise ArtifactError(
                 f"{path} cannot be written to ({error.strerror}): the engine writes also where it is only searched, "

@@ -30,6 +30,7 @@ from lightretriever.index.novelty import Novelty
 from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.tenant import check_field
 from lightretriever.query.table import TokenTable, same_rotation
+from lightretriever.query.table_manifest import MANIFEST as TABLE
 
 KIND = "index"
 FORMAT_VERSION = 1
@@ -126,6 +127,8 @@ class IndexManifest:
             ArtifactError: it is absent, damaged or from a newer version, or names parts that no index has: they are
                 plain names inside its folder, on a server its own collections.
         """
+        if (path / TABLE).is_file() and not (path / MANIFEST).exists():
+            raise ArtifactError(f"{path} is a token table, an index is wanted: name that, or make one of it")
         stored = read_manifest(path, KIND, FORMAT_VERSION)
         del stored["kind"], stored["format_version"]
         found = read_fields(stored, _CHECKS, path / MANIFEST, _WAY_OUT)
