@@ -21,7 +21,8 @@ import numpy as np
 from results import Result, markdown, report
 
 from lightretriever import DocumentEncoder
-from lightretriever.artifact import new_file, new_folder
+from lightretriever.artifact import new_file
+from lightretriever.scratch import new_folder
 from lightretriever.text.corpus import read_corpus
 from lightretriever.training.collection import write_examples
 from lightretriever.training.example import Example, Passage, write_lines

@@ -14,13 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from safetensors.numpy import save_file
 
-from lightretriever import artifact
 from lightretriever.artifact import (
     as_any_new,
     load_tensors,
     map_tensor,
     new_file,
-    new_folder,
     read_json,
     read_manifest,
     save_tensors,
@@ -29,6 +27,7 @@ from lightretriever.artifact import (
     write_json,
 )
 from lightretriever.errors import ArtifactError
+from lightretriever.scratch import new_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -170,7 +169,7 @@ def test_json_that_would_break_a_parser_is_refused_in_one_line(tmp_path: Path, c
     assert len(str(raised.value)) < 300
 
 
-def test_json_is_read_from_files_of_bounded_size_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_read_from_files_of_bounded_size_only(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(ArtifactError, match="it is no file"):
         read_json(tmp_path / "folder")
@@ -178,10 +177,9 @@ def test_json_is_read_from_files_of_bounded_size_only(tmp_path: Path, monkeypatc
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ArtifactError, match="it is no file"):
             read_json(tmp_path / "pipe")
-    monkeypatch.setattr(artifact, "LONGEST_JSON", 1 << 20)
     (tmp_path / "long").write_bytes(b'{"a": "' + b"x" * (1 << 20) + b'"}')
     with pytest.raises(ArtifactError, match="longer than 1 MB"):
-        read_json(tmp_path / "long")
+        read_json(tmp_path / "long", 1 << 20)
 
 
 @pytest.mark.parametrize("version", [True, 0, -1, 1.0, None, "1", 10**40])

@@ -88,3 +88,25 @@ def test_a_package_folder_that_cannot_be_written_compiles(table: Path) -> None:
     cache = table.with_name("cache")
     _, *said = run(command, PYTHONPATH=str(source), HOME="/proc/nonexistent", NUMBA_CACHE_DIR=str(cache))
     assert said == [""] and any(cache.rglob("*.nbi"))
+
+
+def test_damaged_files_of_compiled_code_are_replaced(table: Path, tmp_path: Path) -> None:
+    command, cache = [sys.executable, "-c", PROGRAM, str(table)], tmp_path / "cache"
+    assert run(command, NUMBA_CACHE_DIR=str(cache))[1:] == [""]
+    damage = {".nbi": [b"", b"\x80\x04no pickle"], ".nbc": [b"", b"other bytes"]}
+    for number, file in enumerate(sorted(cache.rglob("*.nb[ic]"))):
+        if number % 3:  # an index without what it lists, the contrary, and both
+            file.write_bytes(damage[file.suffix][number // 3 % 2])
+    _, *said = run(command, NUMBA_CACHE_DIR=str(cache))
+    assert said and all("is damaged" in line and str(cache) in line for line in said)
+    assert run(command, NUMBA_CACHE_DIR=str(cache))[1:] == [""], "what was compiled anew is kept again"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="mounts are Linux's")
+def test_a_full_disk_stops_no_compiled_code(table: Path, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    mount = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=96k none "$0" && exec "$@"', str(tmp_path / "small")]
+    if subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no mounts may be made here")
+    _, *said = run([*mount, sys.executable, "-c", PROGRAM, str(table)], NUMBA_CACHE_DIR=str(tmp_path / "small"))
+    assert len(said) == 1 and "set NUMBA_CACHE_DIR" in said[0]

@@ -10,10 +10,11 @@ import pytest
 from index.conftest import RandomTower, fill, make_documents, make_encoder
 
 from lightretriever import Index, QueryEncoder, TokenTable
-from lightretriever.artifact import new_file, new_folder
+from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
 from lightretriever.index.ingest import index_corpus
 from lightretriever.paths import absolute
+from lightretriever.scratch import new_folder
 
 
 def test_a_path_is_what_it_means_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

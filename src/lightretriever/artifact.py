@@ -1,7 +1,7 @@
 """Folders on disk: JSON and safetensors, complete or absent, never a pickle.
 
-A folder is built under a temporary name beside its place, every file is fsynced, and the folder is renamed; a
-single file likewise. So a reader sees the old thing or the new one, whatever was interrupted.
+A file is built under a temporary name beside its place, fsynced and renamed; a folder likewise, see
+`lightretriever.scratch`. So a reader sees the old thing or the new one, whatever was interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +23,13 @@ from safetensors.numpy import save_file
 
 from lightretriever.errors import ArtifactError
 from lightretriever.paths import absolute
+from lightretriever.regular_file import file_size, read_file
 
 MANIFEST = "manifest.json"
-LONGEST_JSON = 64 << 20
-"""Bytes of a JSON file that are read."""
+LONGEST_JSON, LONGEST_MANIFEST = 32 << 20, 8 << 20
+"""Bytes of a JSON file, and of a manifest, that are read."""
+MOST_VALUES = 2_000_000
+"""Values of a JSON file that are made: each takes up to 100 bytes of memory, of two or three in the file."""
 
 
 def fsync_path(path: Path) -> None:
@@ -58,6 +60,7 @@ def writing(target: str | Path) -> Iterator[None]:
         raise ArtifactError(f"{target} cannot be written ({error.strerror}): {_way_out(error.errno)}") from error
 
 
+_LONGEST_HEADER = 1 << 20  # bytes of what a safetensors file of a few arrays begins with
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _OF_DISKS = (*_FULL, *_FORBIDDEN, errno.EIO)
@@ -78,33 +81,6 @@ def _way_out(code: int | None) -> str:
     if code in _FORBIDDEN:
         return "choose a place that may be written to"
     return "see what is in its place, and to the disk"
-
-
-@contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``path`` when the block ends well, and vanishes when it does not.
-
-    Raises:
-        ArtifactError: ``path`` exists, or cannot be written.
-    """
-    target = absolute(path)
-    with writing(target):
-        if target.exists():
-            raise ArtifactError(f"{target} exists already: remove it or choose another output")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(target)
-        temporary.mkdir()  # not mkdtemp, which makes it private: it is as open as any new folder
-    try:
-        with writing(target):
-            yield temporary
-            for entry in temporary.rglob("*"):
-                fsync_path(entry)
-            fsync_path(temporary)
-            temporary.rename(target)
-            fsync_path(target.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 @contextmanager
@@ -155,28 +131,35 @@ def write_json(path: str | Path, value: object) -> None:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> dict[str, object]:
-    """Read a JSON object. Raises ArtifactError when it is absent or is not one, or a name comes twice in an object."""
+def read_json(path: str | Path, longest: int = LONGEST_JSON, most: int = MOST_VALUES) -> dict[str, object]:
+    """Read a JSON object of at most ``longest`` bytes and about ``most`` values.
+
+    Raises:
+        ArtifactError: it is absent or is not one, too long, or a name comes twice in an object.
+    """
     source = Path(path)
     try:
-        status = source.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
-            raise ValueError("it is no file")
-        if status.st_size > LONGEST_JSON:
-            raise ValueError(f"it is longer than {LONGEST_JSON >> 20} MB")
-        with source.open("rb") as file:
-            content = file.read(status.st_size)  # not all that it may be: a buffer of that size would be made
+        content = read_file(source, longest)
+        check_values(content, most)
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_distinct)
     except FileNotFoundError:
         raise ArtifactError(
             f"{source} does not exist: {source.parent} is not complete, or not what it should be"
         ) from None
+    except PermissionError as error:
+        raise ArtifactError(f"{source} cannot be read ({error.strerror}): see to its permissions") from None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(f"{source} cannot be read as JSON ({reason}): make the folder again") from None
     if not isinstance(value, dict):
         raise ArtifactError(f"{source} holds no JSON object: make the folder again")
     return value
+
+
+def check_values(content: bytes, most: int = MOST_VALUES) -> None:
+    """Refuse JSON of more values than ``most`` before any of them is made. Raises ValueError."""
+    if sum(map(content.count, (b",", b":", b"[", b"{"))) > most:  # those in strings too: there are few
+        raise ValueError(f"it holds more than {most:,} values")
 
 
 def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIFEST) -> dict[str, object]:
@@ -191,7 +174,7 @@ def read_manifest(folder: str | Path, kind: str, version: int, name: str = MANIF
         raise ArtifactError(f"{folder} cannot be read ({error.strerror})") from None
     if not there:
         raise ArtifactError(f"{folder} does not exist, or is no folder ({kind} wanted)")
-    manifest = read_json(Path(folder) / name)
+    manifest = read_json(Path(folder) / name, LONGEST_MANIFEST)
     if manifest.get("kind") != kind:
         said = ascii(manifest.get("kind"))[:60]
         article = "an" if kind[0] in "aeiou" else "a"
@@ -235,6 +218,7 @@ def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
         ArtifactError: the file is absent, truncated or not safetensors.
     """
     try:
+        file_size(path)
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError:
@@ -252,16 +236,17 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
     source = Path(path)
     dtypes = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "I32": np.int32, "I64": np.int64}
     try:
+        size = file_size(source)
         with source.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < 100_000_000 else {}
+            header = json.loads(file.read(length)) if length < _LONGEST_HEADER else {}
         entry = header[name]
         start, end = entry["data_offsets"]
         shape, dtype = tuple(entry["shape"]), np.dtype(dtypes[entry["dtype"]])
         if min(shape, default=1) < 0 or prod(shape) * dtype.itemsize != end - start:
             raise ValueError(f"a header of shape {shape} for {end - start} bytes")
-        if source.stat().st_size < 8 + length + end:
-            raise ValueError(f"{source.stat().st_size} bytes, {8 + length + end} expected")
+        if size < 8 + length + end:
+            raise ValueError(f"{size} bytes, {8 + length + end} expected")
         if start == end:
             return np.zeros(shape, dtype=dtype)
         return np.memmap(source, mode="r", dtype=dtype, shape=shape, offset=8 + length + start)
@@ -277,6 +262,7 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file, read in pieces."""
+    """Hexadecimal SHA-256 of a file, read in pieces. Raises OSError when it is no regular file, or cannot be read."""
+    file_size(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

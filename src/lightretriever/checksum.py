@@ -16,6 +16,7 @@ from typing import Any
 
 from lightretriever.checked import items, mapping, plain_name, record, whole
 from lightretriever.errors import ArtifactError
+from lightretriever.regular_file import file_size
 
 PART = 1 << 24  # bytes that have a checksum of their own
 _BLOCK = 1 << 18  # bytes read at once: the processor's cache holds them
@@ -59,7 +60,7 @@ def check_files(folder: Path, checksums: Mapping[str, Mapping[str, Any]]) -> Non
 
 def _size(file: Path) -> int:
     try:
-        return file.stat().st_size
+        return file_size(file)
     except OSError as error:
         raise ArtifactError(f"{file} cannot be read ({error.strerror}): the folder is not complete") from None
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from index.conftest import RandomTower, make_documents, make_encoder, payload
 
 from lightretriever import Index
 from lightretriever.errors import ArtifactError
+from lightretriever.index.archive import write_archive
 from lightretriever.index.blocks import copy_file
 from lightretriever.index.checksums import checksum, part_files
-from lightretriever.index.scratch import scratch_folder
+from lightretriever.scratch import scratch_folder
 
 QUERIES = ["w01 w02", "w03", "w10 w11 w12"]
 
@@ -276,3 +278,20 @@ def test_a_copy_has_the_checksum_of_the_file(tmp_path: Path) -> None:
     assert checksum(tmp_path / "holes") == checksum(tmp_path / "copy") == checksum(tmp_path / "full")
     (tmp_path / "full").write_bytes((tmp_path / "holes").read_bytes()[1:] + b"\0")
     assert checksum(tmp_path / "holes") != checksum(tmp_path / "full")
+
+
+@pytest.mark.parametrize("item", [b"[],", b'{"":0},', b"7,"])
+def test_a_manifest_of_millions_of_values_is_refused_before_they_are_made(tmp_path: Path, item: bytes) -> None:
+    content = b'{"kind": "index", "format_version": 1, "parts": [' + item * 2_100_000 + b"0]}"
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content/manifest.json").write_bytes(content)
+    (tmp_path / "content/checksums.json").write_bytes(b"{}")
+    write_archive(tmp_path / "content", ["manifest.json", "checksums.json"], tmp_path / "small.snapshot")
+    assert (tmp_path / "small.snapshot").stat().st_size < 50_000
+    tracemalloc.start()
+    with pytest.raises(ArtifactError, match=r"small\.snapshot is damaged.*manifest\.json.* than") as raised:
+        Index.restore(tmp_path / "small.snapshot", tmp_path / "made.index")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(content)
+    assert ".part" not in str(raised.value)  # the folder that it was unpacked to is gone

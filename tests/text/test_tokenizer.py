@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,31 @@ def test_a_tokenizer_without_its_unknown_token_is_one_error() -> None:
     assert encode_one(tokenizer, "known") == [0]
     with pytest.raises(ModelError, match="take another tokenizer"):
         encode_one(tokenizer, "stranger")
+
+
+def test_an_id_far_beyond_the_tokens_is_refused() -> None:
+    far = Tokenizer(models.WordLevel({"[UNK]": 0, "everest": 1 << 30}, unk_token="[UNK]"))
+    with pytest.raises(ModelError, match="2 tokens and an id of 1,073,741,824"):
+        id_count(far)
+    assert id_count(Tokenizer(models.WordLevel({"[UNK]": 0, "everest": 60_000}, unk_token="[UNK]"))) == 60_001
+
+
+def test_normalizers_that_blow_texts_up_are_refused(tmp_path: Path) -> None:
+    tokenizer = wordpiece()
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace("o", "o" * 300), normalizers.Replace("o", "oo")])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    load_tokenizer(tmp_path)
+    for growing in ([normalizers.Replace("o", "o" * 300)] * 2, [normalizers.Replace(Regex("(?=o)"), "o")] * 17):
+        tokenizer.normalizer = normalizers.Sequence(growing)
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        with pytest.raises(ModelError, match=r"65,536 times as long"):
+            load_tokenizer(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links are not Windows's")
+def test_a_tokenizer_that_is_no_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    for name, reason in (("pipe.json", "it is no file"), ("loop.json", "Too many levels")):
+        with pytest.raises(ModelError, match=rf"{name} cannot be read \({reason}"):
+            load_tokenizer(tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lightretriever.errors import (
     LightRetrieverError,
     LockedError,
     MismatchError,
+    ModelError,
     UsageError,
 )
 from lightretriever.text.corpus import Document
@@ -439,3 +441,34 @@ def test_files_with_the_right_checksums_and_wrong_contents_are_refused(finished:
         (shard / "done.jsonl").write_text("\n".join([json.dumps(row), *rest]))
         with pytest.raises(ArtifactError, match=r"part-000000\.(safetensors|jsonl\.zst)"):
             read_all(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links are not Windows's")
+@pytest.mark.parametrize("name", ["done.jsonl", "part-000000.jsonl.zst", "part-000000.safetensors", "manifest.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "loop"])
+def test_what_is_no_file_is_never_waited_for(finished: Path, tmp_path: Path, name: str, kind: str) -> None:
+    shutil.copytree(finished, tmp_path / "vectors")
+    file = next((tmp_path / "vectors").glob(f"shard-*/{name}"))
+    file.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "folder":
+            file.mkdir()
+        case "loop":
+            file.symlink_to(file)
+    with pytest.raises(ArtifactError, match=name if (name, kind) != ("manifest.json", "loop") else "not finished"):
+        list(VectorsFolder.open(tmp_path / "vectors").parts())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are another thing on Windows")
+def test_a_tokenizer_that_cannot_be_read_is_not_absent(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "vectors")
+    file = tmp_path / "vectors/tokenizer.json"
+    file.unlink(missing_ok=True)
+    assert VectorsFolder.open(tmp_path / "vectors").tokenizer is None
+    file.symlink_to(file)
+    with pytest.raises(ModelError, match="cannot be read"):
+        VectorsFolder.open(tmp_path / "vectors").tokenizer  # noqa: B018

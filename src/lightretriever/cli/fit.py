@@ -129,8 +129,8 @@ def command(
     if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
         raise UsageError("--model-name says what made vectors of which nothing is known: leave it out here")
     collection = check_report(report, data, split, model) if report is not None else None
-    from lightretriever.artifact import new_folder
     from lightretriever.query.table import TokenTable
+    from lightretriever.scratch import new_folder
     from lightretriever.tables.fit import fit_tables
     from lightretriever.tables.prior import PRIORS
     from lightretriever.text.tokenizer import load_tokenizer, packaged_tokenizer

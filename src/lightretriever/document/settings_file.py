@@ -11,7 +11,9 @@ from pathlib import Path
 import yaml  # type: ignore[import-untyped]
 from safetensors import SafetensorError
 
+from lightretriever.artifact import check_values
 from lightretriever.errors import ModelError
+from lightretriever.regular_file import file_size, read_file
 
 LARGEST = 8 << 20
 """Bytes of a settings file: the longest that are seen are indexes of a few hundred thousand weights."""
@@ -35,6 +37,8 @@ def refuse_pointer(file: Path) -> None:
     Raises:
         ModelError: it is one, or cannot be read.
     """
+    with reading(file):
+        file_size(file)
     with reading(file), file.open("rb") as opened:
         start = opened.read(len(LFS_POINTER))
     if start == LFS_POINTER:
@@ -47,10 +51,12 @@ def read_text(file: Path) -> str:
     Raises:
         ModelError: absent, too large for what it should be, a Git LFS pointer, or not UTF-8.
     """
-    with reading(file), file.open("rb") as opened:
-        data = opened.read(LARGEST + 1)
-    if len(data) > LARGEST:
+    with reading(file):
+        size = file_size(file)
+    if size > LARGEST:
         raise ModelError(f"{file} is larger than {LARGEST >> 20} MB: it is no settings file")
+    with reading(file):
+        data = read_file(file, LARGEST)
     if data.startswith(LFS_POINTER):
         raise ModelError(f"{file} is a Git LFS pointer, not the file itself: fetch it with git lfs pull")
     with reading(file):
@@ -65,6 +71,7 @@ def read_json(file: Path) -> object:
     """
     text = read_text(file)
     try:
+        check_values(text.encode())
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]

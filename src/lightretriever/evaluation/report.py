@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import new_folder, write_json
+from lightretriever.artifact import write_json
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.compare import SYMMETRIC, Comparison
 from lightretriever.evaluation.plot import need_matplotlib, plot_queries
 from lightretriever.evaluation.reasons import MARKS, Encode, find_clues, find_marks, find_reasons
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
+from lightretriever.scratch import new_folder
 from lightretriever.types import Run
 
 MEASURE = "nDCG@10"

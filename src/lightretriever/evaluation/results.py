@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lightretriever.artifact import new_folder, write_json
+from lightretriever.artifact import write_json
 from lightretriever.evaluation.compare import BM25, SYMMETRIC, Comparison
 from lightretriever.evaluation.plot import need_matplotlib, plot_bars, plot_queries
 from lightretriever.evaluation.significance import RESAMPLES, PairedTest, paired_test
+from lightretriever.scratch import new_folder
 from lightretriever.text.trec import write_run
 
 NOTE = (

@@ -19,17 +19,20 @@ from typing import Any
 
 import numpy as np
 
-from lightretriever.artifact import new_folder, read_json, sha256_bytes, sha256_file, write_json
+from lightretriever.artifact import read_json, sha256_bytes, sha256_file, write_json
 from lightretriever.errors import InputError
 from lightretriever.evaluation.compare import SYMMETRIC
 from lightretriever.evaluation.plot import plot_bars
 from lightretriever.evaluation.results import format_p, markdown_table
 from lightretriever.evaluation.significance import paired_test
 from lightretriever.paths import absolute
+from lightretriever.scratch import new_folder
 from lightretriever.text.beir import PLACES, corpus_files, qrel_files, query_files
 
 AVERAGE = "average"
 SCALE_NOTE = "Values are multiplied by 100."
+
+_LONGEST = 64 << 20  # bytes of a set's results: every query's values are among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ def result_key(data: Path, split: str, settings: Mapping[str, object]) -> str:
 
 def read_result(name: str, path: Path) -> SetResult:
     """Read what `lightretriever.evaluation.results.write_results` wrote. Raises ArtifactError for anything else."""
-    found: dict[str, Any] = read_json(path / "results.json")
+    found: dict[str, Any] = read_json(path / "results.json", _LONGEST, _LONGEST)
     systems = found["systems"]
     means = {system: dict(values["means"]) for system, values in systems.items()}
     return SetResult(name, next(iter(systems.values()))["queries"], means, found["diagnosis"])

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import zstandard
 
+from lightretriever.artifact import check_values
 from lightretriever.checked import choice, inner_path, items, read_fields, record, whole
 from lightretriever.errors import ArtifactError
 from lightretriever.index.blocks import BLOCK, copy_stream, data_blocks, read_exactly
@@ -142,7 +143,9 @@ def _read_listing(file: Path, packed: _Unpacked) -> dict[str, Any]:
     if not 0 < size <= LONGEST_LISTING or head != _header(LISTING, size):
         raise ValueError(f"it does not begin with {LISTING}")
     try:
-        stored = json.loads(read_exactly(packed, size))
+        content = read_exactly(packed, size)
+        check_values(content, 8 * MOST_FILES)
+        stored = json.loads(content)
         read_exactly(packed, -size % _TAR)
     except RecursionError:
         raise ValueError("its listing is no listing") from None

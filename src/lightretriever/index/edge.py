@@ -35,13 +35,14 @@ import numpy as np
 import qdrant_edge as qdrant
 from numpy.typing import NDArray
 
-from lightretriever.artifact import fsync_path, new_folder
+from lightretriever.artifact import fsync_path
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.conditions import TAGS, intervals, number_paths
 from lightretriever.index.edge_filter import engine_filter
 from lightretriever.index.filter import Filter
 from lightretriever.index.owner import check_owner
+from lightretriever.scratch import new_folder
 from lightretriever.types import SparseVectors
 from lightretriever.vectors.lock import lock_folder
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from lightretriever.artifact import fsync_path, new_folder
+from lightretriever.artifact import fsync_path
 from lightretriever.errors import ArtifactError, LockedError, MissingExtraError, UsageError
 from lightretriever.index.backend import Backend
 from lightretriever.index.edge import RESERVE, EdgeBackend, check_room
@@ -26,6 +26,7 @@ from lightretriever.index.manifest import PARTS, SPARSE_KINDS, IndexManifest
 from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.remote import RemoteBackend
 from lightretriever.query.table import TokenTable
+from lightretriever.scratch import new_folder
 from lightretriever.vectors.lock import lock_folder
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from lightretriever.index.blocks import copy_file
 from lightretriever.index.checksums import FILE, check_files, note_closed
 from lightretriever.index.edge import RESERVE, check_room
 from lightretriever.index.manifest import IndexManifest
-from lightretriever.index.scratch import scratch_folder
 from lightretriever.index.state import State
+from lightretriever.scratch import scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +93,31 @@ def restore_snapshot(file: Path, output: Path) -> IndexManifest:
         paths = read_archive(file, folder, RESERVE)
         if paths[:2] != [MANIFEST, FILE]:
             raise ArtifactError(f"{file} is no snapshot of an index: take another")
-        manifest = IndexManifest.load(folder)
+        with _saying(file, folder):
+            manifest = IndexManifest.load(folder)
         if manifest.engine != "edge":
             raise ArtifactError(f"{file} is of an index on a server ({manifest.engine}): a snapshot holds all of one")
         stray = {path.partition("/")[0] for path in paths[2:]} - set(manifest.parts)
         if stray:
             raise ArtifactError(f"{file} holds {min(stray)!r}, which is no part of its index: take another")
-        check_files(folder)
+        with _saying(file, folder):
+            check_files(folder)
         for entry in folder.rglob("*"):
             fsync_path(entry)
         fsync_path(folder)
         folder.rename(output)
         fsync_path(output.parent)
     return manifest
+
+
+@contextmanager
+def _saying(file: Path, folder: Path) -> Iterator[None]:
+    """Name the snapshot in what is said of its files: the folder they are in is gone when it is read."""
+    try:
+        yield
+    except ArtifactError as error:
+        reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "it").rpartition(": ")[0]
+        raise ArtifactError(f"{file} is damaged, or no snapshot ({reason or error}): take another") from None
 
 
 def _copy_part(source: Path, target: Path) -> None:

@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 
 from lightretriever.artifact import (
     map_tensor,
-    new_folder,
     save_tensors,
     sha256_bytes,
     write_json,
@@ -41,6 +40,7 @@ from lightretriever.query.table_manifest import (
     read_table_manifest,
     write_table_manifest,
 )
+from lightretriever.scratch import new_folder
 from lightretriever.text.memo import chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level, load_tokenizer, tokenizer_hash, without_limits
 

@@ -185,7 +185,7 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
             kind = type(value.metadata).__name__
             raise InputError(f"{where}: document {_name(document.id)}: its metadata is {kind}, not a mapping")
         metadata = _plain(where, document.id, value.metadata)[0]
-        _check_agreement(f"{where}: document {_name(document.id)}", row, metadata)
+        check_agreement(f"{where}: document {_name(document.id)}", row, metadata)
         document = replace(document, metadata=metadata)
     return replace(document, id=default_id) if numbered else document
 

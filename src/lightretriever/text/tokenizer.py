@@ -17,6 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from lightretriever.artifact import sha256_bytes
 from lightretriever.errors import ModelError, UsageError
+from lightretriever.regular_file import file_size
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
@@ -25,20 +26,48 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     Both may have been saved with it, and would cut long text without a word.
 
     Raises:
-        ModelError: the file is absent or ``tokenizers`` cannot read it.
+        ModelError: the file is absent, ``tokenizers`` cannot read it, or its normalizers may make a text of a few
+            kilobytes fill the memory.
     """
     source = Path(path)
     if source.is_dir():
         source = source / "tokenizer.json"
-    if not source.is_file():
-        raise ModelError(f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)")
+    try:
+        file_size(source, _LONGEST)
+    except FileNotFoundError:
+        raise ModelError(
+            f"{source} does not exist: a tokenizer.json is needed (save the model's fast tokenizer there)"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{source} cannot be read ({error.strerror}): see to it, or take another") from None
     try:
         tokenizer = Tokenizer.from_file(str(source))
     except BaseException as error:
         raise _in_one_line(error, f"{source} cannot be read as a tokenizer") from None
+    if _growth(tokenizer) > _MOST_GROWTH:
+        raise ModelError(
+            f"{source}: its normalizers may make a text {_MOST_GROWTH:,} times as long: take another tokenizer.json"
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+_LONGEST = 256 << 20  # bytes; the largest in use have 35 MB
+_MOST_GROWTH = 1 << 16
+
+
+def _growth(tokenizer: Tokenizer) -> float:
+    """How many times as long `Replace` normalizers can make a text: each multiplies what those before it wrote."""
+    if tokenizer.normalizer is None:
+        return 1.0
+    growth = 1.0
+    for step in flat_steps(json.loads(tokenizer.normalizer.__getstate__()), "normalizers"):
+        if step["type"] == "Replace":
+            written, pattern = len(step["content"]), step["pattern"].get("String")
+            # An expression may match between any two characters, where nothing of the text goes.
+            growth *= max(1.0, written / len(pattern)) if pattern else written + 1
+    return growth
 
 
 def packaged_tokenizer() -> Tokenizer:
@@ -103,8 +132,19 @@ def without_limits(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def id_count(tokenizer: Tokenizer) -> int:
-    """Number of token ids, 0 … highest; ids may have holes, so this can exceed the number of tokens."""
-    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    """Number of token ids, 0 … highest; ids may have holes, so this can exceed the number of tokens.
+
+    Raises:
+        ModelError: the highest is far beyond the number of tokens: tables have a row for each id.
+    """
+    ids = tokenizer.get_vocab(with_added_tokens=True).values()
+    count = max(ids, default=-1) + 1
+    if count > 4 * len(ids) + _HOLES:
+        raise ModelError(
+            f"the tokenizer has {len(ids):,} tokens and an id of {count - 1:,}: tables have a row for every id up "
+            "to it; take a tokenizer.json whose ids follow one another"
+        )
+    return count
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
@@ -180,6 +220,7 @@ def _byte_characters() -> dict[str, int]:
     return {chr(byte): byte for byte in plain} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
 
 
+_HOLES = 1 << 16
 _METASPACE = "\u2581"
 _BYTES = _byte_characters()
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")

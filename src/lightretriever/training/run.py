@@ -14,11 +14,12 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from lightretriever.artifact import new_file, new_folder
+from lightretriever.artifact import new_file
 from lightretriever.document.folder import find_folder
 from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
+from lightretriever.scratch import new_folder
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, refusals_told, training_arguments
 from lightretriever.training.example_file import ExampleFile, describe_counts

@@ -18,6 +18,7 @@ and checks every file against its checksum as it reads it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
-from lightretriever.artifact import MANIFEST, fsync_path, new_file, sha256_bytes
+from lightretriever.artifact import MANIFEST, fsync_path, new_file, sha256_bytes, writing
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import load_tokenizer
@@ -46,6 +47,7 @@ from lightretriever.vectors.parts import (
     read_documents,
     read_done,
     read_vectors,
+    reading,
     write_part,
 )
 
@@ -133,9 +135,10 @@ class VectorsWriter:
             with new_file(folder / TOKENIZER) as temporary:
                 temporary.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
         own = folder / _shard_name(shard)
-        own.mkdir(exist_ok=True)
-        fsync_path(folder)
-        lock = lock_folder(own)
+        with writing(own):
+            own.mkdir(exist_ok=True)
+            fsync_path(folder)
+            lock = lock_folder(own)
         try:
             return VectorsWriter(own, manifest, read_done(own, repair=True), (own / MANIFEST).exists(), lock)
         except ArtifactError:
@@ -258,7 +261,9 @@ class VectorsFolder:
         parts: list[tuple[int, int, Part]] = []
         for i in range(1, n + 1):
             shard = folder / _shard_name((i, n))
-            if not (shard / MANIFEST).exists():
+            with reading(shard):
+                finished = (shard / MANIFEST).exists()
+            if not finished:
                 raise ArtifactError(
                     f"{folder}: shard {i} of {n} is not finished: run `encode` for it again, it resumes"
                 )
@@ -292,7 +297,7 @@ class VectorsFolder:
     @property
     def tokenizer(self) -> Tokenizer | None:
         """The tower's tokenizer, without truncation and padding; None where the folder does not hold it."""
-        return load_tokenizer(self.path / TOKENIZER) if (self.path / TOKENIZER).exists() else None
+        return load_tokenizer(self.path / TOKENIZER) if os.path.lexists(self.path / TOKENIZER) else None
 
     @property
     def skip_ids(self) -> tuple[int, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from lightretriever.artifact import fsync_path, load_tensors, new_file, save_tensors, sha256_bytes, sha256_file
 from lightretriever.checked import Check, read_fields, text, whole
 from lightretriever.errors import ArtifactError, InputError, MismatchError
+from lightretriever.regular_file import file_size, read_file
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded, SparseVectors
 
@@ -139,14 +143,26 @@ def read_done(shard: Path, *, repair: bool = False) -> list[Part]:
         ArtifactError: the list is damaged.
     """
     file = shard / DONE
-    if not file.exists():
+    if not os.path.lexists(file):
         return []
-    data = file.read_bytes()
+    with reading(file):
+        data = read_file(file, _LONGEST_DONE)
     whole = data[: data.rfind(b"\n") + 1]
     if repair and len(whole) < len(data):
         with new_file(file) as temporary:
             temporary.write_bytes(whole)
     return [_read_part(line, f"{file}, line {number}") for number, line in enumerate(whole.split(b"\n")[:-1], 1)]
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Make one ArtifactError, which names the file, of what the system says when it cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(f"{file} is missing: restore it, or encode again") from None
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read ({error.strerror}): see to it, or encode again") from None
 
 
 def _read_part(line: bytes, where: str) -> Part:
@@ -168,6 +184,7 @@ def _sha256(value: Any) -> str:
     return digest
 
 
+_LONGEST_DONE = 256 << 20  # bytes: half a million parts
 _WAY_OUT = "encode again to another output"
 _CHECKS: dict[str, Check] = {
     "documents": whole(1, 1 << 31),
@@ -184,9 +201,9 @@ def check_size(shard: Path, number: int, part: Part, dim: int, dtype: str) -> No
     """
     vectors, packed = _names(shard, number)
     for file, least in ((vectors, part.documents * dim * np.dtype(dtype).itemsize), (packed, 1)):
-        if not file.is_file():
-            raise ArtifactError(f"{file} is missing: restore it, or encode again")
-        if file.stat().st_size < least:
+        with reading(file):
+            size = file_size(file)
+        if size < least:
             raise ArtifactError(f"{file} is damaged (too small for {part.documents} documents): restore it")
 
 
@@ -268,7 +285,7 @@ def _as_stored(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _check_file(file: Path, sha256: str) -> None:
-    if not file.is_file():
-        raise ArtifactError(f"{file} is missing: restore it, or encode again")
-    if sha256_file(file) != sha256:
+    with reading(file):
+        found = sha256_file(file)
+    if found != sha256:
         raise ArtifactError(f"{file} is damaged (its checksum differs): restore it, or encode again")

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lightretriever.artifact import writing
-from lightretriever.errors import LockedError
+from lightretriever.artifact import fsync_path, writing
+from lightretriever.errors import ArtifactError, LockedError
+from lightretriever.paths import absolute
 from lightretriever.vectors.lock import LOCK, lock_folder
 
 _SUFFIX = ".part"
@@ -40,6 +41,29 @@ def scratch_folder(output: Path) -> Iterator[Path]:
     finally:
         held.close()  # before it is removed: Windows keeps what is open
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``path`` when the block ends well, every file of it flushed to the disk, and
+    vanishes when it does not; what a killed process left of the same ``path`` vanishes first.
+
+    Raises:
+        ArtifactError: ``path`` exists, or cannot be written.
+    """
+    target = absolute(path)
+    with writing(target):
+        if target.exists():
+            raise ArtifactError(f"{target} exists already: remove it or choose another output")
+    with scratch_folder(target) as scratch, writing(target):
+        temporary = scratch / "new"
+        temporary.mkdir()  # not the scratch folder itself, which is private: it is as open as any new folder
+        yield temporary
+        for entry in temporary.rglob("*"):
+            fsync_path(entry)
+        fsync_path(temporary)
+        temporary.rename(target)
+        fsync_path(target.parent)
 
 
 def _is_locked(folder: Path) -> bool:
