@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 
 from lightretriever import Encoded, Index, TokenTable
 from lightretriever.artifact import sha256_file
+from lightretriever.cli.info import describe
+from lightretriever.errors import ArtifactError
 from lightretriever.text.trec import read_run
 from lightretriever.vectors.folder import VectorsWriter
 from lightretriever.vectors.provider import read_provider_vectors
@@ -502,3 +505,11 @@ def test_a_fit_from_a_table_and_under_two_prompts(verb: Verb, tower: Path, folde
     tables = [TokenTable.load(tmp_path / "two" / name) for name in ("1", "2")]
     assert [(table.prompt, table.fitted["prior"]) for table in tables] == [("find: ", "zero"), ("like: ", "zero")]
     assert verb(*given, "-o", tmp_path / "three", "--prompt", "a", "--prompt", "a").code == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are another thing on Windows")
+@pytest.mark.parametrize("name", ["manifest.json", "table.json"])
+def test_info_says_why_a_manifest_cannot_be_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(name)  # permissions would not stop a test that runs as root
+    with pytest.raises(ArtifactError, match=rf"{name} cannot be read.*Too many levels"):
+        describe(tmp_path)

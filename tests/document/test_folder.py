@@ -56,12 +56,29 @@ def test_normalisation_is_read_from_the_modules(tmp_path: Path) -> None:
 
 
 def test_prompts_of_a_sentence_transformers_folder(tmp_path: Path) -> None:
-    prompts = {"query": "query: ", "passage": "passage: "}
+    prompts = {"query": "query: ", "document": "passage: ", "passage": "other: "}
     tower = DocumentEncoder.load(sentence_folder(tmp_path / "a", MEAN, prompts=prompts), device="cpu")
     bare = DocumentEncoder.load(sentence_folder(tmp_path / "b", MEAN), device="cpu")
     assert (tower.default_prompt, bare.default_prompt) == ("query: ", "")
     assert np.array_equal(tower.encode(["everest"]).dense, bare.encode(["passage: everest"]).dense)
     assert np.array_equal(tower.encode_queries(["everest"]), bare.encode_queries(["everest"], "query: "))
+
+
+@pytest.mark.parametrize("name", ["passage", "corpus"])
+def test_a_document_has_the_prompt_of_that_name_alone(tmp_path: Path, name: str) -> None:
+    tower = DocumentEncoder.load(sentence_folder(tmp_path / "a", MEAN, prompts={name: "text: "}), device="cpu")
+    bare = DocumentEncoder.load(sentence_folder(tmp_path / "b", MEAN), device="cpu")
+    assert np.array_equal(tower.encode(["everest"]).dense, bare.encode(["everest"]).dense)
+
+
+def test_a_tokenizer_that_cuts_the_beginning_is_refused(tmp_path: Path) -> None:
+    folder = sentence_folder(tmp_path / "a", MEAN)
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "right"}))
+    DocumentEncoder.load(folder, device="cpu")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "truncation_side": "left"}))
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: truncation_side is 'left'"):
+        DocumentEncoder.load(folder, device="cpu")
 
 
 def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

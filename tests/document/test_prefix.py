@@ -66,6 +66,15 @@ def test_a_model_with_a_running_state_says_why_it_shares_nothing(kind: str, tmp_
         assert np.abs(tower.encode_queries([text], PROMPT)[0] - vector).max() < 1e-4
 
 
+def test_positions_that_change_with_the_length_are_not_shared(tmp_path: Path) -> None:
+    rope = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
+    folder = causal_folder(tmp_path, "llama", max_position_embeddings=30, rope_parameters=rope)
+    backbone = load_backbone(folder, None, "cpu", "float32", "none")
+    with pytest.warns(UserWarning, match=r"rotary positions \(dynamic\)"):
+        assert not backbone.sharing
+    assert run_prefix(backbone, list(range(28))) is None
+
+
 def test_what_cannot_share_by_its_nature_gives_its_reason_without_a_warning(tmp_path: Path) -> None:
     encoder = DocumentEncoder.load(masked_folder(tmp_path / "bert", "bert"), device="cpu", sparse="none")
     mean = replace(encoder.backbone, causal=True, pooling="mean")

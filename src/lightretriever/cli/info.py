@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
 from lightretriever.errors import ArtifactError, InputError
+from lightretriever.regular_file import file_size
 
 EXAMPLE = "lightretriever info everest.index"
 
@@ -47,6 +49,7 @@ def describe(path: Path) -> dict[str, object]:
     }
     kind = next((kind for kind, is_it in kinds.items() if is_it), None)
     if kind is None:
+        _refuse_unreadable(path)
         raise ArtifactError(f"{path} is no table, vectors, index or model folder")
     describe_kind = {"index": _index, "vectors": _vectors, "table": _table, "model": _model}[kind]
     return {"kind": kind, "path": str(path), **describe_kind(path), "bytes": folder_size(path)}
@@ -54,6 +57,18 @@ def describe(path: Path) -> dict[str, object]:
 
 def _manifest_kind(path: Path, name: str = "manifest.json") -> object:
     return _read(path / name).get("kind")
+
+
+def _refuse_unreadable(path: Path) -> None:
+    """Say why a manifest that is there cannot be read, rather than that there is none. Raises ArtifactError."""
+    for name in ("manifest.json", "table.json"):
+        file = path / name
+        try:
+            if os.path.lexists(file):
+                file_size(file)
+                file.open("rb").close()
+        except OSError as error:
+            raise ArtifactError(f"{file} cannot be read ({error.strerror}): see to it, or to its permissions") from None
 
 
 def _index(path: Path) -> dict[str, object]:

@@ -76,6 +76,10 @@ def read_adapter(folder: Path) -> Adapter:
     for name, value in found.items():
         if value and name not in _WITHOUT_EFFECT and name not in _OBEYED:
             raise ModelError(f"{file}: only plain LoRA is supported, {name} is {shown(value)}: merge it with peft")
+    if found.get("bias") not in (None, "none"):
+        raise ModelError(
+            f"{file}: bias is {shown(found['bias'])}: biases in adapters are not supported: merge it with peft"
+        )
     initial = found.get("init_lora_weights", True)
     if not any(initial is one or initial == one for one in _INITIAL):
         raise ModelError(

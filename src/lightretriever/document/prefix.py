@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from transformers import Cache
 if TYPE_CHECKING:
     from lightretriever.document.backbone import Backbone
 
+_OF_THE_LENGTH = {"dynamic", "longrope"}  # kinds of rotary positions that change where a sequence grows long
 _PREFIX, _ROWS, _OWN = 12, 3, 3  # ids of the probe: what is shared, and rows of their own behind it
 
 
@@ -68,6 +69,9 @@ def try_sharing(backbone: Backbone) -> Sharing:
     if backbone.pooling != "lasttoken":
         return Sharing(f"its vectors are pooled ({backbone.pooling}) over the prompt's positions too")
     model = backbone.model
+    moving = sorted(_rope_types(getattr(model.config, "rope_parameters", None)) & _OF_THE_LENGTH)
+    if moving:  # a probe of a few tokens does not show it
+        return Sharing(f"its rotary positions ({', '.join(moving)}) are others in a longer sequence")
     training = model.training
     model.eval()  # dropout would make any two runs differ
     try:
@@ -80,6 +84,14 @@ def try_sharing(backbone: Backbone) -> Sharing:
         return Sharing(f"{type(model).__name__} does not go on from what it remembers ({type(error).__name__}: {said})")
     finally:
         model.train(training)
+
+
+def _rope_types(parameters: object) -> set[str]:
+    """The kinds of rotary positions in a configuration; some models have one for each kind of layer."""
+    if not isinstance(parameters, Mapping):
+        return set()
+    own = {str(parameters["rope_type"])} if "rope_type" in parameters else set()
+    return own.union(*map(_rope_types, parameters.values()))
 
 
 def _compare(backbone: Backbone) -> Sharing:

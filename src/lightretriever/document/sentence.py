@@ -92,8 +92,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     whole = read_object(folder / PROMPTS)
     normalize = kinds[-1] == "Normalize"
     _check_whole(whole, normalize, folder / PROMPTS)
-    # The names, and their order, that sentence-transformers' encode_document looks for.
-    document = (read_prompt(folder, name) for name in ("document", "passage", "corpus"))
+    _check_truncation(transformer / "tokenizer_config.json")
     return SentenceFolder(
         transformer=transformer,
         parts=tuple(dict.fromkeys((inner, "", pooling))),
@@ -103,7 +102,8 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         max_length=read_max_length(transformer),
         lowercase=bool(settings.get("do_lower_case")),
         query_prompt=read_prompt(folder, "query") or "",
-        document_prompt=next((prompt for prompt in document if prompt), ""),
+        # Its encode_document would also look for "passage" and "corpus", but every loaded model has a "document".
+        document_prompt=read_prompt(folder, "document") or "",
     )
 
 
@@ -158,6 +158,13 @@ def read_prompt(folder: Path, name: str) -> str | None:
     if prompt is not None and not isinstance(prompt, str):
         raise ModelError(f"{folder / PROMPTS}: prompts has {shown(prompt)}: texts by name are needed")
     return prompt
+
+
+def _check_truncation(file: Path) -> None:
+    """Refuse a tokenizer that leaves out the beginning of a long text: here the end is left out."""
+    side = read_object(file).get("truncation_side")
+    if side not in (None, "right"):
+        raise ModelError(f"{file}: truncation_side is {shown(side)}: only texts cut at their end are supported")
 
 
 def read_max_length(folder: Path) -> int | None:

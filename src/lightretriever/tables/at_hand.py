@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import LightRetrieverError, MismatchError, MissingExtraError, ModelError, UsageError
 from lightretriever.tables.prior import Prior, asks_model
-from lightretriever.tables.row_store import ModelRows, RowsKey, rows_kept, stored_rows
+from lightretriever.tables.row_store import ModelRows, RowsKey, make_rows, rows_kept, stored_rows
 from lightretriever.tables.samples import Progress, Vectors
 from lightretriever.text.tokenizer import tokenizer_hash
 from lightretriever.vectors.folder import VectorsFolder
@@ -106,8 +106,9 @@ def rows_of_folder(
     if tokenizer_hash(tower.tokenizer) != key.tokenizer:
         raise MismatchError("it has another tokenizer than the fit")
     said = tower.default_prompt if prompt is None else prompt
-    key = RowsKey(vectors.revision, key.tokenizer, None if said == tower.default_prompt else said)
-    return rows_kept(key, partial(_run, tower, said, begin))
+    own = RowsKey(vectors.revision, key.tokenizer, None if said == tower.default_prompt else said)
+    kept = make_rows if own == key else rows_kept  # under the same key there is nothing, as was said above
+    return kept(own, partial(_run, tower, said, begin))
 
 
 def _run(tower: DocumentEncoder, prompt: str, begin: Begin) -> ModelRows:

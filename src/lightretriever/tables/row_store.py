@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from lightretriever.artifact import (
     sha256_bytes,
     sha256_file,
     write_json,
+    writing,
 )
 from lightretriever.checked import items, read_fields, text, whole
 from lightretriever.errors import ArtifactError
@@ -109,18 +111,33 @@ def stored_rows(key: RowsKey) -> ModelRows | None:
 
 def rows_kept(key: RowsKey, make: Callable[[], ModelRows]) -> ModelRows:
     """The rows kept under a key, or those that ``make`` gives, which are kept from here on."""
-    found = stored_rows(key)
-    if found is None:
-        found = make()
-        try:
-            _write(_folder(), key, found)
-        except (ArtifactError, OSError) as error:
-            warnings.warn(
-                f"the model's token rows cannot be kept for the next fit ({error}): name a folder that can be written "
-                f"with {VARIABLE}",
-                stacklevel=3,
-            )
+    return stored_rows(key) or make_rows(key, make)
+
+
+def make_rows(key: RowsKey, make: Callable[[], ModelRows]) -> ModelRows:
+    """The rows that ``make`` gives, which are kept from here on; where they cannot be, that is said before it runs."""
+    try:
+        store = _folder()
+        with writing(store):
+            store.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=store).close()
+    except (ArtifactError, OSError) as error:
+        _say_that_they_are_not_kept(error)
+        return make()
+    found = make()
+    try:
+        _write(store, key, found)
+    except (ArtifactError, OSError) as error:  # a disk that is full now
+        _say_that_they_are_not_kept(error)
     return found
+
+
+def _say_that_they_are_not_kept(error: Exception) -> None:
+    warnings.warn(
+        f"the model's token rows cannot be kept for the next fit ({error}): name a folder that can be written with "
+        f"{VARIABLE}",
+        stacklevel=4,
+    )
 
 
 def _folder() -> Path:
