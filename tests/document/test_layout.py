@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_models import adapter_folder, causal_folder, masked_folder, sentence_files, sentence_folder
 from safetensors.torch import load_file, save_file
 
@@ -299,3 +300,14 @@ def test_shards_that_are_not_there_are_named(shard: object, tmp_path: Path) -> N
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelError, match="which is not there: fetch all of it"):
         DocumentEncoder.load(folder, device="cpu")
+
+
+def test_biases_of_an_adapter_are_refused_by_that_name(tmp_path: Path) -> None:
+    base = masked_folder(tmp_path / "base", "bert", head=False)
+    file = adapter_folder(tmp_path / "adapter", base) / "adapter_model.safetensors"
+    weights = load_file(file)
+    first = next(name for name in weights if name.endswith(".lora_B.weight"))
+    bias = torch.ones(len(weights[first]))
+    save_file({**weights, first.replace(".lora_B.weight", ".base_layer.bias"): bias}, file)
+    with pytest.raises(ModelError, match="biases in adapters are not supported: merge it with peft"):
+        DocumentEncoder.load(file.parent, device="cpu")

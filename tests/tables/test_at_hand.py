@@ -105,6 +105,16 @@ def test_it_is_the_table_that_naming_the_model_gives(model: Path, tmp_path: Path
     assert len(list(store.iterdir())) == 2
 
 
+def test_damaged_rows_are_said_once(model: Path, tmp_path: Path, store: Path) -> None:
+    vectors = encoded(DocumentEncoder.load(model, device="cpu"), tmp_path / "vectors")
+    first = fit_table(vectors=vectors)
+    next(store.glob("*/rows.safetensors")).write_bytes(b"")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert fit_table(vectors=vectors).hash == first.hash
+    assert len([entry for entry in said if "is damaged" in str(entry.message)]) == 1
+
+
 def test_a_causal_model_brings_its_prompt(tmp_path: Path) -> None:
     tower = DocumentEncoder.load(causal_folder(tmp_path / "lm", "qwen2"), device="cpu", sparse="none")
     vectors = encoded(tower, tmp_path / "vectors")

@@ -76,10 +76,6 @@ def read_adapter(folder: Path) -> Adapter:
     for name, value in found.items():
         if value and name not in _WITHOUT_EFFECT and name not in _OBEYED:
             raise ModelError(f"{file}: only plain LoRA is supported, {name} is {shown(value)}: merge it with peft")
-    if found.get("bias") not in (None, "none"):
-        raise ModelError(
-            f"{file}: bias is {shown(found['bias'])}: biases in adapters are not supported: merge it with peft"
-        )
     initial = found.get("init_lora_weights", True)
     if not any(initial is one or initial == one for one in _INITIAL):
         raise ModelError(
@@ -163,6 +159,8 @@ def merge_adapter(model: nn.Module, adapter: Adapter) -> None:
         # With or without the LM class's name for its backbone, whichever of the two was loaded.
         names = (target, prefix + target, target.removeprefix(prefix))
         owner = next((key for key in names if key in parameters), None)
+        if owner is None and place.endswith(".bias"):  # of a layer that has an A and a B too
+            raise ModelError(f"{path}: {name}: biases in adapters are not supported: merge it with peft")
         if owner is None:
             raise ModelError(f"{path}: {name} has no place in {type(model).__name__}: is the base model right?")
         parameter = parameters[owner]
