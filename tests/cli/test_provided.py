@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,9 @@ def test_texts_with_numbers_in_their_metadata_are_encoded(verb: Verb, tower: Pat
 
 
 def test_texts_for_an_index_of_given_vectors_need_its_model(verb: Verb, table: Path, tmp_path: Path) -> None:
-    manifest = table / "manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "model": "hosted embeddings 3"}))
-    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", table, "-o", tmp_path / "i"))
+    hosted = tmp_path / "hosted"
+    replace(TokenTable.load(table), model="hosted embeddings 3").save(hosted)
+    done(verb("index", export(tmp_path / "a.jsonl", rows(["heron"])), "--table", hosted, "-o", tmp_path / "i"))
     refused = verb("add", tmp_path / "i", export(tmp_path / "t.jsonl", [{"id": "owl", "text": TEXTS["owl"]}]))
     assert refused.code == 1
     assert "vectors of this index were given, made elsewhere: give documents with their vectors, or" in refused.err

@@ -41,8 +41,9 @@ def table_columns(source: Path, columns: Columns = Columns(), width: int | None 
         source: the file.
         columns: those that the user named.
         width: of vectors that would be taken, where it has to be told whether the file has any: without one of a usual
-            name that holds as many numbers, or at least some that cannot be anything else, it has none. None where
-            the file was called one of vectors: then a column of a usual name is theirs, whatever it holds.
+            name that holds as many numbers, or at least eight, it is a corpus. None where the file
+            was called one of vectors: then, and where it has no "text" as a corpus has, a column of a usual name is
+            theirs, whatever it holds.
 
     Raises:
         InputError: as `read_header`, or where a column named as vectors are holds what cannot be read as vectors.
@@ -52,7 +53,7 @@ def table_columns(source: Path, columns: Columns = Columns(), width: int | None 
     usual = [column for column in header if is_vector_name(column.name)]
     general = [column for column in header if is_general_name(column.name) and column.held.what == NUMBERS]
     numbers = [column for column in usual if column.held.what == NUMBERS]
-    if width is None:
+    if width is None or all(column.name != "text" for column in header):  # which every corpus has
         chosen = numbers or usual or general
     else:
         chosen = [column for column in numbers if column.held.width == width or _is_wide(column.held.width)]
