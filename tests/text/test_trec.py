@@ -75,6 +75,7 @@ def test_runs_round_trip(tmp_path_factory: pytest.TempPathFactory, scores: dict,
 
 @settings(max_examples=50)
 @given(qrels=st.dictionaries(words, st.dictionaries(words, st.integers(-2, 9), min_size=1), min_size=1))
+@example(qrels={',"': {"0": 0}})
 def test_qrels_round_trip(tmp_path_factory: pytest.TempPathFactory, qrels: dict[str, dict[str, int]]) -> None:
     folder = tmp_path_factory.mktemp("qrels")
     for name in ("test.tsv", "test.qrels"):

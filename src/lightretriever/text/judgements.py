@@ -174,7 +174,7 @@ def _is_trec(line: str) -> bool:
 def _layout_of(line: str, where: str) -> _Layout:
     """From the first line that is not blank."""
     fields: list[str] = []
-    for separator in ("\t", ",", ";", "|", ""):
+    for separator in ("\t", "") if _is_trec(line) else ("\t", ",", ";", "|", ""):  # an id may hold any of the others
         if separator and separator not in line:
             continue
         fields = _cut(line, separator, where)
