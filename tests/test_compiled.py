@@ -50,6 +50,7 @@ def run(command: list[str], **environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow  # compiles everything anew
 def test_a_zipped_package_without_a_home_compiles(table: Path, tmp_path: Path) -> None:
     source = Path(lightretriever.__file__).parent
     with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
@@ -72,6 +73,7 @@ def test_a_zipped_package_without_a_home_compiles(table: Path, tmp_path: Path) -
     assert any(cache.rglob("*.nbi")), "compiled code was kept"
 
 
+@pytest.mark.slow  # compiles everything anew
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="mounts are Linux's")
 def test_a_package_folder_that_cannot_be_written_compiles(table: Path) -> None:
     source = Path(lightretriever.__file__).parents[1]
@@ -90,6 +92,7 @@ def test_a_package_folder_that_cannot_be_written_compiles(table: Path) -> None:
     assert said == [""] and any(cache.rglob("*.nbi"))
 
 
+@pytest.mark.slow  # compiles everything anew
 def test_damaged_files_of_compiled_code_are_replaced(table: Path, tmp_path: Path) -> None:
     command, cache = [sys.executable, "-c", PROGRAM, str(table)], tmp_path / "cache"
     assert run(command, NUMBA_CACHE_DIR=str(cache))[1:] == [""]
@@ -102,6 +105,7 @@ def test_damaged_files_of_compiled_code_are_replaced(table: Path, tmp_path: Path
     assert run(command, NUMBA_CACHE_DIR=str(cache))[1:] == [""], "what was compiled anew is kept again"
 
 
+@pytest.mark.slow  # compiles everything anew
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="mounts are Linux's")
 def test_a_full_disk_stops_no_compiled_code(table: Path, tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
