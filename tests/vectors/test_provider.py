@@ -477,7 +477,10 @@ def test_parquet_vectors_of_less_usual_types(tmp_path: Path, kind: str) -> None:
         column = pa.array(rows, getattr(pa, kind)(pa.float32()))
     else:
         column = pa.array(rows, pa.list_(getattr(pa, kind)()))
-    path = write(tmp_path / "v.parquet", id=["k", "l"], text=["A quay."] * 2, embedding=column)
+    try:
+        path = write(tmp_path / "v.parquet", id=["k", "l"], text=["A quay."] * 2, embedding=column)
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"this pyarrow writes no {kind} to Parquet")
     columns = vector_columns(path, width=16)
     assert columns is not None
     assert columns.vector == "embedding"
