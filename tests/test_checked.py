@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightretriever.checked import (
+    begun_otherwise,
     choice,
     flag,
     inner_path,
@@ -163,3 +164,9 @@ def test_names_that_are_not_plain(name: object) -> None:
 def test_names_that_are_plain(name: str) -> None:
     assert plain_name(name) == name
     assert inner_path(f"part/{name}") == f"part/{name}"
+
+
+def test_what_was_begun_otherwise_is_said_in_words() -> None:
+    assert begun_otherwise("x", "tenant", None, "land") == "x was begun without tenant, now it is 'land'"
+    assert begun_otherwise("x", "top_k", 8, None) == "x was begun with top_k 8, now it is without"
+    assert begun_otherwise("x", "top_k", 8, 9) == "x was begun with top_k 8, now it is 9"

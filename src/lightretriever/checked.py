@@ -116,6 +116,13 @@ def number(low: float = -inf, high: float = inf) -> Check:
     return check
 
 
+def begun_otherwise(what: object, name: str, before: object, now: object) -> str:
+    """That something was begun with another setting than it is gone on with; None is to be without."""
+    if before is None:
+        return f"{what} was begun without {name}, now it is {_shown(now)}"
+    return f"{what} was begun with {name} {_shown(before)}, now it is {'without' if now is None else _shown(now)}"
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if not isinstance(value, bool):

@@ -316,7 +316,7 @@ def test_a_complete_index_of_other_lengths_is_not_taken_for_the_same(tmp_path: P
     index_corpus(tmp_path / "i", documents, RandomTower(), make_encoder())
     with pytest.raises(MismatchError, match="max_length 32, now it is 64"):
         index_corpus(tmp_path / "i", documents, RandomTower(max_length=64), make_encoder())
-    with pytest.raises(MismatchError, match="top_k None, now it is 8"):
+    with pytest.raises(MismatchError, match="without top_k, now it is 8"):
         index_corpus(tmp_path / "i", documents, RandomTower(top_k=8), make_encoder())
 
 

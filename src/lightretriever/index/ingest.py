@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import load_tensors, save_tensors, writing
+from lightretriever.checked import begun_otherwise
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.index.backend import Points, document_payload, point_key
 from lightretriever.index.bm25 import BM25
@@ -199,7 +200,7 @@ def _check(path: Path, manifest: IndexManifest, begun: IndexManifest) -> None:
     for name, value in manifest.identity().items():
         found = begun.identity()[name]
         if found != value:
-            raise MismatchError(f"{path} was begun with {name} {found!r}, now it is {value!r}: choose another output")
+            raise MismatchError(f"{begun_otherwise(path, name, found, value)}: choose another output")
     if begun.state != "complete" and begun.built_from != manifest.built_from:
         raise MismatchError(
             f"{path} was begun from {begun.built_from or 'something unknown'}, now it is {manifest.built_from}: "

@@ -90,7 +90,7 @@ def encode_corpus(
             _encode_rest(writer.resume(take_shard(documents, shard)), tower, writer, path, progress)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"interrupted: the first {writer.done:,} documents are kept, "
+                f"interrupted: the first {writer.kept():,} documents are kept, "
                 "run the same command again to go on from there"
             ) from None
         return writer.done

@@ -32,6 +32,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from lightretriever.artifact import MANIFEST, fsync_path, new_file, sha256_bytes, writing
+from lightretriever.checked import begun_otherwise
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import load_tokenizer
@@ -156,6 +157,10 @@ class VectorsWriter:
     def close(self) -> None:
         """Let go of the shard, finished or not; nothing can be added after it. A second call does nothing."""
         self._lock.close()
+
+    def kept(self) -> int:
+        """`done` as the disk has it: an interrupt may come between a part's being written and its being counted."""
+        return sum(part.documents for part in read_done(self._shard))
 
     @property
     def done(self) -> int:
@@ -342,9 +347,7 @@ def _check_begun(folder: Path, begun: VectorsManifest, now: VectorsManifest) -> 
     for name, value in asdict(now).items():
         found = getattr(begun, name)
         if name != "origin" and found != value:
-            raise MismatchError(
-                f"{folder} was begun with {name} {found!r}, now it is {value!r}: use the same, or another output"
-            )
+            raise MismatchError(f"{begun_otherwise(folder, name, found, value)}: use the same, or another output")
 
 
 def _shard_name(shard: tuple[int, int]) -> str:
