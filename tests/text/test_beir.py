@@ -115,3 +115,15 @@ def test_a_suite_finds_such_folders_and_what_they_hold_is_part_of_a_result_s_key
     before = result_key(tmp_path / "many/two", "test", {})
     write(tmp_path / "many/two/data/test-00000-of-00001.parquet", {**JUDGED, "score": [1, 0, 1]})
     assert result_key(tmp_path / "many/two", "test", {}) != before
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads any folder: here the system's own refusal is put in its place."""
+    (tmp_path / "qrels").mkdir()
+
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(InputError, match=r"qrels cannot be read \(Permission denied\)"):
+        qrel_files(tmp_path)

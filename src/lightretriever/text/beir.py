@@ -46,7 +46,7 @@ def qrel_files(folder: Path) -> dict[str, list[Path]]:
         InputError: a piece of a file is not there.
     """
     for place in PLACES:
-        found = _by_name((folder / place).iterdir() if (folder / place).is_dir() else ())
+        found = _by_name(_inside(folder / place))
         splits = {name: files for name, files in sorted(found.items()) if name not in ("corpus", "queries")}
         # Only of a folder that says so it is certain that its files are judgements.
         if splits and (place == "qrels" or corpus_files(folder)):
@@ -60,12 +60,20 @@ def _files(folder: Path, stem: str) -> list[Path]:
             if (plain := folder / f"{stem}{form}{packed}").is_file():
                 return [plain]
     inner = folder / stem
-    if inner.is_dir() and (found := _by_name(inner.iterdir())):
+    if found := _by_name(_inside(inner)):
         return [path for _, files in sorted(found.items()) for path in files]
     for place in (folder, folder / "data"):
         if pieces := _by_name(place.glob(f"{stem}-*-of-*")).get(stem):
             return pieces
     return []
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What a folder holds, nothing where it is none. Raises InputError where it may not be looked at."""
+    try:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror}): give yourself the right to") from None
 
 
 def _by_name(paths: Iterable[Path]) -> dict[str, list[Path]]:
