@@ -88,7 +88,8 @@ def _similarities(
     """
     if least is None:
         return [({}, frozenset())] * len(dense)
-    missing = [[key for key in two.keys if key not in set(one.keys)] for one, two in zip(dense, sparse, strict=True)]
+    listed = [set(ranking.keys) for ranking in dense]
+    missing = [[key for key in two.keys if key not in keys] for keys, two in zip(listed, sparse, strict=True)]
     wanted = list(dict.fromkeys(key for keys in missing for key in keys))
     stored = backend.points(wanted) if wanted else None
     places = {} if stored is None else {key: row for row, key in enumerate(stored.keys)}
