@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightretriever.query.table import TokenTable
+from lightretriever.text.tokenizer import encode_batch
 
 LARGE = 0.05
 """Of the tokens of documents added: from this share on a new fit is worth it. More of the same has 0.01 to 0.02."""
@@ -43,7 +44,7 @@ def measure_novelty(table: TokenTable, texts: Sequence[str]) -> Novelty:
     evidence = table.evidence
     if evidence is None or not texts:
         return NOTHING
-    encodings = table.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    encodings = encode_batch(table.tokenizer, list(texts))
     lengths = [len(encoding.ids) for encoding in encodings]
     ids = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int64, sum(lengths))
     first = np.zeros(len(ids), dtype=bool)
