@@ -256,6 +256,13 @@ def map_tensor(path: str | Path, name: str) -> np.ndarray:
         raise ArtifactError(f"{source} is damaged or holds no {name!r} ({error}): make the folder again") from None
 
 
+def plain_view(array: np.ndarray) -> np.ndarray:
+    """A plain read-only view: a memory map's own class is slow, and numba compiles for one kind only."""
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
 def sha256_bytes(data: bytes) -> str:
     """Hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.query.table import TokenTable
 from lightretriever.query.table_manifest import COUNTS
@@ -296,10 +297,8 @@ def _without_strangers(encoded: Encoded) -> Encoded:
 
 
 def _plain(array: NDArray[np.generic] | None) -> NDArray:
-    """A plain read-only view, [1] for None: a memory map's own class is slow, and numba compiles for one kind only."""
-    view = np.ones(0, np.float32) if array is None else np.asarray(array).view()
-    view.flags.writeable = False
-    return view
+    """`plain_view`, of no numbers for None."""
+    return plain_view(np.ones(0, np.float32) if array is None else array)
 
 
 def _bits(rows: NDArray) -> NDArray:

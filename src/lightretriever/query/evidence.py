@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import load_tensors, save_tensors, sha256_bytes
+from lightretriever.artifact import load_tensors, plain_view, save_tensors, sha256_bytes
 from lightretriever.errors import ArtifactError
 
 Ints = NDArray[np.int64]
@@ -111,8 +111,8 @@ class Evidence:
         add_evidence(
             ids,
             offsets,
-            *(_read_only(array) for array in (arrays.inner, arrays.pairs, arrays.weight, arrays.known)),
-            *(_read_only(array) for array in (arrays.pair_weight, arrays.pair_known)),
+            *(plain_view(array) for array in (arrays.inner, arrays.pairs, arrays.weight, arrays.known)),
+            *(plain_view(array) for array in (arrays.pair_weight, arrays.pair_known)),
             arrays.new_weight,
             arrays.new_known,
             total,
@@ -212,9 +212,3 @@ def gather_evidence(ids: NDArray[np.integer], offsets: Ints, inner: NDArray[np.b
         texts=texts,
         prior=prior,
     )
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view

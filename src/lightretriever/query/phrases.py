@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import map_tensor, save_tensors, sha256_bytes
+from lightretriever.artifact import map_tensor, plain_view, save_tensors, sha256_bytes
 from lightretriever.errors import ArtifactError, UsageError
 
 EMPTY = -1  # in place of a key
@@ -136,7 +136,7 @@ class PhraseTable:
         found = np.empty(int(offsets[-1] - offsets[0]), dtype=np.int32)
         found_offsets = np.empty(len(offsets), dtype=np.int64)
         index = (self.roots, self.keys, self.values, self.ends, self.ids, self.indptr)
-        arrays = (_read_only(array) for array in index)
+        arrays = (plain_view(array) for array in index)
         match_phrases(ids, offsets, self.longest_whole, *arrays, width, found, found_offsets)
         return found, found_offsets
 
@@ -219,12 +219,6 @@ _TENSORS = ("ids", "indptr", "rows", "shares", "roots", "keys", "values", "ends"
 _DTYPES = {"indptr": np.int64, "keys": np.int64, "shares": np.float32, "scales": np.float32} | dict.fromkeys(
     ("ids", "roots", "values", "ends"), np.int32
 )
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
 
 
 def build_phrases(
