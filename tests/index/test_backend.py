@@ -25,7 +25,7 @@ from lightretriever.index.backend import (
     point_key,
 )
 from lightretriever.index.edge import EdgeBackend
-from lightretriever.index.filter import In, matches, parse_filter
+from lightretriever.index.filter.language import In, matches, parse_filter
 from lightretriever.index.qdrant_server import QdrantServer
 from lightretriever.index.qdrant_url import parse_address
 from lightretriever.index.remote import RemoteBackend

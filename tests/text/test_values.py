@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.index.filter import matches, parse_filter
+from lightretriever.index.filter.language import matches, parse_filter
 from lightretriever.text.corpus import Document, as_document, read_corpus, read_queries
 from lightretriever.text.values import MAX_DEPTH, NoJsonValueError, plain_value
 

@@ -21,7 +21,7 @@ def command(
 
     With --filter only documents that pass it, as a search would find them; an index that keeps tenants apart needs it.
     """
-    from lightretriever.index.filter import read_filter
+    from lightretriever.index.filter.language import read_filter
     from lightretriever.index.index import Index
 
     conditions = None if filter is None else read_filter(filter)

@@ -66,7 +66,7 @@ def command(
     A query without hits counts zero. With --against symmetric each look-up mode also shows the share that it keeps
     of the full model's value. Pairs of systems are tested, by randomisation and by Student's t.
     """
-    from lightretriever.index.filter import parse_filter, read_filter
+    from lightretriever.index.filter.language import parse_filter, read_filter
 
     conditions = None if filter is None else read_filter(filter)
     parse_filter(conditions)

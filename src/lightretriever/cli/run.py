@@ -30,7 +30,7 @@ def command(
     Ids (and a tag) that hold white space are written percent-encoded, a space as %20, and read back as they were.
     """
     from lightretriever.evaluation.runs import search_queries
-    from lightretriever.index.filter import read_filter
+    from lightretriever.index.filter.language import read_filter
     from lightretriever.index.index import Index
     from lightretriever.text.corpus import read_queries
     from lightretriever.text.ids import check_id

@@ -31,7 +31,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a hit, with text and metadata.")] = False,
 ) -> None:
     """Search: no model runs, the query is looked up and its tokens counted."""
-    from lightretriever.index.filter import read_filter
+    from lightretriever.index.filter.language import read_filter
     from lightretriever.index.index import Index
 
     conditions = None if filter is None else read_filter(as_typed(filter))

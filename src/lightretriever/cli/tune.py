@@ -56,7 +56,7 @@ def command(
     """
     from lightretriever.evaluation.collection import read_collection
     from lightretriever.evaluation.tune import tune, unlearned
-    from lightretriever.index.filter import read_filter
+    from lightretriever.index.filter.language import read_filter
     from lightretriever.index.index import Index
 
     conditions = None if filter is None else read_filter(filter)

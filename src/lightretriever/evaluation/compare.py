@@ -11,7 +11,7 @@ from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
 from lightretriever.index.backend import point_key, stored_metadata
-from lightretriever.index.filter import Filter, matches, parse_filter
+from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Run
 from lightretriever.vectors.parts import usable

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightretriever.index.backend import pages
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.filter import Filter, matches
+from lightretriever.index.filter.language import Filter, matches
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
 from lightretriever.index.sparse import stored_documents

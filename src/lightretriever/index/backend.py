@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.conditions import stored_conditions
-from lightretriever.index.filter import Filter
+from lightretriever.index.filter.language import Filter
+from lightretriever.index.filter.tags import stored_conditions
 from lightretriever.text.corpus import Document
 from lightretriever.types import SparseVectors
 

@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 from lightretriever.artifact import fsync_path
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.index.backend import Payload, Points, Ranking
-from lightretriever.index.conditions import TAGS, intervals, number_paths
 from lightretriever.index.edge_filter import engine_filter
-from lightretriever.index.filter import Filter
+from lightretriever.index.filter.language import Filter
+from lightretriever.index.filter.tags import TAGS, intervals, number_paths
 from lightretriever.index.owner import check_owner
 from lightretriever.scratch import new_folder
 from lightretriever.types import SparseVectors

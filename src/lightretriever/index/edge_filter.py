@@ -6,8 +6,8 @@ from typing import Any
 
 import qdrant_edge as qdrant
 
-from lightretriever.index.conditions import TAGS, condition
-from lightretriever.index.filter import And, Filter, Not, Or
+from lightretriever.index.filter.language import And, Filter, Not, Or
+from lightretriever.index.filter.tags import TAGS, condition
 
 
 def engine_filter(where: Filter) -> qdrant.Filter:

@@ -23,7 +23,7 @@ from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index.backend import Backend, Points, point_key, stored_metadata
 from lightretriever.index.durability import FlushPolicy
-from lightretriever.index.filter import Filter, matches, parse_filter
+from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder
 from lightretriever.index.manifest import IndexManifest, check_model
 from lightretriever.index.qdrant_url import check_engine
@@ -471,7 +471,7 @@ class Index:
             mode: "dense" by inner product of unit vectors, "sparse" by inner product of counts and document weights,
                 "hybrid" by `fusion` of the best max(k, 100) of each. Without a sparse side hybrid is dense.
             filter: which documents may be found, by their metadata, as ``{"lang": "en", "year": {"$gte": 1990}}``; the
-                language is defined in `lightretriever.index.filter`. Filtered searches are exact in both arms.
+                language is defined in `lightretriever.index.filter.language`. Filtered searches are exact in both arms.
             texts: False leaves title, text and metadata of the hits empty, which a run of a thousand hits a query does
                 not need and would wait for.
             min_dense: leave out documents whose dense score, a cosine, is lower; of those that the sparse list alone

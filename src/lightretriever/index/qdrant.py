@@ -27,9 +27,9 @@ from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
-from lightretriever.index.conditions import number_paths
 from lightretriever.index.edge import DENSE, DEPTH, SPARSE, graph_depth
-from lightretriever.index.filter import Filter
+from lightretriever.index.filter.language import Filter
+from lightretriever.index.filter.tags import number_paths
 from lightretriever.index.owner import check_owner
 from lightretriever.index.qdrant_calls import LIMIT, WRITE_LIMIT, Gone, call, confirmed
 from lightretriever.index.qdrant_collection import Binding, check_binding, real_name, stored_binding, unused_names

@@ -13,8 +13,8 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError, MismatchError
-from lightretriever.index.conditions import TAGS
 from lightretriever.index.edge import DENSE, EXACT_BELOW, LINK_EFFORT, LINKS, SPARSE
+from lightretriever.index.filter.tags import TAGS
 from lightretriever.index.qdrant_filter import KEYWORD
 from lightretriever.index.qdrant_url import QdrantAddress
 

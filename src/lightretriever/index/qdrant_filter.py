@@ -7,8 +7,8 @@ from typing import Any
 
 from qdrant_client import models
 
-from lightretriever.index.conditions import TAGS, condition
-from lightretriever.index.filter import And, Filter, Not, Or
+from lightretriever.index.filter.language import And, Filter, Not, Or
+from lightretriever.index.filter.tags import TAGS, condition
 
 KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
 NUMBER = models.FloatIndexParams(type=models.FloatIndexType.FLOAT)

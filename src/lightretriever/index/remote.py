@@ -26,7 +26,7 @@ from lightretriever import errors
 from lightretriever.errors import ArtifactError
 from lightretriever.index.backend import Payload, Points, Ranking
 from lightretriever.index.edge import sync_log
-from lightretriever.index.filter import Filter
+from lightretriever.index.filter.language import Filter
 from lightretriever.index.owner import check_owner
 from lightretriever.index.turns import Turns
 from lightretriever.index.wire import receive, send

@@ -11,7 +11,7 @@ import numpy as np
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, fuse_ranked, hearing_of
 from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
-from lightretriever.index.filter import Filter, parse_filter
+from lightretriever.index.filter.language import Filter, parse_filter
 from lightretriever.index.manifest import IndexManifest
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Hit, take_sparse

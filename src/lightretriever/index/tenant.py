@@ -8,7 +8,7 @@ from typing import cast
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.index.backend import Backend, point_key, stored_metadata
-from lightretriever.index.filter import And, Filter, In, Value, matches
+from lightretriever.index.filter.language import And, Filter, In, Value, matches
 from lightretriever.text.corpus import Document
 from lightretriever.text.values import safe_text
 

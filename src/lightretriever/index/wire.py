@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from lightretriever.index.backend import Points, Ranking
-from lightretriever.index.filter import And, Exists, In, Not, Or, Range
+from lightretriever.index.filter.language import And, Exists, In, Not, Or, Range
 from lightretriever.types import SparseVectors
 
 _HEAD = struct.Struct("<II")

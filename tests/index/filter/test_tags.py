@@ -13,9 +13,9 @@ from index.conftest import unit_rows
 
 from lightretriever.index import edge
 from lightretriever.index.backend import Points, document_payload, point_key
-from lightretriever.index.conditions import TAGS, condition, stored_conditions
 from lightretriever.index.edge import EdgeBackend
-from lightretriever.index.filter import And, Filter, Leaf, Not, Or, matches, parse_filter
+from lightretriever.index.filter.language import And, Filter, Leaf, Not, Or, matches, parse_filter
+from lightretriever.index.filter.tags import TAGS, condition, stored_conditions
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.types import sparse_from_dense, take_sparse
 

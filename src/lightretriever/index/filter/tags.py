@@ -22,7 +22,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightretriever.artifact import sha256_bytes
-from lightretriever.index.filter import Exists, Filter, In, Leaf, Not, Range, Value, field_numbers, field_values
+from lightretriever.index.filter.language import (
+    Exists,
+    Filter,
+    In,
+    Leaf,
+    Not,
+    Range,
+    Value,
+    field_numbers,
+    field_values,
+)
 
 TAGS = "tags"
 _KINDS = ("numbers", "dates")

@@ -7,7 +7,18 @@ import math
 import pytest
 
 from lightretriever.errors import UsageError
-from lightretriever.index.filter import And, Exists, In, Not, Or, Range, instant, matches, parse_filter, read_filter
+from lightretriever.index.filter.language import (
+    And,
+    Exists,
+    In,
+    Not,
+    Or,
+    Range,
+    instant,
+    matches,
+    parse_filter,
+    read_filter,
+)
 
 DOCUMENT = {
     "lang": "en",
