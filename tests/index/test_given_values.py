@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from index.conftest import RandomTower, make_encoder
+from index.conftest import DIM, RandomTower, make_encoder
 
 from lightretriever import Encoded, Index
 from lightretriever.errors import InputError, UsageError
+from lightretriever.index.ingest import index_corpus
 from lightretriever.text.corpus import Document
+from lightretriever.vectors.encode import encode_corpus
+from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
 
 ROW = {
     "floor": np.int16(7),
@@ -57,6 +61,90 @@ def test_what_is_added_is_found_by_its_values(tmp_path: Path, given: str) -> Non
             hits = index.search("w01 w03", 5, "dense", conditions)
             assert [hit.id for hit in hits] == ["12"], conditions
             assert hits[0].metadata == FOUND
+
+
+def stored(index: Index) -> list[Document]:
+    with index:
+        return list(index.documents())
+
+
+def by_add(path: Path, document: Any) -> list[Document]:
+    index = Index.create(path, make_encoder())
+    index.add([document.id], RandomTower().encode([Document("x", "w01")]), [document])
+    return stored(index)
+
+
+def by_add_documents(path: Path, document: Any) -> list[Document]:
+    index = Index.create(path, make_encoder(), model=RandomTower())  # type: ignore[arg-type]
+    index.add_documents([document])
+    return stored(index)
+
+
+def by_add_encoded(path: Path, document: Any) -> list[Document]:
+    index = Index.create(path, make_encoder())
+    index.add_encoded([([document], RandomTower().encode([Document("x", "w01")]))])
+    return stored(index)
+
+
+def by_index_corpus(path: Path, document: Any) -> list[Document]:
+    index_corpus(path, [document], RandomTower(), make_encoder())
+    return stored(Index.open(path))
+
+
+def by_encode_corpus(path: Path, document: Any) -> list[Document]:
+    for _ in range(2):  # the second time what was written is compared with what is given
+        encode_corpus([document], RandomTower(), path)
+    return [document for documents in VectorsFolder.open(path).documents() for document in documents]
+
+
+def by_writer(path: Path, document: Any) -> list[Document]:
+    encoded = RandomTower(has_sparse=False).encode([Document("x", "w01")])
+    with VectorsWriter.open(path, model="m", revision="r", dim=DIM, settings={}, width=None) as writer:
+        writer.append([document], encoded)
+        writer.finish()
+    return [document for documents in VectorsFolder.open(path).documents() for document in documents]
+
+
+WAYS_IN = (by_add, by_add_documents, by_add_encoded, by_index_corpus, by_encode_corpus, by_writer)
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN)
+def test_documents_made_in_python_are_kept_as_rows_of_a_file_would_be(
+    tmp_path: Path, way_in: Callable[[Path, Any], list[Document]]
+) -> None:
+    given = Document(12, "w01\0 w02", None, {**ROW, "mark": "\ud83d", "height": float("nan")})  # type: ignore[arg-type]
+    kept = Document("12", "w01\ufffd w02", "", {**FOUND, "mark": "\ufffd", "height": None})
+    assert way_in(tmp_path / "out", given) == [kept]
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Document("lamp", "w01", "", {"watts": {"max": float("inf")}}), "id lamp: the field 'watts.max' is infinite"),
+        (Document("lamp", "w01", "", {"serial": 2**64}), "id lamp: the field 'serial' is an integer beyond 64 bits"),
+        (Document("lamp", "w01", "", {"maker": object()}), "id lamp: the field 'maker' is of type object"),
+        (Document("lamp", "w01", "", ["brass"]), "document lamp: its metadata is list, not a mapping"),  # type: ignore[arg-type]
+        (
+            Document("lamp", "w01", "", {"text": "w02"}),
+            "lamp: its 'text' is 'w01' outside its metadata and 'w02' in it",
+        ),
+        (Document("lamp\udc00", "w01"), "the id 'lamp\ufffd' holds NUL or a lone surrogate"),
+        (Document("lamp" * 300, "w01"), "has 1,200 bytes"),
+        (Document("lamp", None), "document lamp has no text"),  # type: ignore[arg-type]
+    ],
+)
+def test_documents_made_in_python_are_refused_by_id_and_field(
+    tmp_path: Path, way_in: Callable[[Path, Any], list[Document]], given: Document, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        way_in(tmp_path / "out", given)
+
+
+@pytest.mark.parametrize("way_in", WAYS_IN)
+def test_documents_without_an_id_are_refused(tmp_path: Path, way_in: Callable[[Path, Any], list[Document]]) -> None:
+    with pytest.raises((UsageError, InputError), match=r"a document has no id .'w01|the document's id is empty"):
+        way_in(tmp_path / "out", Document("", "w01"))
 
 
 def test_a_tenant_said_twice_must_be_the_same(tmp_path: Path) -> None:

@@ -329,3 +329,24 @@ def test_a_document_is_made_plain_as_its_row_would_be() -> None:
     assert made == Document("12", "a\ufffdb", "", {"sizes": [1, 2], "metadata": [3]})
     assert as_document(Document("", "x"), "9") == Document("9", "x")
     assert as_document(Document("", "x", "", None)) == Document("", "x")  # type: ignore[arg-type]
+
+
+names = st.sampled_from(["_id", "id", "title", "text", "metadata", "year"])
+values = st.sampled_from([None, "", "7", "a", 7, 7.5, True, ["a", 7], float("nan")])
+rows = st.dictionaries(names, values | st.dictionaries(names, values, max_size=3), max_size=5)
+
+
+@given(rows)
+def test_a_row_that_was_read_once_is_read_again_unchanged(row: dict[str, object]) -> None:
+    try:
+        document = as_document({"text": "x", **row}, "9")
+    except InputError:
+        return
+    assert as_document(document) == document
+
+
+def test_an_id_in_the_metadata_must_be_the_one_outside() -> None:
+    with pytest.raises(InputError, match="its '_id' is 'k' outside its metadata and 'm' in it"):
+        as_document({"id": "k", "text": "x", "metadata": {"_id": "m"}})
+    numbered = {"id": 5, "title": 1984, "text": "x", "metadata": {"_id": 5, "title": 1984}}
+    assert as_document(as_document(numbered)) == Document("5", "x", "1984", {"_id": 5, "title": 1984})

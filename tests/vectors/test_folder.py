@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lightretriever import Encoded
-from lightretriever.artifact import load_tensors, save_tensors, sha256_file
+from lightretriever.artifact import load_tensors, save_tensors, sha256_bytes, sha256_file
 from lightretriever.errors import (
     ArtifactError,
     InputError,
@@ -258,6 +258,30 @@ def test_damage_is_named(tmp_path: Path) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 2}))
     with pytest.raises(ArtifactError, match="version 2"):
         VectorsFolder.open(tmp_path / "v")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"id": "kettle", "metadata": {"litres": float("inf")}}, "id kettle: the field 'litres' is infinite"),
+        ({"id": "kettle", "metadata": {"serial": 1 << 63}}, "id kettle: the field 'serial' is an integer beyond"),
+        ({"id": "kettle\0", "metadata": {}}, "holds NUL or a lone surrogate"),
+        ({"id": "", "metadata": {}}, "has no id"),
+    ],
+)
+def test_documents_in_a_folder_are_no_better_for_their_checksum(tmp_path: Path, row: dict, message: str) -> None:
+    documents, encoded = make(1)
+    writer = open_writer(tmp_path / "v")
+    writer.append(documents, encoded)
+    writer.finish()
+    shard = tmp_path / "v/shard-00001-of-00001"
+    content = (json.dumps({"title": "", "text": "tin", **row}) + "\n").encode()
+    (shard / "part-000000.jsonl.zst").write_bytes(zstandard.compress(content))
+    line = json.loads((shard / "done.jsonl").read_text())
+    line |= {"packed": sha256_file(shard / "part-000000.jsonl.zst"), "content": sha256_bytes(content)}
+    (shard / "done.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ArtifactError, match=rf"part-000000\.jsonl\.zst holds a document that cannot be: .*{message}"):
+        list(VectorsFolder.open(tmp_path / "v").documents())
 
 
 @settings(max_examples=10)  # each example waits for the disk some five times

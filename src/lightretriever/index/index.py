@@ -38,7 +38,7 @@ from lightretriever.index.upkeep import Upkeep
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
-from lightretriever.text.corpus import Document, as_document
+from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, usable
 
@@ -281,18 +281,20 @@ class Index:
         """Store documents that come with their vectors, part by part, replacing those of equal id; streamed.
 
         Args:
-            parts: documents and their vectors, as `VectorsFolder.parts` and `read_provider_vectors` give them. A zero
-                row is a document without a dense vector: only the sparse arm finds it.
+            parts: documents, each with an id, and their vectors, as `VectorsFolder.parts` and `read_provider_vectors`
+                give them. A zero row is a document without a dense vector: only the sparse arm finds it.
             progress: called with the number stored so far and None.
 
         Raises:
-            As `add`; the parts before are stored then.
+            UsageError: a document has no id.
+            Else as `add`; the parts before are stored then.
         """
         current = self._state.current
         total, first = Added(), self._lacks_statistics(current)
         try:
             for documents, encoded in parts:
-                total += self._store_encoded(documents, encoded, current, flush=False, zeros=True)
+                checked = list(map(given_document, documents))
+                total += self._store_encoded(checked, encoded, current, flush=False, zeros=True)
                 if progress:
                     progress(total.documents, None)
         finally:
@@ -337,10 +339,7 @@ class Index:
         _, current = self._encodes()
         stream, total, first = iter(documents), Added(), self._lacks_statistics(current)
         try:
-            while chunk := list(of_tenants(map(as_document, islice(stream, _CHUNK)), self.manifest.tenant)):
-                for document in chunk:
-                    if not document.id:
-                        raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
+            while chunk := list(of_tenants(map(given_document, islice(stream, _CHUNK)), self.manifest.tenant)):
                 added = None
                 while added is None:  # again, where the index went over to another model meanwhile
                     tower, current = self._encodes()

@@ -38,7 +38,7 @@ from lightretriever.index.state import open_state
 from lightretriever.index.tenant import another_tenants, of_tenants, owner_digest
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
-from lightretriever.text.corpus import Document
+from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded, SparseVectors, take_sparse
 from lightretriever.vectors.encode import Progress, Tower, begun, encode_corpus, origin_of
@@ -98,8 +98,8 @@ def index_corpus(
         engine: "edge", or a Qdrant server's URL; see `Index.create`.
 
     Raises:
-        InputError: there are no documents, or one is no tenant's.
-        UsageError: sparse="lm" with a tower that has no LM head, or an unknown kind.
+        InputError: there are no documents, or one that cannot be stored, or that is no tenant's; its id is named.
+        UsageError: sparse="lm" with a tower that has no LM head, an unknown kind, or a document without an id.
         MismatchError: tower and table are of two models, or the output was begun with other things or documents.
         ArtifactError: the output is something else or damaged, or the disk is full.
         LockedError: another process is at it.
@@ -111,7 +111,7 @@ def index_corpus(
     _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     digest = hashlib.sha256()
-    stream = _digested(begun(of_tenants(documents, tenant)), digest)
+    stream = _digested(begun(of_tenants(map(given_document, documents), tenant)), digest)
     target = absolute(path)
     begun_as = IndexManifest.of(table, sparse, "building", tenant, check_engine(engine))
     manifest = replace(begun_as, encoding=encoding, built_from="corpus")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TypeVar
 
@@ -144,17 +144,16 @@ def _listed(values: Iterable[T], name: str, what: str) -> list[T]:
 
 def _given(name: object, row: Mapping[str, object] | Document, sparse: str) -> Document:
     own: dict[str, object]
-    fields: dict[str, object]
     if isinstance(row, Document):
-        own, fields = {"id": row.id}, {"title": row.title, "text": row.text, "metadata": row.metadata}
+        own, document = {"id": row.id}, as_document(replace(row, id=given_ids([name])[0]))
     elif isinstance(row, Mapping):
+        if sparse == "bm25" and "text" not in row:
+            raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
         own = {key: row[key] for key in ID_NAMES if key in row}
         fields = {key: value for key, value in row.items() if key not in own}
+        document = as_document({"text": "", **fields, "_id": name})
     else:
         raise InputError(f"the payload of id {str(name)[:80]!r} is of type {type(row).__name__}: a mapping is needed")
-    if sparse == "bm25" and "text" not in fields:
-        raise UsageError("the sparse side is BM25 of the texts: every payload needs its text")
-    document = as_document({"text": "", **fields, "_id": name})
     for key, value in own.items():
         said = _as_id(value)
         if said and said != document.id:

@@ -15,7 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
 
-from lightretriever.errors import InputError
+from lightretriever.errors import InputError, UsageError
 from lightretriever.paths import absolute
 from lightretriever.text.beir import corpus_files, query_files
 from lightretriever.text.compression import split_suffix
@@ -27,6 +27,7 @@ MAX_ID_BYTES = 1024
 """An id is a key, not a text; engines and run files hold it many times over."""
 
 _MAX_ID = 10**MAX_ID_BYTES
+_TEXTUAL = (*ID_NAMES, "title", "text")  # a whole number there is its digits
 TEXT_SUFFIXES = (".txt", ".md")
 T = TypeVar("T")
 Rows = Iterator[tuple[str, dict[str, object]]]
@@ -190,6 +191,19 @@ def as_document(value: str | Mapping[str, object] | Document, default_id: str = 
     return replace(document, id=default_id) if numbered else document
 
 
+def given_document(value: str | Mapping[str, object] | Document) -> Document:
+    """`as_document`, of what is to be kept under an id of its own.
+
+    Raises:
+        InputError: as `as_document`.
+        UsageError: it has no id.
+    """
+    document = as_document(value)
+    if not document.id:
+        raise UsageError(f"a document has no id ({document.text[:40]!r}…): every one needs its own")
+    return document
+
+
 def check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str, object]) -> None:
     """What a row says outside its ``metadata`` and in it must be the same: it may be whose the document is.
 
@@ -198,7 +212,8 @@ def check_agreement(where: str, outer: Mapping[str, object], inner: Mapping[str,
     """
     for name in outer.keys() & inner.keys():
         one, other = outer[name], inner[name]
-        if one != other and not _blank(one) and not _blank(other) and not (name in ID_NAMES and str(one) == str(other)):
+        same = one == other or (name in _TEXTUAL and str(one) == str(other))
+        if not same and not _blank(one) and not _blank(other):
             raise InputError(
                 f"{where}: its {name!r} is {str(one)[:40]!r} outside its metadata and {str(other)[:40]!r} in it: "
                 "leave one out"
@@ -256,7 +271,7 @@ def _document(where: str, row: Mapping[str, object]) -> tuple[Document, bool]:
     title = _as_text(where, f"document {_name(identifier)}", "title", fields.pop("title", None))
     inner = fields.pop("metadata", None)
     if isinstance(inner, dict):
-        check_agreement(f"{where}: document {_name(identifier)}", outer, inner)
+        check_agreement(f"{where}: document {_name(identifier)}", {**outer, "_id": identifier}, inner)
         fields |= {name: value for name, value in inner.items() if _blank(fields.get(name))}
     elif inner is not None:
         fields["metadata"] = inner

@@ -11,7 +11,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError
-from lightretriever.text.corpus import Document
+from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsWriter, take_shard
 from lightretriever.vectors.parts import usable
@@ -67,13 +67,14 @@ def encode_corpus(
         How many documents this worker's shard holds.
 
     Raises:
-        InputError: there are no documents.
+        InputError: there are no documents, or one that cannot be kept; its id and field are named.
+        UsageError: a document has no id.
         MismatchError: the folder was begun with another tower, settings, number of workers, or corpus.
         ArtifactError: the folder is damaged, or the disk full.
         LockedError: another process is at the same shard.
         KeyboardInterrupt: interrupted; the message says how many documents are kept.
     """
-    documents = begun(documents)
+    documents = begun(map(given_document, documents))
     with VectorsWriter.open(
         path,
         model=tower.name,

@@ -34,7 +34,7 @@ from tokenizers import Tokenizer
 from lightretriever.artifact import MANIFEST, fsync_path, new_file, sha256_bytes, writing
 from lightretriever.checked import begun_otherwise
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
-from lightretriever.text.corpus import Document
+from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import load_tokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.lock import lock_folder
@@ -172,10 +172,12 @@ class VectorsWriter:
 
         Raises:
             MismatchError: the documents do not begin with those that were written.
+            InputError, UsageError: one of these cannot be kept, as for `append`.
         """
         stream = iter(documents)
         for number, part in enumerate(self._parts):
-            if sha256_bytes(content_lines(list(islice(stream, part.documents)))) != part.content:
+            documents = list(map(given_document, islice(stream, part.documents)))
+            if sha256_bytes(content_lines(documents)) != part.content:
                 raise MismatchError(
                     f"{self._shard}: part {number} was encoded from other documents than the corpus has there now: "
                     "restore the corpus, or choose another output"
@@ -192,8 +194,9 @@ class VectorsWriter:
 
         Raises:
             MismatchError: another number, dimension or width of vectors than was said.
-            InputError: a vector that is not finite or not of unit length, by document id.
-            UsageError: the shard is finished, or the writer closed.
+            InputError: a document with a value that JSON does not have, or a vector that is not finite or not of unit
+                length; the document's id is named.
+            UsageError: a document without an id; the shard is finished, or the writer closed.
             ArtifactError: the disk is full, or cannot be written for another reason.
         """
         if self.finished:
@@ -201,6 +204,7 @@ class VectorsWriter:
         self._check_open()
         if not documents:
             return
+        documents = list(map(given_document, documents))
         check_vectors([document.id for document in documents], encoded, self._manifest.dim, zeros=True)
         width, expected = None if encoded.sparse is None else encoded.sparse.width, self._manifest.sparse_width
         if width != expected:

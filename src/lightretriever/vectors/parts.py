@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import fsync_path, load_tensors, new_file, save_tensors, sha256_bytes, sha256_file
 from lightretriever.checked import Check, read_fields, text, whole
-from lightretriever.errors import ArtifactError, InputError, MismatchError
+from lightretriever.errors import ArtifactError, InputError, MismatchError, UsageError
 from lightretriever.regular_file import file_size, read_file
-from lightretriever.text.corpus import Document
+from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, SparseVectors
 
 DONE = "done.jsonl"
@@ -220,7 +220,10 @@ def read_documents(shard: Path, number: int, part: Part) -> list[Document]:
         raise ArtifactError(f"{file} holds no documents ({reason[:100]}): restore it, or encode again") from None
     if not good or len(rows) != part.documents:
         raise ArtifactError(f"{file} does not hold {part.documents} documents: restore it, or encode again")
-    return [Document(**row) for row in rows]
+    try:
+        return [given_document(Document(**row)) for row in rows]
+    except (InputError, UsageError) as error:  # the checksum is that of whoever wrote it, and may be anybody's
+        raise ArtifactError(f"{file} holds a document that cannot be: {error}") from None
 
 
 _FIELDS = {"id": str, "title": str, "text": str, "metadata": dict}
