@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -236,6 +237,44 @@ def test_modules_stay_inside_their_folder(path: str, tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text(json.dumps([modules[0], {**modules[1], "path": path}]))
     with pytest.raises(ModelError, match="leads out of the folder"):
         DocumentEncoder.load(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["../plain", "plain", "inner/plain", "../around/plain"])
+def test_a_relative_base_is_one_from_the_adapter_wherever_one_works(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = masked_folder(tmp_path / "made", "bert", head=False)
+    adapter = adapter_folder(tmp_path / "around/adapter", base, tmp_path / "merged")
+    place = tmp_path / "around" / ("adapter/inner/plain" if name.startswith("inner") else "plain")
+    shutil.copytree(base, place)
+    _change(adapter / "adapter_config.json", base_model_name_or_path=name)
+    decoy = tmp_path / "work/here"
+    for folder in {(decoy / name).resolve(), decoy / "plain"}:  # a model too, but another
+        masked_folder(folder, "distilbert", head=False)
+    monkeypatch.chdir(decoy)
+    tower = DocumentEncoder.load(adapter, device="cpu")
+    relative = DocumentEncoder.load(os.path.relpath(adapter), device="cpu")
+    monkeypatch.chdir(tmp_path)
+    wanted = DocumentEncoder.load(adapter, base, device="cpu")
+    for found in (tower, relative):  # what is read later is read from where it was
+        assert found.backbone.base is not None
+        assert found.backbone.base.path == place
+        assert np.array_equal(found.encode(PARAGRAPHS).dense, wanted.encode(PARAGRAPHS).dense)
+    assert tower.revision == relative.revision == DocumentEncoder.load(adapter, place, device="cpu").revision
+
+
+@pytest.mark.parametrize("name", ["plain", "models/plain", "./plain"])
+def test_the_working_directory_is_no_place_for_a_base(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    base = masked_folder(tmp_path / "work" / name, "bert", head=False)
+    adapter = adapter_folder(tmp_path / "saved/adapter", base, tmp_path / "merged")
+    _change(adapter / "adapter_config.json", base_model_name_or_path=name)
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ModelError, match=r"neither in nor beside its folder; say where that is with --base"):
+        DocumentEncoder.load(adapter, device="cpu")
+    assert DocumentEncoder.load(adapter, name, device="cpu").backbone.base is not None
 
 
 def test_folders_of_two_minds_are_refused(tmp_path: Path) -> None:

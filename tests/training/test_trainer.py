@@ -54,6 +54,8 @@ def test_a_run_stays_in_its_folders_when_the_working_folder_changes(
         path.name for path in found.folder.iterdir()
     }
     assert (found.folder / "README.md").read_text().count("# run\n") == 1
+    for folder in (found.folder, found.folder / "checkpoint-4"):  # they lead to the base from where they are
+        assert DocumentEncoder.load(folder, device="cpu").backbone.base is not None
 
 
 def losses(history: tuple[Mapping[str, float], ...]) -> dict[int, float]:

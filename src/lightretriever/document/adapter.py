@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lightretriever.document.folder import ModelFolder, check_weights, find_folder
+from lightretriever.document.folder import MINILM, ModelFolder, check_weights, find_folder, find_named
 from lightretriever.document.settings_file import read_json, reading, shown
 from lightretriever.errors import ModelError
 
@@ -115,22 +115,28 @@ def _alphas(found: object, file: Path) -> tuple[tuple[re.Pattern[str], float], .
 
 
 def find_base(adapter: Adapter, folder: ModelFolder, base: str | Path | None) -> ModelFolder:
-    """The model that an adapter is for: as told, beside the folder it is in, or by the name it gives.
+    """The model that an adapter is for: as told, or by the name it gives.
+
+    A name is a path from the adapter's folder, or from the one around it, where that leads to a model; an absolute
+    path; or else a name on the hub. What the working directory holds does not matter.
 
     Raises:
         ModelError: none is found.
     """
     told = f"{folder.name} is LoRA weights for the base model {shown(adapter.base)}"
-    hint = f": {told}; say where that is with --base (base=)"
+    way_out = "say where that is with --base (base=)"
     if base is not None:
-        return find_folder(base, hint)
+        return find_folder(base, f": {told}; {way_out}")
     if not adapter.base:
-        raise ModelError(f"{adapter.folder / ADAPTER_CONFIG} names no base model{hint}")
+        raise ModelError(f"{adapter.folder / ADAPTER_CONFIG} names no base model: {told}; {way_out}")
+    if adapter.base == MINILM or adapter.base.startswith("~"):
+        return find_folder(adapter.base, f": {told}; {way_out}")
     with reading(adapter.folder / ADAPTER_CONFIG):  # a name may be none that a file can have
-        for place in (folder.path.parent / adapter.base, adapter.folder.parent / adapter.base, Path(adapter.base)):
+        for start in (adapter.folder, adapter.folder.parent, folder.path, folder.path.parent):
+            place = start / adapter.base  # an absolute path stays what it is
             if any((place / file).is_file() for file in ("config.json", "modules.json")):
                 return find_folder(place)
-    return find_folder(adapter.base, hint, adapter.revision)
+    return find_named(adapter.base, f": {told}, which is neither in nor beside its folder; {way_out}", adapter.revision)
 
 
 @torch.inference_mode()

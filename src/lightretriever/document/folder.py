@@ -98,6 +98,15 @@ def find_folder(model: str | Path, hint: str = "", revision: str | None = None) 
         return ModelFolder(path.resolve(), path.resolve().name)
     if is_file:
         raise ModelError(f"{path} is a file: name the model's folder")
+    return find_named(name, hint, revision)
+
+
+def find_named(name: str, hint: str = "", revision: str | None = None) -> ModelFolder:
+    """Find a model by its name on the hub alone, whatever folders there are. Arguments as for `find_folder`.
+
+    Raises:
+        ModelError: nothing of that name in the hub's cache or on the hub, or it can be no such name.
+    """
     # "owner/name" or "name": anything else can only have been meant as a path.
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or not name.strip():
         raise ModelError(f"model folder {name!r} does not exist{hint}")
@@ -130,7 +139,7 @@ def _from_hub(name: str, hint: str, revision: str | None) -> ModelFolder:
         if isinstance(error, LocalEntryNotFoundError):
             reason = "it is not in its cache, and the hub cannot be reached or is switched off by HF_HUB_OFFLINE"
         raise ModelError(
-            f"no folder {name!r} here, and it cannot be fetched from the Hugging Face hub ({reason})"
+            f"no folder {name!r} is found, and it cannot be fetched from the Hugging Face hub ({reason})"
             f"{hint or ': name a folder that holds it, or fetch it once where there is a network'}"
         ) from None
     return ModelFolder(path, name, commit=path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ import transformers
 from numpy.typing import NDArray
 
 from lightretriever.artifact import new_file
-from lightretriever.document.folder import find_folder
+from lightretriever.document.folder import MINILM, find_folder
 from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
@@ -108,7 +109,7 @@ def train(
             arguments = training_arguments(replace(config, validation=replace(config.validation, every=0)))
         transformers.set_seed(config.seed)  # the adapters' first values are drawn
         with _whole_weights(arguments):
-            tower = TrainableTower.load(_model_config(config))
+            tower = TrainableTower.load(_model_config(config), _seen_from(output, config.model.base))
         _check_dimensions(config, tower.backbone.dim)
         parameters = [parameter.numel() for parameter in tower.parameters() if parameter.requires_grad]
         counts = (sum(parameters), sum(parameter.numel() for parameter in tower.parameters()))
@@ -195,6 +196,18 @@ def _model_config(config: TrainingConfig) -> ModelConfig:
     wanted = config.model.gradient_checkpointing or any(config.trainer.get(name) for name in names)
     head = config.model.sparse_head if config.loss.needs_sparse else "none"
     return replace(config.model, gradient_checkpointing=wanted, sparse_head=head)
+
+
+def _seen_from(output: Path, base: str) -> str:
+    """The base's name as it leads there from the output: a relative path was typed in a folder that nobody will know
+    any more. From a checkpoint inside the output it does too, since adapters look around their own folder."""
+    path = Path(base)
+    if base == MINILM or path.is_absolute() or not path.is_dir():
+        return base
+    try:
+        return Path(os.path.relpath(path.resolve(), output.resolve())).as_posix()
+    except ValueError:  # they are on two drives
+        return path.resolve().as_posix()
 
 
 def _check_dimensions(config: TrainingConfig, width: int) -> None:

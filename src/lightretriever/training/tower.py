@@ -156,8 +156,12 @@ class TrainableTower(nn.Module):
         self._shares: dict[int, bool] = {}
 
     @staticmethod
-    def load(config: ModelConfig) -> TrainableTower:
+    def load(config: ModelConfig, base_named: str | None = None) -> TrainableTower:
         """Load the base on the CPU and make it trainable, in evaluation mode.
+
+        Args:
+            config: what and how.
+            base_named: what a folder that the tower is saved to calls the base; None: as ``config`` does.
 
         Raises:
             ModelError, MissingExtraError: as `DocumentEncoder.load`; also a base that is itself LoRA weights, or an
@@ -176,6 +180,7 @@ class TrainableTower(nn.Module):
             raise ModelError(
                 f"{config.base}: its LM head cannot be trained through: set sparse_head = 'none' or 'tied'"
             )
+        config = replace(config, base=config.base if base_named is None else base_named)
         wants_tied = config.sparse_head == "tied" or (config.sparse_head == "auto" and backbone.head is None)
         new_head = wants_tied and backbone.tied is None
         tied = _new_tied_head(backbone) if new_head else backbone.tied
