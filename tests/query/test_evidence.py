@@ -17,6 +17,7 @@ from lightretriever import QueryEncoder, TokenTable
 from lightretriever.artifact import load_tensors, save_tensors
 from lightretriever.errors import ArtifactError
 from lightretriever.query.evidence import Evidence, gather_evidence
+from lightretriever.query.phrases import PhraseTable
 from lightretriever.text.tokenizer import id_count, inner_tokens
 
 INNER = np.array([False, False, False, True, True])
@@ -149,6 +150,24 @@ def test_a_query_that_has_a_row_of_its_own_is_understood() -> None:
     encoder = QueryEncoder(table)
     assert encoder.encode(["zzz", "zzz zzz"]).trust.tolist() == [1.0, 0.0]
     assert encoder.encode(["zzz", "zzz zzz"] * 1200).trust[:2].tolist() == [1.0, 0.0]
+
+
+def test_a_large_batch_is_searched_for_phrases_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = fitted_table()
+    ids = table.tokenizer.encode("tall zebra", add_special_tokens=False).ids
+    encoder = QueryEncoder(table.with_phrases([], [ids], np.ones((1, 6), np.float32)))
+    match, searched = PhraseTable.match, list[int]()
+
+    def count(phrases: PhraseTable, ids: NDArray, offsets: NDArray, width: int) -> tuple[NDArray, NDArray]:
+        searched.append(len(offsets) - 1)  # threads share a batch out
+        return match(phrases, ids, offsets, width)
+
+    monkeypatch.setattr(PhraseTable, "match", count)
+    queries = ["tall zebra", "tall mountain", "", "zzz"] * 1000
+    encoded = encoder.encode(queries)
+    assert sum(searched) == len(queries)
+    np.testing.assert_array_equal(encoded.trust, np.tile(encoder.encode(queries[:4]).trust, 1000))
+    np.testing.assert_array_equal(encoded.dense, encoder.encode_dense(queries) * (encoded.trust > 0)[:, None])
 
 
 def test_a_table_whose_rows_are_all_alike_is_trusted() -> None:

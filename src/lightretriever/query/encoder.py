@@ -100,8 +100,8 @@ class QueryEncoder:
             sparse_ids = (ids, offsets)
             if self.table.leading_space:
                 sparse_ids = self._flat_ids(texts, leading_space=True, report=False)
-            dense, counts = self._pool_batch(ids, offsets), self._count_batch(*sparse_ids)
-            return _without_strangers(Encoded(dense, counts, *self._trust_batch(ids, offsets)))
+            (dense, whole), counts = self._pool_batch(ids, offsets), self._count_batch(*sparse_ids)
+            return _without_strangers(Encoded(dense, counts, *self._trust_batch(ids, offsets, whole)))
         rows = spaced = self._ids(texts, leading_space=False)
         if self.table.leading_space:
             spaced = self._ids(texts, leading_space=True, report=False)
@@ -111,7 +111,7 @@ class QueryEncoder:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
         texts = _strings(texts)
         if len(texts) >= BATCH:
-            return self._pool_batch(*self._flat_ids(texts, leading_space=False))
+            return self._pool_batch(*self._flat_ids(texts, leading_space=False))[0]
         return self._pool(self._ids(texts, leading_space=False))
 
     def encode_sparse(self, texts: Sequence[str] | str) -> SparseVectors:
@@ -196,11 +196,14 @@ class QueryEncoder:
                 np.multiply(total, 1 / norm, out=unit)
         return out
 
-    def _pool_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _pool_batch(
+        self, ids: NDArray[np.int32], offsets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Unit rows [n, d], and which of the queries have one of their own as a whole [n]: both of one matching."""
         from lightretriever.query.kernels import pool_phrases, pool_rows  # numba loads with the first large batch
 
         n = len(offsets) - 1
-        out = np.empty((n, self.dim), dtype=np.float32)
+        out, whole = np.empty((n, self.dim), dtype=np.float32), np.zeros(n, dtype=bool)
         rows = _bits(self._rows)
 
         def pool(start: int, end: int) -> None:
@@ -209,8 +212,12 @@ class QueryEncoder:
                 pool_rows(ids, part, rows, self._scales, self._skip, out[start:end])
                 return
             phrase_rows = _bits(self._phrase_rows)
+            found, starts = self._phrases.match(ids, part, len(rows))
+            alone = np.flatnonzero(np.diff(starts) == 1)
+            whole[start + alone] = found[starts[alone]] >= len(rows) + len(self._phrases) - self._phrases.whole
             pool_phrases(
-                *self._phrases.match(ids, part, len(rows)),
+                found,
+                starts,
                 rows,
                 self._scales,
                 phrase_rows,
@@ -223,7 +230,7 @@ class QueryEncoder:
         bounds = [n * i // parts for i in range(parts + 1)]
         with ThreadPoolExecutor(parts) as threads:
             list(threads.map(pool, bounds[:-1], bounds[1:]))
-        return out
+        return out, whole
 
     def _trust(self, rows_of_ids: list[list[int]]) -> Trust:
         evidence, phrases = self.table.evidence, self._phrases
@@ -236,15 +243,11 @@ class QueryEncoder:
             unknown.append(total - sure)
         return np.array(trusts, dtype=np.float32), np.array(unknown, dtype=np.float32)
 
-    def _trust_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> Trust:
+    def _trust_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64], whole: NDArray[np.bool_]) -> Trust:
         if self.table.evidence is None:
             return None, None
         total, sure = self.table.evidence.add_up_many(ids, offsets)
-        if self._phrases is not None and self._phrases.whole:
-            found, starts = self._phrases.match(ids, offsets, self.vocab_size)
-            alone = np.flatnonzero(np.diff(starts) == 1)
-            first_whole = self.vocab_size + len(self._phrases) - self._phrases.whole
-            total[alone[found[starts[alone]] >= first_whole]] = 0.0
+        total[whole] = 0.0
         understood = np.divide(sure, total, out=np.ones_like(total), where=total > 0)
         return understood, np.where(total > 0, total - sure, np.float32(0))
 
