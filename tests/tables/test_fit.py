@@ -5,19 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_bags import made_bags
 from made_tokenizers import qwen, wordpiece
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from lightretriever import QueryEncoder
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.tables.bags import Bags, make_bags
+from lightretriever.tables.bags import Bags
 from lightretriever.tables.fit import fit_table
 from lightretriever.tables.prior import turn
 from lightretriever.tables.refine import agreement
@@ -25,7 +28,7 @@ from lightretriever.tables.ridge import solve_ridge
 from lightretriever.tables.samples import unique_sentences
 from lightretriever.text.corpus import Document
 from lightretriever.text.sentences import split_sentences
-from lightretriever.text.tokenizer import id_count, tokenizer_hash
+from lightretriever.text.tokenizer import encode_batch, id_count, tokenizer_hash
 from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
 
@@ -45,11 +48,11 @@ def unit(rows: NDArray[np.floating]) -> NDArray[np.float32]:
 def made_vectors(texts: Sequence[str], dim: int = 24) -> NDArray[np.float32]:
     """Vectors that a table can express exactly: unit means of rows drawn once."""
     rows = np.random.default_rng(1).normal(size=(WIDTH, dim)).astype(np.float32)
-    return unit(make_bags(texts, wordpiece(), WIDTH, 510).multiply(rows))
+    return unit(made_bags(texts, wordpiece(), WIDTH, 510).multiply(rows))
 
 
 def predicted(table: NDArray[np.float32], texts: Sequence[str]) -> NDArray[np.float32]:
-    return unit(make_bags(texts, wordpiece(), WIDTH, 510).multiply(table))
+    return unit(made_bags(texts, wordpiece(), WIDTH, 510).multiply(table))
 
 
 def dense(bags: Bags) -> NDArray[np.float64]:
@@ -62,7 +65,7 @@ def dense(bags: Bags) -> NDArray[np.float64]:
 @pytest.mark.parametrize("dim", [1, 5, 600])
 def test_solver_finds_the_ridge_solution(dim: int) -> None:
     random = np.random.default_rng(2)
-    bags = make_bags(made_texts(60), wordpiece(), WIDTH, 510)
+    bags = made_bags(made_texts(60), wordpiece(), WIDTH, 510)
     targets, prior = random.normal(size=(60, dim)), random.normal(size=(WIDTH, dim)).astype(np.float32)
     x, l2 = dense(bags), 0.01
     exact = prior + np.linalg.solve(x.T @ x + l2 * np.eye(WIDTH), x.T @ (targets - x @ prior))
@@ -74,13 +77,13 @@ def test_solver_finds_the_ridge_solution(dim: int) -> None:
 def test_bags_are_what_a_query_averages() -> None:
     skipped = wordpiece().token_to_id("[PAD]")
     texts = ["everest everest tall", "", "[PAD] tall"]
-    bags = make_bags(texts, wordpiece(), WIDTH, 510, skip_ids=[skipped])
+    bags = made_bags(texts, wordpiece(), WIDTH, 510, skip_ids=[skipped])
     for row, text in enumerate(texts):
         ids = [i for i in wordpiece().encode(text, add_special_tokens=False).ids if i != skipped]
         expected = np.bincount(ids, minlength=WIDTH) / max(len(ids), 1)
         np.testing.assert_allclose(dense(bags)[row], expected, atol=1e-7)
-    assert len(make_bags(["tall " * 50], wordpiece(), WIDTH, 10).ids) == len(
-        make_bags(["tall"], wordpiece(), WIDTH, 10).ids
+    assert len(made_bags(["tall " * 50], wordpiece(), WIDTH, 10).ids) == len(
+        made_bags(["tall"], wordpiece(), WIDTH, 10).ids
     )
 
 
@@ -88,7 +91,7 @@ def test_given_l2_matches_the_formula_with_bags_scaled_under_the_prior() -> None
     texts = made_texts(200)
     vectors = made_vectors(texts)
     prior = np.random.default_rng(3).normal(size=(WIDTH, 24)).astype(np.float32)
-    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    bags = made_bags(texts, wordpiece(), WIDTH, 510)
     x = dense(bags.scaled(1 / np.linalg.norm(bags.multiply(prior), axis=1)))
     exact = prior + np.linalg.solve(x.T @ x + 0.05 * np.eye(WIDTH), x.T @ (vectors - x @ prior))
     table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), prior=prior, l2=0.05)
@@ -310,7 +313,7 @@ def test_a_prior_is_turned_so_that_texts_are_predicted() -> None:
     texts = made_texts(500)
     rows = random.normal(size=(WIDTH, 24)).astype(np.float32)
     rotation = np.linalg.qr(random.normal(size=(24, 24)))[0].astype(np.float32)
-    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    bags = made_bags(texts, wordpiece(), WIDTH, 510)
     targets = predicted(rows @ rotation, texts)
     np.testing.assert_allclose(unit(turn(rows, bags, targets)), unit(rows @ rotation), atol=0.05)
     few = turn(rows, bags.take(np.arange(3)), targets[:3])  # fewer texts than dimensions
@@ -321,7 +324,7 @@ def test_a_prior_turned_to_few_texts_keeps_what_they_say_nothing_about() -> None
     random = np.random.default_rng(18)
     texts = made_texts(4)
     rows = random.normal(size=(WIDTH, 64)).astype(np.float32)
-    bags = make_bags(texts, wordpiece(), WIDTH, 510)
+    bags = made_bags(texts, wordpiece(), WIDTH, 510)
     targets = unit(predicted(rows, texts) + 0.05 * random.normal(size=(4, 64)))
     unseen = np.flatnonzero(bags.document_frequency() == 0)
     turned = turn(rows, bags, targets)[unseen]
@@ -353,6 +356,30 @@ def test_sentences_of_documents_draw_queries_towards_them() -> None:
         return float(np.einsum("nd,nd->n", predicted(rows, queries), vectors).mean())
 
     assert own_score(table[:]) > own_score(plain[:]) + 0.01
+
+
+@pytest.mark.parametrize("phrases", [0, 5])
+def test_every_text_is_tokenised_once(phrases: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{one}. {other}." for one, other in pairwise(made_texts(40))]
+    vectors = made_vectors(texts)
+    seen = Counter[str]()
+
+    def count(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
+        seen.update(texts)
+        return encode_batch(tokenizer, texts)
+
+    for name, module in list(sys.modules.items()):  # but for the sample that warnings are made of
+        if (
+            name.startswith("lightretriever.tables.")
+            and not name.endswith(".checks")
+            and hasattr(module, "encode_batch")
+        ):
+            monkeypatch.setattr(module, "encode_batch", count)
+    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), prior="zero", phrases=phrases)
+    assert set(seen.values()) == {1}
+    assert seen.keys() == {*texts, *(sentence for text in texts for sentence in split_sentences(text))}
+    assert table.evidence is not None
+    assert len(seen) == table.evidence.texts == table.fitted["samples"]
 
 
 def test_a_general_fit_is_the_plain_formula_with_three_times_the_strength_of_its_own_texts() -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_bags import made_bags
 from made_tokenizers import LINES, wordpiece
 
 from lightretriever.tables import kernels, ridge
-from lightretriever.tables.bags import make_bags
 from lightretriever.text.tokenizer import id_count
 
 WIDTH = id_count(wordpiece())
@@ -26,7 +26,7 @@ def test_every_product_is_compiled_without_the_interpreters_lock(name: str) -> N
 
 def test_columns_are_solved_by_threads_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(4)
-    bags = make_bags([f"{line} {row}" for row in range(30) for line in LINES], wordpiece(), WIDTH, 64)
+    bags = made_bags([f"{line} {row}" for row in range(30) for line in LINES], wordpiece(), WIDTH, 64)
     targets = random.normal(size=(len(bags), 8)).astype(np.float32)
     prior = random.normal(size=(WIDTH, 8)).astype(np.float32)
     expected = ridge.solve_ridge(bags, targets, prior, 0.1)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from made_bags import made_bags
 from made_tokenizers import llama, wordpiece
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import UsageError
-from lightretriever.tables.bags import Bags, make_bags
+from lightretriever.tables.bags import Bags
 from lightretriever.tables.fit import fit_table
 from lightretriever.tables.phrases import (
     add_queries,
@@ -61,7 +62,7 @@ class MadeTower:
         assert prompt == ""
         self.encoded.extend(texts)
         rows = np.random.default_rng(1).normal(size=(WIDTH + 1, DIM)).astype(np.float32)
-        vectors = make_bags(texts, wordpiece(), WIDTH, 62).multiply(rows[:WIDTH])
+        vectors = made_bags(texts, wordpiece(), WIDTH, 62).multiply(rows[:WIDTH])
         vectors[["light bulb" in text for text in texts]] += rows[WIDTH] * 3
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
@@ -110,8 +111,8 @@ def test_counts_are_those_of_a_plain_count(make) -> None:  # type: ignore[no-unt
 
 def test_bags_count_phrases_beside_their_tokens() -> None:
     index = phrase_index([ids_of("light bulb"), ids_of("the light bulb")], WIDTH)
-    bags = make_bags(["light bulb the light bulb", "the light", ""], wordpiece(), WIDTH, 62, phrases=index)
-    tokens = make_bags(["light bulb the light bulb", "the light", ""], wordpiece(), WIDTH, 62)
+    bags = made_bags(["light bulb the light bulb", "the light", ""], wordpiece(), WIDTH, 62, phrases=index)
+    tokens = made_bags(["light bulb the light bulb", "the light", ""], wordpiece(), WIDTH, 62)
     assert bags.width == WIDTH + 2
     kept = bags.ids < WIDTH
     np.testing.assert_array_equal(bags.ids[kept], tokens.ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,50 +67,73 @@ class Bags:
         return out
 
 
-def make_bags(
-    texts: Sequence[str],
-    tokenizer: Tokenizer,
-    width: int,
-    max_tokens: int,
-    skip_ids: Iterable[int] = (),
-    phrases: PhraseTable | None = None,
-) -> Bags:
-    """Mean bags of texts as a query would be tokenised (METHOD "Queries"): no specials, ``skip_ids`` left out.
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """n texts as their token ids, in order and without specials.
+
+    Attributes:
+        ids: int32, flat.
+        offsets: int64 [n + 1], where each text begins in ``ids``.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def joined(self, other: Tokens) -> Tokens:
+        """These texts, then the others."""
+        offsets = np.concatenate([self.offsets, other.offsets[1:] + self.offsets[-1]])
+        return Tokens(np.concatenate([self.ids, other.ids]), offsets)
+
+
+def tokenise(texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int) -> Tokens:
+    """The tokens of n texts, each as a query would be tokenised (METHOD "Queries").
 
     Args:
-        texts: n texts; the bag of one without tokens is empty.
+        texts: n texts.
         tokenizer: without truncation.
+        max_tokens: tokens kept of each text, from its beginning.
+
+    Raises:
+        ModelError: the tokenizer fails on a text.
+    """
+    ids: list[NDArray[np.int32]] = [np.empty(0, np.int32)]
+    for start in range(0, len(texts), 4096):  # pieces bound the memory of the tokenizer's own objects
+        encodings = encode_batch(tokenizer, list(texts[start : start + 4096]))
+        ids += [np.asarray(encoding.ids[:max_tokens], dtype=np.int32) for encoding in encodings]
+    return Tokens(np.concatenate(ids), np.cumsum([len(row) for row in ids], dtype=np.int64))
+
+
+def make_bags(tokens: Tokens, width: int, skip_ids: Iterable[int] = (), phrases: PhraseTable | None = None) -> Bags:
+    """Mean bags of texts, ``skip_ids`` left out.
+
+    Args:
+        tokens: of n texts; the bag of one without tokens is empty.
         width: V, above every id.
-        max_tokens: tokens counted of each text, from its beginning.
         skip_ids: ids that a query skips.
         phrases: found in the texts as in a query, and counted beside their tokens, under ids from V on.
     """
-    skipped = np.asarray(sorted(skip_ids), dtype=np.int64)
-    indptr = np.zeros(len(texts) + 1, dtype=np.int64)
+    skipped = np.asarray(sorted(skip_ids), dtype=np.int32)
+    indptr = np.zeros(len(tokens) + 1, dtype=np.int64)
     ids: list[NDArray[np.int32]] = []
     weights: list[NDArray[np.float32]] = []
-    for start in range(0, len(texts), 4096):  # pieces bound the memory of the tokenizer's own objects
-        encodings = encode_batch(tokenizer, list(texts[start : start + 4096]))
-        rows = [np.asarray(encoding.ids[:max_tokens], dtype=np.int64) for encoding in encodings]
-        found = [] if phrases is None else _find_phrases(rows, phrases, width)
-        for row, tokens in enumerate(rows):
-            kept = tokens[~np.isin(tokens, skipped)] if len(skipped) else tokens
-            features = kept if phrases is None else np.concatenate([kept, found[row]])
-            distinct, counts = np.unique(features, return_counts=True)
-            indptr[start + row + 1] = len(distinct)
-            ids.append(distinct.astype(np.int32))
-            weights.append((counts / max(len(kept), 1)).astype(np.float32))
+    found = None if phrases is None else phrases.match(tokens.ids, tokens.offsets, width)
+    for row, (start, end) in enumerate(pairwise(tokens.offsets)):
+        own = tokens.ids[start:end]
+        kept = features = own[~np.isin(own, skipped)] if len(skipped) else own
+        if found is not None:
+            part = found[0][found[1][row] : found[1][row + 1]]
+            features = np.concatenate([kept, part[part >= width]])
+        distinct, counts = np.unique(features, return_counts=True)
+        indptr[row + 1] = len(distinct)
+        ids.append(distinct)
+        weights.append((counts / max(len(kept), 1)).astype(np.float32))
     np.cumsum(indptr, out=indptr)
     total = width + (0 if phrases is None else len(phrases))
     empty_ids, empty_weights = np.empty(0, np.int32), np.empty(0, np.float32)
     return Bags(indptr, np.concatenate([empty_ids, *ids]), np.concatenate([empty_weights, *weights]), total)
-
-
-def _find_phrases(rows: Sequence[NDArray[np.int64]], phrases: PhraseTable, width: int) -> list[NDArray[np.int32]]:
-    """The phrases of each text, as ids from ``width`` on."""
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    found, bounds = phrases.match(np.concatenate([*rows, np.empty(0, np.int64)]).astype(np.int32), offsets, width)
-    return [part[part >= width] for part in np.split(found[: bounds[-1]], bounds[1:-1])]
 
 
 def text_key(text: str) -> bytes:

@@ -6,7 +6,7 @@ through the model, and with documents encoded before, no model at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.at_hand import Begin, model_rows, silent
 from lightretriever.tables.axes import principal_axes
-from lightretriever.tables.bags import make_bags, unit_rows
+from lightretriever.tables.bags import Bags, Tokens, make_bags, tokenise, unit_rows
 from lightretriever.tables.checks import check_prediction, check_texts
 from lightretriever.tables.evidence import PRIOR_CONFIDENCE, evidence_of
 from lightretriever.tables.phrases import (
@@ -71,8 +71,8 @@ def fit_table(
 ) -> TokenTable:
     """Fit a token table on unlabelled text encoded by the tower, on documents encoded before, or on both.
 
-    Memory beside the table, in bytes: at most 16 · d for each text, 32 for each of its distinct tokens, and
-    10 KiB for each token of the vocabulary that occurs, whatever d.
+    Memory beside the table, in bytes: at most 16 · d for each text, 32 for each of its distinct tokens, 4 for each of
+    its tokens, and 10 KiB for each token of the vocabulary that occurs, whatever d.
 
     Args:
         tower: the frozen document tower; may be None when ``vectors`` and ``tokenizer`` are given, and then
@@ -201,9 +201,7 @@ def fit_tables(
     if tower is None and next(iter(texts), None) is not None:
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
     token_limit = _token_limit(tower, vectors, tokenizer)
-    bags_of = partial(
-        make_bags, tokenizer=tokenizer, width=id_count(tokenizer), max_tokens=token_limit, skip_ids=skip_ids
-    )
+    bags_of = partial(make_bags, width=id_count(tokenizer), skip_ids=skip_ids)
     plain, wanted = l2 is not None, phrases - len(queries)
     known: list[str] = []
     tables = []
@@ -214,30 +212,31 @@ def fit_tables(
             samples.append(encode_sentences(tower, sentences, read, _prompt(tower, asked), cache, show))
         joined, targets = _join(samples, dim, rotate is not False)
         if joined != known:  # the same for every prompt, unless the tower gave NaN under one
-            bags, known = bags_of(joined), joined
+            tokens, known = tokenise(joined, tokenizer, token_limit), joined
+            bags = bags_of(tokens)
             if not len(bags.ids):
                 raise InputError("nothing to fit to: no text with a token and a vector is left")
             coverage = measure_coverage(bags)
             check_texts(joined, targets, tokenizer)
             sequences = frequent_phrases(joined, tokenizer, wanted, token_limit, skip_ids) if wanted > 0 else []
             phrased_of = partial(bags_of, phrases=phrase_index(sequences, bags.width)) if sequences else bags_of
-            phrased = phrased_of(joined) if sequences else bags
+            phrased = phrased_of(tokens) if sequences else bags
         own = model_rows(prior, tower, vectors, tokenizer, asked, begin)
         alone = None if own is None else own.rows
         base = prior_rows(prior, alone, bags, targets, plain, tokenizer_hash(tokenizer))
         base = np.concatenate([base, np.zeros((len(sequences), base.shape[1]), np.float32)])
         scaled = scale_bags(phrased, base)
         if l2 is not None:
-            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, (), scaled, targets)
+            refined = Refined(fit_rows(scaled, targets, base, l2), l2, None, None, scaled, targets)
         elif general:
             refined = fit_general(joined, targets, scaled, base, len(sequences))
         else:
             titles = documents.titles if documents is not None else ()
-            refined = fit_refined(titles, joined, targets, scaled, base, phrased_of, len(sequences))
+            further = partial(_read, tokenizer=tokenizer, max_tokens=token_limit, bags_of=phrased_of)
+            refined = fit_refined(titles, joined, targets, scaled, base, further, len(sequences))
         check_prediction(refined.cosine, len(joined))
-        understood = evidence_of(
-            [*joined, *refined.passages], tokenizer, token_limit, skip_ids, PRIOR_CONFIDENCE if base.any() else 0.0
-        )
+        fitted_to = tokens if refined.passages is None else tokens.joined(refined.passages)
+        understood = evidence_of(fitted_to, tokenizer, skip_ids, PRIOR_CONFIDENCE if base.any() else 0.0)
         table = TokenTable.from_rows(
             refined.rows[: bags.width],
             tokenizer,
@@ -251,10 +250,10 @@ def fit_tables(
             fitted={
                 "objective": "ridge",
                 "general": general,
-                "samples": len(joined) + len(refined.passages),
+                "samples": len(fitted_to),
                 **{name: count for part in samples for name, count in part.counts.items()},
                 "without_tokens": int((np.diff(bags.indptr) == 0).sum()),
-                "passages": len(refined.passages),
+                "passages": len(fitted_to) - len(joined),
                 "prior": prior_name(prior, alone, plain),
                 "l2": refined.l2,
                 "held_out_cosine": refined.cosine,
@@ -271,6 +270,14 @@ def fit_tables(
             table = add_queries(table, tower, queries, cache, begin("encoding queries", "queries"))
         tables.append(table.converted(dtype))
     return tables
+
+
+def _read(
+    texts: Sequence[str], tokenizer: Tokenizer, max_tokens: int, bags_of: Callable[[Tokens], Bags]
+) -> tuple[Tokens, Bags]:
+    """The tokens of further texts, and their bags."""
+    tokens = tokenise(texts, tokenizer, max_tokens)
+    return tokens, bags_of(tokens)
 
 
 def _turned(table: TokenTable, vectors: Floats, documents: bool, rotate: bool | Floats, dim: int | None) -> TokenTable:

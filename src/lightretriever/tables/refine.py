@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.tables.bags import Bags, join_bags, text_key, unit_rows
+from lightretriever.tables.bags import Bags, Tokens, join_bags, text_key, unit_rows
 from lightretriever.tables.strength import choose_l2, fit_rows, scale_bags
 from lightretriever.text.sentences import split_sentences
 
@@ -34,13 +34,14 @@ _GENERAL = 3.0  # times the λ that is best by cosine on text held out: text of 
 class Refined:
     """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and the passages that joined.
 
-    ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted.
+    ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted; ``passages`` are tokens, None where
+    none joined.
     """
 
     rows: Floats
     l2: float
     cosine: float | None
-    passages: Sequence[str]
+    passages: Tokens | None
     bags: Bags
     targets: Floats
 
@@ -51,7 +52,7 @@ def fit_refined(
     targets: Floats,
     bags: Bags,
     base: Floats,
-    bags_of: Callable[[Sequence[str]], Bags],
+    read: Callable[[Sequence[str]], tuple[Tokens, Bags]],
     phrases: int = 0,
 ) -> Refined:
     """Fit with λ chosen, and with the sentences of the documents among the texts, if there are any.
@@ -62,7 +63,7 @@ def fit_refined(
         targets: their unit vectors [n, d].
         bags: of the texts, scaled under ``base``.
         base: the prior, [V, d].
-        bags_of: makes unscaled bags of further texts.
+        read: makes tokens and unscaled bags of further texts.
         phrases: how many of the last ids are phrases; λ is chosen, and its cosine measured, without them.
     """
     count = len(titles)
@@ -82,14 +83,14 @@ def fit_refined(
     known = set(texts)
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
     if not fresh:
-        return Refined(rows, l2, cosine, (), bags, targets)
-    more, places = bags_of(fresh), np.array([homes[text] for text in fresh])
+        return Refined(rows, l2, cosine, None, bags, targets)
+    (passages, more), places = read(fresh), np.array([homes[text] for text in fresh])
     weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
     bags = join_bags(bags, scale_bags(more, base).scaled(weights))
     targets = np.concatenate([targets, documents[places] * weights[:, None]])
     l2 *= _RELAXED
     rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
-    return Refined(rows, l2, cosine, fresh, bags, targets)
+    return Refined(rows, l2, cosine, passages, bags, targets)
 
 
 def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats, phrases: int = 0) -> Refined:
@@ -104,7 +105,7 @@ def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats,
     if start is not None:
         l2 *= _GENERAL
         start = np.concatenate([start, base[width:]])
-    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, (), bags, targets)
+    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, None, bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
