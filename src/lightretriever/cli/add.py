@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import progress, say
+from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import Base, ColumnNames, Corpus, Device, IndexArgument
 from lightretriever.errors import LightRetrieverError
 
@@ -55,9 +56,7 @@ def command(
         say(f"{source}: {given.said}, no model runs")
         store = partial(add_provided, given=given)
     else:
-        from lightretriever.text.corpus import estimate_count, read_corpus
-
-        documents, total = read_corpus(source), estimate_count(source)
+        documents, total = begin_corpus(source)
         from lightretriever.cli.towers import load_tower_of
 
         tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")

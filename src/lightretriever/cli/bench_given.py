@@ -91,19 +91,22 @@ def describe_tower(name: str, tower: DocumentEncoder) -> str:
     return f"{name} ({count / 1e6:,.0f} million parameters, {tower.dtype}{threads})"
 
 
-def read_passages(asked: Asked, tower: DocumentEncoder) -> tuple[Real, str]:
+def read_passages(asked: Asked) -> Real | list[Document]:
+    """Real passages: with their vectors, or documents that are still to be encoded. No model is needed to read them."""
+    return read_real(asked.vectors, max(asked.sizes)) if asked.vectors else _documents(asked.corpus)
+
+
+def encode_passages(asked: Asked, documents: Real | list[Document], tower: DocumentEncoder) -> tuple[Real, str]:
     """Real passages with their vectors, encoded here if need be, and a sentence about them.
 
     Raises:
         MismatchError: vectors of another model.
         InputError: too few passages.
     """
-    if asked.vectors:
-        real = read_real(asked.vectors, max(asked.sizes))
-        if real.model != tower.name:
-            raise MismatchError(f"{asked.vectors[0]} is of {real.model}, not of {tower.name}: name that as MODEL")
-        return real, f"Passages: {len(real.texts):,} real ones, encoded before."
-    documents = _documents(asked.corpus)
+    if isinstance(documents, Real):
+        if documents.model != tower.name:
+            raise MismatchError(f"{asked.vectors[0]} is of {documents.model}, not of {tower.name}: name that as MODEL")
+        return documents, f"Passages: {len(documents.texts):,} real ones, encoded before."
     chosen = np.random.default_rng(0).permutation(len(documents))[: asked.encode]
     texts = [documents[i].input for i in chosen]
     with progress("encoding passages", "passages") as show:

@@ -30,6 +30,7 @@ from lightretriever.bench.searching import Built, Encode, build, time_searches
 from lightretriever.cli.bench_given import (
     Asked,
     describe_tower,
+    encode_passages,
     load_table,
     load_towers,
     make_table,
@@ -51,10 +52,11 @@ def measure(asked: Asked, folder: Path) -> Bench:
     load = _load_average()
     given, log = _texts(asked.queries), _texts(asked.log)
     given_table = load_table(asked.table)
+    passages = read_passages(asked)
     say("loading the full model …")
     towers = load_towers(asked)
     *_, fastest = towers.values()
-    real, about = read_passages(asked, fastest)
+    real, about = encode_passages(asked, passages, fastest)
     say("fitting a table …")
     table, fitted = make_table(given_table, real, fastest)
     table.save(folder / "table")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
+from lightretriever.cli.inputs import begin_texts
 from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, Prompt, QueriesLog, TableDtype, TableOut
 from lightretriever.errors import UsageError
 
@@ -28,6 +29,7 @@ def command(
     refuse_existing(output)
     if bool(queries_log) != bool(phrases):
         raise UsageError("give --queries-log FILE and --phrases N together: the log's N most frequent queries get rows")
+    log = begin_texts(queries_log)
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.tables.cache import cache_table
 
@@ -38,9 +40,8 @@ def command(
         table = cache_table(tower, prompt=prompt, dtype=dtype, dim=dim, progress=report)
     if queries_log:
         from lightretriever.tables.phrases import add_queries, frequent_queries
-        from lightretriever.text.corpus import read_texts
 
-        queries = frequent_queries((text.input for path in queries_log for text in read_texts(path)), phrases)
+        queries = frequent_queries((text.input for text in log), phrases)
         with progress("encoding queries", "queries") as report:
             table = add_queries(table, tower, queries, progress=report)
     table.save(output)

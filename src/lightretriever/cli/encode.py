@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import parse_shard, progress, say
+from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import Base, Device, MaxLength, ModelOption, TopK
 
 EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 1/2"
@@ -28,10 +29,9 @@ def command(
 ) -> None:
     """Encode documents. Run it again after an interruption: it goes on where it was."""
     worker = parse_shard(shard)
-    from lightretriever.text.corpus import estimate_count, read_corpus
     from lightretriever.vectors.encode import encode_corpus
 
-    documents, total = read_corpus(corpus), estimate_count(corpus)
+    documents, total = begin_corpus(corpus)
     from lightretriever.document.encoder import DocumentEncoder
 
     tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, top_k=top_k)

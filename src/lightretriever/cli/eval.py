@@ -137,12 +137,14 @@ def _measure_index(
     as_json: bool,
 ) -> None:
     from lightretriever.evaluation.collection import read_collection
+    from lightretriever.evaluation.compare import check_comparable
     from lightretriever.index.index import Index
 
     collection = read_collection(data, split)
     with Index.open(path) as index:
         tower = None
         if asked.symmetric:
+            check_comparable(index, collection, asked.measures, asked.filter)
             from lightretriever.cli.towers import load_tower_of
 
             tower = load_tower_of(index.manifest, model, base, device, sparse="none")

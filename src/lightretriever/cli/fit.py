@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lightretriever.cli.console import folder_size, format_bytes, phases, refuse_existing, say, say_phrases
+from lightretriever.cli.inputs import begin_texts
 from lightretriever.cli.options import (
     MODEL_HELP,
     Base,
@@ -140,6 +139,9 @@ def command(
         words = packaged_tokenizer()
         say("no tokenizer is known for these vectors: queries are split by minilm's, as packaged (or --tokenizer FILE)")
     encoded = _read_vectors(vectors, corpus, named) if vectors is not None else None
+    read, log = begin_texts(texts), begin_texts(queries_log)
+    prior_rows = prior if prior in (None, *PRIORS) else TokenTable.load(prior)
+    turned = rotate if axes_of is None else _axes(axes_of)
     tower = None
     if model is not None:
         from lightretriever.document.encoder import DocumentEncoder
@@ -147,27 +149,28 @@ def command(
         tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
     held = Held((), ())
     if report is not None and texts:
-        held = hold_out(_read_texts(texts), sentences, collection is not None)
+        held = hold_out(read, sentences, collection is not None)
+        read = begin_texts(texts)
         sentences = len(held.fitted)
     elif report is not None and collection is None:
         held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
     with phases("sentences") as begin:
         tables = fit_tables(
             tower,
-            _read_texts(texts or []),
+            read,
             prompt or [None],
             vectors=encoded,
-            prior=prior if prior in (None, *PRIORS) else TokenTable.load(prior),
+            prior=prior_rows,
             l2=l2,
             dim=dim,
-            rotate=rotate if axes_of is None else _axes(axes_of),
+            rotate=turned,
             tokenizer=words,
             dtype=dtype,
             max_sentences=sentences,
             cache=cache,
             begin=begin,
             phrases=phrases,
-            queries_log=(document.input for document in _read_texts(queries_log or [])),
+            queries_log=(document.input for document in log),
             general=general,
         )
     if model_name is not None:
@@ -209,12 +212,6 @@ def _axes(path: Path) -> NDArray[np.float32]:
     if rotation is None:
         raise UsageError(f"{path} was not turned to any axes: leave --axes-of out")
     return rotation
-
-
-def _read_texts(paths: list[Path]) -> Iterator[Document]:
-    from lightretriever.text.corpus import read_texts
-
-    return chain.from_iterable(read_texts(path) for path in paths)
 
 
 def _brings_texts(path: Path, columns: Columns) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import Progress, phases, say
+from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import MODEL_HELP, Base, ColumnNames, Corpus, Device, MaxLength, TopK
 from lightretriever.errors import UsageError
 
@@ -94,9 +95,8 @@ def _index_corpus(
     top_k: int | None,
 ) -> IngestReport:
     from lightretriever.index.ingest import index_corpus
-    from lightretriever.text.corpus import estimate_count, read_corpus
 
-    documents, total = read_corpus(corpus), estimate_count(corpus)
+    documents, total = begin_corpus(corpus)
     from lightretriever.document.encoder import DocumentEncoder
 
     wanted = {None: "auto", "lm": "lm"}.get(sparse, "none")

@@ -46,11 +46,11 @@ def check_report(path: Path, data: Path | None, split: str, model: str | None) -
     refuse_existing(path)
     if data is None and model is None:
         raise UsageError("--report needs a MODEL to compare with, or judged queries: name one, or give --data DIR")
-    from lightretriever.evaluation.collection import read_collection
+    from lightretriever.evaluation.collection import begin_collection
     from lightretriever.evaluation.plot import need_matplotlib
 
     need_matplotlib()
-    return None if data is None else read_collection(data, split)
+    return None if data is None else begin_collection(data, split)
 
 
 def hold_out(texts: Iterable[Document], limit: int, judged: bool) -> Held:

@@ -30,8 +30,7 @@ def measure_suite(
 ) -> None:
     """Index and measure every set, each once and for all, and show them with their average."""
     from lightretriever import __version__
-    from lightretriever.document.encoder import DocumentEncoder
-    from lightretriever.evaluation.collection import read_collection
+    from lightretriever.evaluation.collection import begin_collection
     from lightretriever.evaluation.suite import (
         DOMAIN_HEADER,
         SCALE_NOTE,
@@ -49,8 +48,10 @@ def measure_suite(
         raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
     sets = find_sets(folder)
     for path in sets.values():
-        read_collection(path, split)  # what is wrong with the last set is said before the first is encoded
+        begin_collection(path, split)  # what is wrong with the last set is said before the first is encoded
     encoder = QueryEncoder.load(table)
+    from lightretriever.document.encoder import DocumentEncoder
+
     wanted = {None: "auto", "lm": "lm"}.get(sparse, "none")
     tower = DocumentEncoder.load(model, base=base, device=device, sparse=wanted)
     kind = sparse or ("lm" if tower.has_sparse else "bm25")

@@ -48,6 +48,9 @@ def command(
     is_first = os.environ.get("RANK", "0") == "0"
     if merge is not None and is_first:
         refuse_existing(merge)
+    from lightretriever.training.inputs import check_inputs
+
+    check_inputs(config, settings or ())
     from lightretriever.training.config import read_config
 
     read = read_config(config, settings or ())

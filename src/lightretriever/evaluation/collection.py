@@ -44,6 +44,17 @@ class Collection:
         return read_corpus(self.path)
 
 
+def begin_collection(path: str | Path, split: str = "test") -> Collection:
+    """`read_collection`, and the first document of the corpus: for work that comes to the corpus late.
+
+    Raises:
+        InputError: as `read_collection`, or the corpus is missing or begins with what is no document.
+    """
+    collection = read_collection(path, split)
+    next(collection.documents(), None)
+    return collection
+
+
 def read_collection(path: str | Path, split: str = "test") -> Collection:
     """Read the queries and judgements of one split of a BEIR folder; the corpus stays on disk.
 

@@ -80,17 +80,8 @@ def compare(
             that fixes the tenant of an index that keeps tenants apart.
         InputError: a relevance or an id that is none, or the qrels and the index do not belong together.
     """
-    check_measures(measures)
-    check_qrels(collection.qrels)
+    present = check_comparable(index, collection, measures, filter)
     where = parse_filter(filter)
-    check_tenant(where, index.manifest.tenant)
-    judged = {point_key(name): name for documents in collection.qrels.values() for name in documents}
-    present = {judged[key] for key in index.backend.existing(list(judged))}
-    if not present:
-        raise InputError(
-            f"the index has none of the {len(judged)} documents judged ({', '.join(list(judged.values())[:3])} …): "
-            f"was it made of the corpus in {collection.path}?"
-        )
     wanted = depth + ignore_own_ids  # one more, in the place of the query's own
     modes = ("dense",) if index.manifest.sparse == "none" else ("dense", "sparse", "hybrid")
     runs: dict[str, Run] = {}
@@ -114,19 +105,50 @@ def compare(
     runs = {system: replace(run, tag=system.replace(" ", "-")) for system, run in runs.items()}
     if ignore_own_ids:
         runs = {system: without_own_ids(run, depth) for system, run in runs.items()}
-    evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
-    own = sum(judged.get(query, 0) > 0 for query, judged in collection.qrels.items()) if ignore_own_ids else 0
+    there = set(present.values())
+    evaluations = {system: evaluate(run, collection.qrels, measures, there) for system, run in runs.items()}
+    own = sum(grades.get(query, 0) > 0 for query, grades in collection.qrels.items()) if ignore_own_ids else 0
     lines = []
     if own:
         lines.append(
             f"{own} queries have the document of their own id judged relevant: it is left out, and counts as missed"
         )
-    if where is not None and (kept := _passing(index, where, judged)) < len(present):
-        lines.append(
-            f"the filter leaves out {len(present) - kept} of {len(judged)} judged documents: they count as missed"
-        )
+    if where is not None and (kept := _passing(index, where, present)) < len(present):
+        judged = len(_judged(collection))
+        lines.append(f"the filter leaves out {len(present) - kept} of {judged} judged documents: they count as missed")
     evaluations = {system: replace(found, warnings=(*found.warnings, *lines)) for system, found in evaluations.items()}
     return Comparison(tuple(measures), evaluations, runs)
+
+
+def check_comparable(
+    index: Index,
+    collection: Collection,
+    measures: Sequence[str] = MEASURES,
+    filter: Mapping[str, object] | None = None,
+) -> dict[int, str]:
+    """See that `compare` can measure an index on a collection, which needs no model.
+
+    Returns:
+        The judged documents that the index has: point key to id.
+
+    Raises:
+        UsageError, InputError: as `compare`, but for what it says of the tower.
+    """
+    check_measures(measures)
+    check_qrels(collection.qrels)
+    check_tenant(parse_filter(filter), index.manifest.tenant)
+    judged = _judged(collection)
+    present = index.backend.existing(list(judged))
+    if not present:
+        raise InputError(
+            f"the index has none of the {len(judged)} documents judged ({', '.join(list(judged.values())[:3])} …): "
+            f"was it made of the corpus in {collection.path}?"
+        )
+    return {key: judged[key] for key in present}
+
+
+def _judged(collection: Collection) -> dict[int, str]:
+    return {point_key(name): name for grades in collection.qrels.values() for name in grades}
 
 
 def _passing(index: Index, where: Filter, keys: Mapping[int, str]) -> int:

@@ -50,7 +50,9 @@ def read_rows(
 
 
 def estimate_rows(path: str | Path) -> int | None:
-    """How many lines of JSON a file has, or rows of Parquet; None for other formats and unreadable files."""
+    """How many lines of JSON a file has, or rows of Parquet; None for other formats, unreadable files and pipes."""
+    if not Path(path).is_file():
+        return None  # a pipe that is counted would have nothing left to be read
     form, _ = split_suffix(path)
     if form == ".parquet":
         return count_rows(path)

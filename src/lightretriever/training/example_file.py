@@ -104,21 +104,13 @@ class ExampleFile:
                 with its number), or none usable.
         """
         source = Path(path).absolute()
-        form, compression = split_suffix(source)
-        if compression:
-            raise InputError(f"{path}: training files are read out of order, compressed ones cannot be: decompress it")
         offsets, queries, count = array("q"), array("q"), dict.fromkeys(ExampleCounts.__slots__, 0)
-        kind: LineKind | None = None
+        kind = OURS
         check: ColumnCheck | None = None
-        for number, start, raw in _lines(source, path):
-            where = f"{path}:{number}"
-            if kind is None:
-                kind, is_header = find_kind(raw, where, tabs=form == ".tsv")
-                if is_header:
-                    continue
-                check = ColumnCheck(kind.columns) if kind.columns else None
-            example = kind.read(raw, where)
+        for start, kind, example in _examples(source, path):
             count["lines"] += 1
+            if check is None and kind.columns:
+                check = ColumnCheck(kind.columns)
             if check is not None:
                 check.see(
                     [example.query, *(passage.text for passage in (*example.positives, *example.negatives))], path
@@ -134,7 +126,7 @@ class ExampleFile:
         if not offsets:
             raise InputError(f"{path} holds no usable example: {describe_counts(counts)}")
         places, keys = (np.frombuffer(numbers, dtype=np.int64) for numbers in (offsets, queries))
-        return ExampleFile(source, places, keys, counts, exclusion, kind or OURS)
+        return ExampleFile(source, places, keys, counts, exclusion, kind)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -158,6 +150,31 @@ class ExampleFile:
         except (InputError, OSError) as error:
             raise InputError(f"{self.path} has changed since it was opened ({error}): start again") from None
         return example if self.exclusion is None else self.exclusion.without_passages(example)
+
+
+def check_first(path: str | Path) -> None:
+    """Read a training file's first example: what is wrong with the path or the format is found in no time.
+
+    Raises:
+        InputError: as `ExampleFile.open`.
+    """
+    if next(_examples(Path(path).absolute(), path), None) is None:
+        raise InputError(f"{path} holds no usable example: {describe_counts(ExampleCounts())}")
+
+
+def _examples(source: Path, shown: str | Path) -> Iterator[tuple[int, LineKind, Example]]:
+    """Place, kind and example of every line that has one, usable or not."""
+    form, compression = split_suffix(source)
+    if compression:
+        raise InputError(f"{shown}: training files are read out of order, compressed ones cannot be: decompress it")
+    kind: LineKind | None = None
+    for number, start, raw in _lines(source, shown):
+        where = f"{shown}:{number}"
+        if kind is None:
+            kind, is_header = find_kind(raw, where, tabs=form == ".tsv")
+            if is_header:
+                continue
+        yield start, kind, kind.read(raw, where)
 
 
 def _lines(source: Path, shown: str | Path) -> Iterator[tuple[int, int, bytes]]:

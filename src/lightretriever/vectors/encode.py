@@ -126,7 +126,7 @@ def origin_of(tower: Tower) -> Mapping[str, object]:
 
 
 def begun(documents: Iterable[Document]) -> Iterator[Document]:
-    """The same documents, the first already read: a corpus that cannot be read leaves no output behind.
+    """The same documents, the first already read: a corpus that cannot be read costs no model and leaves no output.
 
     Raises:
         InputError: there are none.
