@@ -30,6 +30,8 @@ EPSILON = 1e-8
 METHODS = ("linear", "rrf")
 TIED = ("best", "paper")
 _FOUND = 0.3
+MOST_QUERIES = 10_000
+"""Whose marks a fusion keeps: more tell nobody more, and a manifest is read whenever an index is opened."""
 ORIGINS = ("", "given", "general", "learned", "cross-validated")
 Key = TypeVar("Key", bound=Hashable)
 
@@ -46,6 +48,7 @@ class Fusion:
         weigher: gives each query's dense weight, the sparse one being 1 less that; None: ``dense`` and ``sparse``.
         origin: who chose the weights, one of `ORIGINS`; "" is nobody (they are the default) or the caller.
         judged: collection and split ("scifact, dev") whose queries they were learned on.
+        queries: `lightretriever.evaluation.tune.query_mark` of each of these, at most `MOST_QUERIES`.
 
     Where the weights are from makes no fusion another one: two that fuse alike are equal.
 
@@ -61,6 +64,7 @@ class Fusion:
     weigher: Weigher | None = None
     origin: str = field(default="", compare=False, repr=False)
     judged: str = field(default="", compare=False, repr=False)
+    queries: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.origin not in ORIGINS:
@@ -81,7 +85,8 @@ class Fusion:
     def of(stored: Mapping[str, Any]) -> Fusion:
         """Of what JSON makes of one; one stored before there were weighers has none."""
         weigher = stored.get("weigher")
-        return Fusion(**{**stored, "weigher": None if weigher is None else Weigher.of(weigher)})
+        weigher = None if weigher is None else Weigher.of(weigher)
+        return Fusion(**{**stored, "weigher": weigher, "queries": tuple(stored.get("queries", ()))})
 
     @property
     def weights(self) -> str:

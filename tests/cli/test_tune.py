@@ -105,5 +105,39 @@ def test_only_a_test_split_can_be_cross_validated_and_the_index_says_so(
     assert f"warning: chosen by cross-validation on only, test: report {best:.4f}" in told.err
     assert info(verb, index)["fusion"] == tried["fusion"]
     assert "by cross-validation on only, test" in tried["fusion"]["chosen"]
-    assert "its weights were chosen on these queries" in done(verb("eval", index, "--data", data)).err
-    assert "chosen on these" not in done(verb("eval", index, "--data", folder)).err
+    assert "tuned on these queries" in done(verb("eval", index, "--data", data)).err
+    assert "tuned on" not in done(verb("eval", index, "--data", folder)).err
+
+
+def test_eval_says_that_the_fusion_was_tuned_on_what_it_measures(
+    verb: Verb, index: Path, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("ir_measures")
+    data = shutil.copytree(folder, tmp_path / "data")
+    texts = {f"a{number}": f"who invented bulb {number}" for number in range(10)}
+    again = {f"b{number}": f"  Who invented BULB {number}" for number in range(10)}  # the same, under other ids
+    fresh = {f"c{number}": f"the highest mountain {number}" for number in range(30)}
+    rows = [{"_id": query, "text": text} for query, text in {**texts, **again, **fresh}.items()]
+    (data / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = {
+        "dev": [*texts],
+        "same": [*texts],
+        "copied": [*again],
+        "mixed": [*list(texts)[:3], *fresh],
+        "new": [*fresh],
+    }
+    for name, judged in splits.items():
+        (data / f"qrels/{name}.tsv").write_text("".join(f"{query}\tbulb\t1\n" for query in judged))
+    done(verb("tune", index, "--data", data, "--split", "dev"))
+
+    def warned(split: str, where: Path = data) -> list[str]:
+        lines = done(verb("eval", index, "--data", where, "--split", split)).err.splitlines()
+        return [line for line in lines if "tuned on" in line]
+
+    whole = ["warning: the fusion was tuned on these queries: hybrid looks better than it is"]
+    assert warned("dev") == warned("same") == warned("copied") == whole
+    assert warned("same", shutil.copytree(data, tmp_path / "moved")) == whole
+    assert warned("mixed") == [whole[0].replace("these queries", "3 of these 33 queries")]
+    assert warned("new") == []
+    done(verb("tune", index, "--weight", "0.5"))
+    assert warned("dev") == []

@@ -92,6 +92,16 @@ def warn_doubled(collection: Collection) -> None:
         say(f"warning: {collection.doubled} texts of judged queries are passed over: a later one has the same id")
 
 
+def warn_tuned(index: Index, collection: Collection) -> None:
+    """Say that the fusion was learned on queries that are measured now, under whatever name of a split."""
+    from lightretriever.evaluation.tune import count_tuned
+
+    count, of = count_tuned(index.fusion, collection.queries.values()), len(collection.queries)
+    if count:
+        these = "these queries" if count == of else f"{count:,} of these {of:,} queries"
+        say(f"warning: the fusion was tuned on {these}: hybrid looks better than it is")
+
+
 def measure_index(index: Index, collection: Collection, asked: Asked, tower: DocumentEncoder | None) -> Measured:
     """Compare the systems, test the pairs, and diagnose if asked to; ``tower`` is the full model, if that is asked."""
     from lightretriever.evaluation.compare import compare
@@ -100,8 +110,7 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
     if collection.textless:
         say(f"warning: {collection.textless} judged queries have no text in {collection.path} and count zero")
     warn_doubled(collection)
-    if index.fusion.judged == collection.name:
-        say(f"warning: {index.path}: its weights were chosen on these queries, so hybrid looks better than it is")
+    warn_tuned(index, collection)
     if asked.bm25 and index.manifest.sparse == "bm25":
         say(f"{index.path}: its sparse side is BM25 already, which the line sparse shows")
     with phases("queries") as report:

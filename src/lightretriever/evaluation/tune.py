@@ -6,8 +6,9 @@ on the others. A learned way has to earn its place against the simpler ones; see
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import Judged, check_sides, judge_lists
 from lightretriever.evaluation.measures import check_qrels
 from lightretriever.evaluation.runs import Progress
-from lightretriever.fusion import Fusion
+from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.index import Index
 from lightretriever.weigher import Weigher
 
@@ -98,7 +99,19 @@ def tune(
     useful = judged.informative()
     found = choose(judged.take(useful), int((~useful).sum()), folds, seed, index.fusion.tied, collection.path)
     origin = "cross-validated" if measured_too else "learned"
-    return replace(found, fusion=replace(found.fusion, origin=origin, judged=collection.name))
+    marks = tuple(sorted(map(query_mark, queries.values()))[:MOST_QUERIES])
+    return replace(found, fusion=replace(found.fusion, origin=origin, judged=collection.name, queries=marks))
+
+
+def query_mark(text: str) -> str:
+    """What tells one query from another, however it is spaced or capitalised, and whatever its id is: 12 characters."""
+    return blake2b(" ".join(text.casefold().split()).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+
+
+def count_tuned(fusion: Fusion, texts: Iterable[str]) -> int:
+    """How many of some queries a fusion was learned on."""
+    learned = set(fusion.queries)
+    return sum(query_mark(text) in learned for text in texts)
 
 
 def unlearned(index: Index, weight: float | None = None) -> Fusion:

@@ -25,7 +25,7 @@ from lightretriever.checked import (
     whole,
 )
 from lightretriever.errors import ArtifactError, MismatchError
-from lightretriever.fusion import Fusion
+from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.novelty import Novelty
 from lightretriever.index.qdrant_url import check_engine, is_address, parse_address
 from lightretriever.index.tenant import check_field
@@ -253,7 +253,7 @@ _WEIGHER: dict[str, Check] = {
 _PART_CHECKS: dict[str, Check] = dict.fromkeys(PARTS, plain_name)
 _CHECKS: dict[str, Check] = {
     **_BOUND,
-    "fusion": record_of(Fusion, weigher=optional(record(_WEIGHER))),
+    "fusion": record_of(Fusion, weigher=optional(record(_WEIGHER)), queries=items(text(64, empty=False), MOST_QUERIES)),
     "engine": text(2_048),
     **_PART_CHECKS,
     "generation": whole(1),
