@@ -99,11 +99,11 @@ class Fusion:
     def chosen(self) -> str:
         """Where the weights are from, in words."""
         if self.origin == "general":
-            return "without judged queries, by the network that comes with the package"
+            return "without judged queries, by the package's network"
         if self.origin == "learned":
             return f"learned on {self.judged}"
         if self.origin == "cross-validated":
-            return f"by cross-validation on {self.judged}: measured on those queries they look better than they are"
+            return f"by cross-validation on {self.judged}: measure on other queries"
         return "default" if self == DEFAULT_FUSION else "given"
 
     def describe(self) -> dict[str, object]:

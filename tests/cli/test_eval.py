@@ -107,7 +107,7 @@ def test_own_ids_can_be_ignored(verb: Verb, index: Path, folder: Path, tmp_path:
         assert set(read_run(tmp_path / f"without/runs/{mode}.run").scores["bulb"]) == {"everest", "csv", "café"}
     (data / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nbulb\tbulb\t1\n")
     told = done(verb("eval", index, "--data", data, "--ignore-own-ids"))
-    assert "1 queries have the document of their own id judged relevant" in told.err
+    assert "1 query with the document of the same id judged relevant" in told.err
 
 
 def test_input_that_does_not_fit_is_named(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_input_that_does_not_fit_is_named(verb: Verb, index: Path, folder: Path,
     qrels.write_text(header + "q1\teverest\t1\nq1\tmissing\t1\nq8\tcsv\t1\n")
     outcome = done(verb("eval", index, "--data", data))
     assert "1 of 3 judged documents are not in the collection" in outcome.err
-    assert "1 judged queries have no text" in outcome.err
+    assert "1 query judged but without text" in outcome.err
     qrels.write_text(header + "q1\tx\t1\nq1\ty\t1\n")
     refused = verb("eval", index, "--data", data)
     assert refused.code == 1

@@ -54,7 +54,7 @@ def index(verb: Verb, tower: Path, notes: Path, tmp_path: Path) -> Path:
 def test_ids_with_white_space_are_written_and_read_back(verb: Verb, index: Path, notes: Path, tmp_path: Path) -> None:
     asked = ("run", index, "--queries", notes / "data/queries.jsonl", "-o", tmp_path / "a.run", "--mode", "sparse")
     told = done(verb(*asked, "--tag", "my first run"))
-    assert "5 ids hold white space and are percent-encoded" in told.err
+    assert "5 ids with white space, percent-encoded" in told.err
     lines = (tmp_path / "a.run").read_text().splitlines()
     assert lines[0].startswith("first%20q Q0% travel%20plans/in%20may.md 1 ")
     assert {len(line.split()) for line in lines} == {6}

@@ -36,7 +36,7 @@ def index(verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> Path:
 def test_tune(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
     refused = verb("tune", index, "--data", folder)
     assert refused.code == 1
-    assert "1 queries have a judged document among their hits, too few for 5 folds" in refused.err
+    assert "1 query with a judged document among the hits, too few for 5 folds" in refused.err
     missing = verb("tune", index, "--data", folder, "--split", "validation")
     assert missing.code == 1
     assert "no split 'validation'" in missing.err
@@ -52,7 +52,7 @@ def test_tune(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
     assert set(found["means"]) == {"0.7/0.3", "0.5/0.5", "one weight", "by query"}
     assert found["queries"] == 12
     tuned = done(verb("tune", index, "--data", data, "--split", "train"))
-    assert "stored in the index" in tuned.err
+    assert f"{index} is changed: weights " in tuned.err
     with Index.open(index) as opened:
         assert opened.fusion.describe() == found["fusion"]
     assert info(verb, index)["fusion"] == found["fusion"]
@@ -67,7 +67,7 @@ def test_tune(verb: Verb, index: Path, folder: Path, tmp_path: Path) -> None:
         assert opened.fusion.describe()["weights"] == "by query"
     told = done(verb("tune", index, "--weight", "0.7")).err
     assert f"{index} is changed: weights 0.7 dense, 0.3 sparse (default)" in told
-    assert "before: by query (without judged queries, by the network" in told
+    assert "before: by query (without judged queries, by the package's network" in told
 
 
 def test_info_shows_the_weights_in_force_and_no_others(verb: Verb, index: Path) -> None:

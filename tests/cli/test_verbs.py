@@ -317,11 +317,11 @@ def test_add_and_delete(verb: Verb, index: Path, tmp_path: Path) -> None:
     )
     added = done(verb("add", index, tmp_path / "new.jsonl"))
     assert "1 added, 1 replaced, 5 documents now" in added.err
-    assert "1 documents had an id that came again" in added.err
+    assert "1 document with an id that came again" in added.err
     assert "40% of the documents changed since BM25 counted them" in added.err
     assert "changed" not in done(verb("add", index, tmp_path / "new.jsonl", "--refresh")).err
     deleted = done(verb("delete", index, "new", "nobody"))
-    assert "1 deleted, 1 were not there, 4 documents left" in deleted.err
+    assert "1 deleted, 1 not there, 4 documents left" in deleted.err
     with Index.open(index) as opened:
         texts = {document.id: document.text for document in opened.documents()}
     assert texts["csv"] == "a csv file again"
@@ -352,7 +352,7 @@ def test_the_parts_of_an_index_are_replaced(
 ) -> None:
     done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
     done(verb("add", index, folder / "corpus.jsonl"))
-    assert "4 documents, 4 of them written since" in done(verb("optimise", index)).err
+    assert "4 documents, 4 written since" in done(verb("optimise", index)).err
     assert "queries are encoded by" in done(verb("index", "set-table", index, tmp_path / "other")).err
     assert json.loads(done(verb("info", index, "--json")).out)["table"]["prompt"] == "another:"
     done(verb("set-table", index, table))

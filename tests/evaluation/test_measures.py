@@ -42,7 +42,7 @@ def test_what_nobody_judged_is_counted() -> None:
     run = Run({**RUN.scores, "q3": {"d": 1.0}, "q9": {"a": 1.0}})
     result = evaluate(run, QRELS, documents={"a", "b", "c"})
     assert result.warnings == (
-        "1 queries of the run are not in the qrels and are left out",
+        "1 query of the run not in the qrels, left out",
         "1 of 4 judged documents are not in the collection",
     )
 
@@ -177,7 +177,7 @@ def test_a_run_with_encoded_ids_is_read_by_the_ids_that_the_qrels_have(tmp_path:
     (tmp_path / "other.run").write_text("q%201 Q0 my%20file.txt 1 2.0 x\nq2 Q0 a%20b 1 1.0 x\n")
     found = evaluate(tmp_path / "other.run", qrels, ["RR@10"])
     assert found.per_query["RR@10"] == {"q 1": 1.0, "q2": 1.0}
-    assert "2 ids of the run are the qrels' only percent-decoded" in found.warnings[-1]
+    assert "2 ids of the run read percent-decoded" in found.warnings[-1]
     assert evaluate(Run({"q2": {"a b": 1.0}, "q 1": {"my%20file.txt": 1.0}}), qrels, ["RR@10"]).means == {"RR@10": 0}
 
 

@@ -174,4 +174,4 @@ def test_the_command_line_names_a_tenant_as_a_search_does(two: Index, capsys: py
     assert "keeps tenants apart by 'owner'" in capsys.readouterr().err
     assert execute(["delete", str(two.path), "a1", "b1", "--filter", '{"owner": "acme"}']) == 0
     said = capsys.readouterr()
-    assert "1 deleted, 1 were not there, or did not pass the filter, 3 documents left" in said.out + said.err
+    assert "1 deleted, 1 not there, or did not pass the filter, 3 documents left" in said.out + said.err

@@ -183,7 +183,7 @@ def test_missing_and_unknown_files_are_refused_at_once(tmp_path: Path) -> None:
 def test_nul_and_lone_surrogates_are_made_safe_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(rb'{"_id": "a\u0000", "text": "x\ud800y", "k\udfff": ["\u0000"]}' + b"\n" + jsonl([ROWS[0]]))
-    with pytest.warns(UserWarning, match=r"corpus\.jsonl: 1 documents held NUL or lone surrogates"):
+    with pytest.warns(UserWarning, match=r"corpus\.jsonl: 1 document with NUL or lone surrogates"):
         first, _ = read_corpus(path)
     assert first == Document("a\ufffd", "x\ufffdy", "", {"k\ufffd": ["\ufffd"]})
 

@@ -140,7 +140,7 @@ def test_refuses_what_cannot_be_used(tmp_path: Path) -> None:
         ExampleFile.open(tmp_path / "train.jsonl.gz")
     with pytest.raises(InputError, match="no usable example: 0 lines"):
         ExampleFile.open(write(tmp_path, ""))
-    with pytest.raises(InputError, match="no usable example: 1 lines, 1 skipped without a positive"):
+    with pytest.raises(InputError, match="no usable example: 1 line, 1 skipped without a positive"):
         ExampleFile.open(write(tmp_path, line(positives=0)))
     with pytest.raises(InputError, match="cannot be read"):
         ExampleFile.open(tmp_path)

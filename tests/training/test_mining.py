@@ -69,9 +69,9 @@ HITS = (
 @pytest.mark.parametrize(
     ("config", "negatives", "said"),
     [
-        (MiningConfig(ratio=0), "abcde", "5 negatives, dropped 1 hits as positives"),
-        (MiningConfig(negatives=2, ratio=0), "ab", "2 negatives, dropped 1 hits as positives"),
-        (MiningConfig(depth=4, ratio=0), "abc", "3 negatives, dropped 1 hits as positives"),
+        (MiningConfig(ratio=0), "abcde", "5 negatives, hits dropped: 1 as positives"),
+        (MiningConfig(negatives=2, ratio=0), "ab", "2 negatives, hits dropped: 1 as positives"),
+        (MiningConfig(depth=4, ratio=0), "abc", "3 negatives, hits dropped: 1 as positives"),
         (MiningConfig(), "cde", "2 as too close to the positive"),
         (MiningConfig(negatives=2), "cd", "2 as too close to the positive"),
         (MiningConfig(ratio=1.0), "bcde", "1 as too close"),
@@ -79,7 +79,7 @@ HITS = (
         (MiningConfig(margin=0.01), "cde", "2 as too close"),
         (MiningConfig(margin=0.5), "de", "3 as too close"),
         (MiningConfig(margin=0.01, ratio=0.6), "de", "3 as too close"),
-        (MiningConfig(margin=3), "", "5 as too close to the positive, 1 have none"),
+        (MiningConfig(margin=3), "", "5 as too close to the positive, 1 without any"),
     ],
 )
 def test_keeps_the_best_below_the_positive(tmp_path: Path, config: MiningConfig, negatives: str, said: str) -> None:
@@ -91,11 +91,11 @@ def test_keeps_the_best_below_the_positive(tmp_path: Path, config: MiningConfig,
 def test_a_copy_of_a_positive_or_of_a_negative_is_dropped(tmp_path: Path) -> None:
     found, said = mined(tmp_path, listed(*HITS, ("f THREE", 0.0), ("g = c, three!", 0.0)), MiningConfig(ratio=0))
     assert found == ["a", "b", "c", "d", "e", "f"]
-    assert "dropped 1 hits as positives, 2 as copies" in said
+    assert "hits dropped: 1 as positives, 2 as copies" in said
     hits = [Hit("one", 1, "", "P: Yes!"), Hit("two", 1, "p", "yes"), Hit("three", 1, "any", "p yes"), Hit("p", 1)]
     found, said = mined(tmp_path, lambda queries, _: [hits for _ in queries], MiningConfig(ratio=0))
     assert found == []
-    assert "dropped 1 hits as positives, 3 as copies" in said
+    assert "hits dropped: 1 as positives, 3 as copies" in said
 
 
 def test_the_query_itself_is_no_negative(tmp_path: Path) -> None:
@@ -106,8 +106,8 @@ def test_the_query_itself_is_no_negative(tmp_path: Path) -> None:
 
 def test_ids_that_lead_to_other_texts_are_counted(tmp_path: Path) -> None:
     _, said = mined(tmp_path, listed(("p = no", 1.0), ("z other", 0.9), ("a", 0.1)), MiningConfig())
-    assert "dropped 2 hits as positives, " in said
-    assert "1 hits have a positive's id and another text" in said
+    assert "hits dropped: 2 as positives, " in said
+    assert "1 hit with a positive's id and another text" in said
     assert "another text" not in mined(tmp_path, listed(*HITS), MiningConfig())[1]
 
 
@@ -116,7 +116,7 @@ def test_without_the_positive_among_the_hits_a_limit_leaves_none(tmp_path: Path)
     assert mined(tmp_path, search, MiningConfig(ratio=0.9))[0] == []
     found, said = mined(tmp_path, search, MiningConfig(ratio=0))
     assert found == ["a", "b"]
-    assert "1 queries did not find their positive, 1 have fewer negatives than asked" in said
+    assert "1 query without a positive among the hits, 1 with fewer negatives than asked" in said
 
 
 def test_no_ratio_lets_in_what_scores_above_a_positive_below_zero() -> None:

@@ -12,6 +12,7 @@ import typer
 from lightretriever.cli.console import progress, say
 from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import Base, ColumnNames, Corpus, Device, IndexArgument
+from lightretriever.counted import counted
 from lightretriever.errors import LightRetrieverError
 
 if TYPE_CHECKING:
@@ -66,19 +67,17 @@ def command(
         if refresh:
             opened.refresh_bm25()
         count, state = opened.count, opened.info().get("bm25")
-    say(f"{index}: {added.documents - added.replaced:,} added, {added.replaced:,} replaced, {count:,} documents now")
+    new, there = added.documents - added.replaced, counted(count, "documents")
+    say(f"{index}: {new:,} added, {added.replaced:,} replaced, {there} now")
     if isinstance(state, Mapping) and state["stale"]:
-        say(
-            f"warning: {state['drift']:.0%} of the documents changed since BM25 counted them: add --refresh counts anew"
-        )
+        say(f"warning: {state['drift']:.0%} of the documents changed since BM25 counted them: add --refresh")
     if added.novelty.share >= LARGE:
         say(
             f"warning: {added.novelty.share:.0%} of the tokens added are of words that no text of the table's fit had: "
-            "queries of them find less by meaning until a table is fitted to these documents too, "
-            f"and set-table {index} TABLE"
+            f"fit one to these documents too, and set-table {index} TABLE"
         )
     if added.duplicates:
-        say(f"warning: {added.duplicates} documents had an id that came again: the last of each is kept")
+        say(f"warning: {counted(added.duplicates, 'documents')} with an id that came again: the last of each is kept")
 
 
 def _add(opened: Index, store: Callable[..., Added], total: int | None) -> Added:
@@ -94,5 +93,5 @@ def _add(opened: Index, store: Callable[..., Added], total: int | None) -> Added
         try:
             return store(opened, progress=count_stored)
         except LightRetrieverError:
-            say(f"{opened.path}: {stored:,} documents before the error were stored; run again when it is mended")
+            say(f"{opened.path}: {counted(stored, 'documents')} stored before the error; run again when it is mended")
             raise

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lightretriever.cli.console import folder_size, format_bytes, progress, refuse_existing, say, say_phrases
+from lightretriever.cli.console import progress, refuse_existing, say, say_table
 from lightretriever.cli.inputs import begin_texts
 from lightretriever.cli.options import MODEL_HELP, Base, Device, Dim, Phrases, Prompt, QueriesLog, TableDtype, TableOut
 from lightretriever.errors import UsageError
@@ -45,6 +45,4 @@ def command(
         with progress("encoding queries", "queries") as report:
             table = add_queries(table, tower, queries, progress=report)
     table.save(output)
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {dtype}, {format_bytes(folder_size(output))}")
-    if table.phrases is not None:
-        say_phrases(output, table.phrases)
+    say_table(output, table)

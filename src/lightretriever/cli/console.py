@@ -12,16 +12,18 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
+from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from lightretriever.query.phrases import PhraseTable
+    from lightretriever.query.table import TokenTable
 
 Progress = Callable[[int, int | None], None]
 
@@ -37,8 +39,21 @@ WIDE = 200  # columns of a line that no terminal limits
 
 
 def say(line: str) -> None:
-    """One line for the person watching, apart from the results."""
-    print(line, file=sys.stderr, flush=True)
+    """One line for the person watching, apart from the results; on a terminal broken between words where it is long."""
+    print("\n".join(wrapped(line, sys.stderr)), file=sys.stderr, flush=True)
+
+
+def wrapped(line: str, stream: TextIO) -> list[str]:
+    """The line as a terminal has room for it, what goes on indented; whole where the stream is none."""
+    if not stream.isatty():
+        return [line]
+    try:
+        own: tuple[int, int] = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        own = (100, 24)
+    width = max(shutil.get_terminal_size(own).columns, 20)
+    lines = textwrap.wrap(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return lines or [line]
 
 
 def print_json(value: object) -> None:
@@ -93,12 +108,14 @@ def shorten(text: str, width: int) -> str:
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Plain aligned columns, two spaces apart; ``right`` are the numbers of right-aligned ones."""
+    """Plain aligned columns, two spaces apart, or one where the terminal has no room for two; ``right`` are the numbers
+    of right-aligned ones."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= columns() else " "
     lines = []
     for row in (header, *rows):
         cells = [cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row)]
-        lines.append("  ".join(cells).rstrip())
+        lines.append(gap.join(cells).rstrip())
     return "\n".join(lines)
 
 
@@ -148,7 +165,7 @@ def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
 
         yield report
     if closing and done:
-        say(f"{what}: {done:,} {unit} in {format_seconds(time.monotonic() - started)}")
+        say(f"{what}: {counted(done, unit)} in {format_seconds(time.monotonic() - started)}")
 
 
 @contextmanager
@@ -203,10 +220,10 @@ def _lines(what: str, unit: str) -> Iterator[Progress]:
         if time.monotonic() - printed < LINE_EVERY:
             return
         printed = time.monotonic()
-        of = f" of {total:,}" if total is not None else ""
         speed = f", {format_rate(per_second)}" if per_second else ""
         left = f", {format_seconds((total - done) / per_second)} left" if total is not None and per_second else ""
-        say(f"{what}: {done:,}{of} {unit}{speed}{left}")
+        told = f"{done:,} of {counted(total, unit)}" if total is not None else counted(done, unit)
+        say(f"{what}: {told}{speed}{left}")
 
     yield show
 
@@ -251,6 +268,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
-def say_phrases(output: Path, phrases: PhraseTable) -> None:
-    """One line on the rows that a table has besides those of its tokens."""
-    say(f"{output}: besides, {len(phrases) - phrases.whole:,} rows for phrases, {phrases.whole:,} for whole queries")
+def say_table(output: Path, table: TokenTable) -> None:
+    """What was made: rows of tokens, and those besides."""
+    size = format_bytes(folder_size(output))
+    say(f"{output}: {counted(len(table), 'rows')} of {table.dim} dimensions, {table.dtype}, {size}")
+    if table.phrases is not None:
+        whole = table.phrases.whole
+        rows = counted(len(table.phrases) - whole, "rows")
+        say(f"{output}: besides, {rows} for phrases, {whole:,} for whole queries")

@@ -8,6 +8,7 @@ import typer
 
 from lightretriever.cli.console import say
 from lightretriever.cli.options import Filter, IndexArgument
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever delete everest.index 17 18"
 
@@ -29,6 +30,6 @@ def command(
         deleted = opened.delete(ids, filter=conditions)
         left = opened.count
     missing = len(set(ids)) - deleted
-    reason = "were not there" if conditions is None else "were not there, or did not pass the filter"
-    unknown = f", {missing} {reason}" if missing else ""
-    say(f"{index}: {deleted} deleted{unknown}, {left:,} documents left")
+    reason = "not there" if conditions is None else "not there, or did not pass the filter"
+    unknown = f", {missing:,} {reason}" if missing else ""
+    say(f"{index}: {deleted:,} deleted{unknown}, {counted(left, 'documents')} left")

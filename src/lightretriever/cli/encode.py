@@ -10,6 +10,7 @@ import typer
 from lightretriever.cli.console import parse_shard, progress, say
 from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import Base, Device, MaxLength, ModelOption, TopK
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 1/2"
 
@@ -44,4 +45,4 @@ def command(
             dtype=dtype,
             progress=lambda count, _: report(count, total and total // worker[1]),
         )
-    say(f"{output}: {done:,} documents encoded")
+    say(f"{output}: {counted(done, 'documents')} encoded")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import folder_size, format_bytes, phases, refuse_existing, say, say_phrases
+from lightretriever.cli.console import phases, refuse_existing, say, say_table
 from lightretriever.cli.inputs import begin_texts
 from lightretriever.cli.options import (
     MODEL_HELP,
@@ -24,6 +24,7 @@ from lightretriever.cli.options import (
     TableOut,
 )
 from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 from lightretriever.vectors.columns import Columns
 
@@ -195,14 +196,12 @@ def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
 
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
-    say(f"{output}: fitted to {fitted['samples']:,} texts, λ {fitted['l2']:g}{cosine}")
-    say(f"{output}: {len(table):,} rows of {table.dim} dimensions, {table.dtype}, {format_bytes(folder_size(output))}")
+    say(f"{output}: fitted to {counted(int(str(fitted['samples'])), 'texts')}, λ {fitted['l2']:g}{cosine}")
+    say_table(output, table)
     if str(fitted["prior"]).startswith(ALONE):
         say(f"{output}: rows of tokens that no text holds come from {table.model}")
     if anonymous:
         say(f"{output}: tokens that no text holds have no row, and a query of them alone finds nothing by its vector")
-    if table.phrases is not None:
-        say_phrases(output, table.phrases)
 
 
 def _axes(path: Path) -> NDArray[np.float32]:

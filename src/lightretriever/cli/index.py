@@ -11,6 +11,7 @@ import typer
 from lightretriever.cli.console import Progress, phases, say
 from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import MODEL_HELP, Base, ColumnNames, Corpus, Device, MaxLength, TopK
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -112,10 +113,11 @@ def _index_corpus(
 
 def _say(output: Path, built: IngestReport) -> None:
     if built.complete_before:
-        say(f"{output}: complete already, {built.documents:,} documents")
+        say(f"{output}: complete already, {counted(built.documents, 'documents')}")
         return
-    say(f"{output}: {built.documents:,} documents")
+    say(f"{output}: {counted(built.documents, 'documents')}")
     if built.duplicates:
-        say(f"warning: {built.duplicates:,} documents had an id that came again: the last of each is kept")
+        say(f"warning: {counted(built.duplicates, 'documents')} with an id that came again: the last of each is kept")
     if built.without_dense:
-        say(f"warning: {built.without_dense:,} documents have no dense vector: only the sparse arm finds them")
+        without = counted(built.without_dense, "documents")
+        say(f"warning: {without} without a dense vector, found by the sparse arm alone")

@@ -17,6 +17,13 @@ from lightretriever.regular_file import file_size
 
 EXAMPLE = "lightretriever info everest.index"
 
+SHARES = {
+    "unknown_to_table": "these tokens",
+    "drift": "the documents, since BM25 counted them",
+    "vocabulary_covered": "the tokenizer's tokens are in these texts",
+    "occurrences_covered": "new text's tokens are, as expected",
+}
+"""Facts that are shares of a whole, and of which."""
 Facts = Mapping[str, object]
 
 
@@ -168,11 +175,13 @@ def _lines(facts: Facts, indent: int = 0) -> str:
         if isinstance(value, Mapping) and value:
             lines += [start.rstrip(), _lines(value, indent + 2)]
         else:
-            lines.append(start + shorten(_show(name, value), max(columns() - len(start), 40)))
+            lines.append(start + shorten(_show(name, value), max(columns() - len(start), 20)))
     return "\n".join(lines)
 
 
 def _show(name: str, value: object) -> str:
+    if name in SHARES and isinstance(value, int | float):
+        return f"{value:.1%} of {SHARES[name]}"
     if name.startswith("bytes") and isinstance(value, int):
         return format_bytes(value)
     if isinstance(value, bool):

@@ -41,6 +41,7 @@ from lightretriever.cli import (
     tune,
 )
 from lightretriever.cli import eval as evaluation
+from lightretriever.cli.console import say
 from lightretriever.errors import LightRetrieverError, UsageError
 
 VERBS = {
@@ -173,7 +174,7 @@ def _fail(code: int, message: str, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
     line = " ".join(message.split())
-    print(f"lightretriever: {line}", file=sys.stderr, flush=True)
+    say(f"lightretriever: {line}")
     return code
 
 
@@ -211,4 +212,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     del category, filename, lineno, file, line
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    say(f"warning: {' '.join(str(message).split())}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.cli.console import format_table, phases, print_json, progress, say
+from lightretriever.cli.console import format_table, phases, print_json, progress, say, wrapped
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ class Measured:
 def warn_doubled(collection: Collection) -> None:
     """Say which queries' texts were passed over."""
     if collection.doubled:
-        say(f"warning: {collection.doubled} texts of judged queries are passed over: a later one has the same id")
+        texts = counted(collection.doubled, "texts")
+        say(f"warning: {texts} of judged queries passed over: a later one has the same id")
 
 
 def warn_tuned(index: Index, collection: Collection) -> None:
@@ -108,11 +111,12 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
     from lightretriever.evaluation.results import compare_pairs
 
     if collection.textless:
-        say(f"warning: {collection.textless} judged queries have no text in {collection.path} and count zero")
+        textless = counted(collection.textless, "queries")
+        say(f"warning: {textless} judged but without text in {collection.path}, counted zero")
     warn_doubled(collection)
     warn_tuned(index, collection)
     if asked.bm25 and index.manifest.sparse == "bm25":
-        say(f"{index.path}: its sparse side is BM25 already, which the line sparse shows")
+        say("--against bm25: its sparse side is BM25 already, which the line sparse shows")
     with phases("queries") as report:
         comparison = compare(
             index,
@@ -167,13 +171,13 @@ def write_measured(path: Path, found: Measured) -> None:
     encoded = write_results(path, found.title, found.comparison, found.pairs, found.settings, as_json, lines)
     if encoded:
         say(f"{path}: ids in runs/ that hold white space are percent-encoded, a space as %20: eval reads them back")
-    say(f"{path}: results.md, results.json, {len(found.comparison.runs)} runs, plots")
+    say(f"{path}: results.md, results.json, {counted(len(found.comparison.runs), 'runs')}, plots")
 
 
 def show_measured(found: Measured, as_json: bool) -> None:
     """Print tables, or JSON."""
     from lightretriever.evaluation.diagnosis_text import short_lines
-    from lightretriever.evaluation.results import PAIR_HEADER, pair_rows, system_rows, systems_json
+    from lightretriever.evaluation.results import system_rows, systems_json
 
     if as_json:
         values: dict[str, object] = {**systems_json(found.comparison, found.pairs)}
@@ -185,11 +189,20 @@ def show_measured(found: Measured, as_json: bool) -> None:
         print(format_table(["", *measures], system_rows(found.comparison)))
         if found.pairs:
             print()
-            print(format_table(PAIR_HEADER, pair_rows(found.pairs, measures[:1])))
+            print(_pairs(found.pairs, measures[0]))
         if found.diagnosis is not None:
             print()
-            print("\n".join(short_lines(found.diagnosis)))
+            for line in short_lines(found.diagnosis):
+                print("\n".join(wrapped(line, sys.stdout)))
     warn(found.comparison.evaluations)
+
+
+def _pairs(pairs: Sequence[Pair], measure: str) -> str:
+    """The pairs by one measure, which the first column's name tells, in little room."""
+    from lightretriever.evaluation.results import PAIR_HEADER, pair_rows
+
+    header = (f"by {measure}", *PAIR_HEADER[2:-2], "p random.", PAIR_HEADER[-1])
+    return format_table(header, [[row[0], *row[2:]] for row in pair_rows(pairs, [measure])])
 
 
 def warn(evaluations: Mapping[str, Evaluation]) -> None:

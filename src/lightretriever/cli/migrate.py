@@ -9,6 +9,7 @@ import typer
 
 from lightretriever.cli.console import phases, say
 from lightretriever.cli.options import IndexArgument
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever migrate everest.index --to 'http://host:6333/everest?shards=6&replicas=2' -o cluster.index"
 
@@ -26,6 +27,6 @@ def command(
     with phases("documents") as report:
         done = migrate_index(index, to, output, report)
     say(
-        f"{output}: {done.documents:,} documents, {done.copied:,} copied now; each was read back and compared: "
-        "payload and vectors are equal, bit for bit"
+        f"{output}: {counted(done.documents, 'documents')}, {done.copied:,} copied now; each was read back "
+        "and compared: payload and vectors are equal, bit for bit"
     )

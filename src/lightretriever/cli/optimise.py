@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightretriever.cli.console import say
 from lightretriever.cli.options import IndexArgument
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever optimise everest.index"
 
@@ -16,4 +17,4 @@ def command(index: IndexArgument) -> None:
         written = opened.manifest.unoptimised
         opened.optimise()
         count = opened.count
-    say(f"{index}: {count:,} documents, {written:,} of them written since the graph was built last")
+    say(f"{index}: {counted(count, 'documents')}, {written:,} written since the graph was built last")

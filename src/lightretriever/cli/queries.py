@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import progress, say, write_data
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def command(
                 written = write_json_lines(file.write, _batches(queries), encoder, sparse, count)
     if output != "-":
         beside = f", ids in {ids_beside(Path(output))}" if form == "npy" else ""
-        say(f"{output}: {written.queries:,} vectors of {encoder.dim} dimensions{beside}")
+        say(f"{output}: {counted(written.queries, 'vectors')} of {encoder.dim} dimensions{beside}")
     if written.empty:
         say(f"warning: {written.empty:,} of {written.queries:,} queries have no token that counts: their vectors are 0")
 
@@ -110,7 +111,7 @@ def _print(write: Callable[[Progress], Written]) -> Written:
     try:
         return write(count)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {printed:,} queries were printed") from None
+        raise KeyboardInterrupt(f"interrupted: {counted(printed, 'queries')} printed") from None
 
 
 def _flushed(data: bytes) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from lightretriever.cli.console import progress, say
 from lightretriever.cli.options import Base, Device, IndexArgument, MaxLength, ModelOption, TopK
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever reindex everest.index --model BAAI/bge-base-en-v1.5 --table bge.table"
 
@@ -42,4 +43,4 @@ def command(
     with Index.open(index) as opened, progress("encoding", "documents") as report:
         opened.reindex(encoder, tower, sparse=kind, progress=report)
         count = opened.count
-    say(f"{index}: {count:,} documents, encoded by {tower.name}")
+    say(f"{index}: {counted(count, 'documents')}, encoded by {tower.name}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import say
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever restore everest.snapshot -o everest.index"
 
@@ -20,4 +21,4 @@ def command(
     from lightretriever.index.snapshot import restore_snapshot
 
     manifest = restore_snapshot(snapshot, output)
-    say(f"{output}: {manifest.documents:,} documents")
+    say(f"{output}: {counted(manifest.documents, 'documents')}")

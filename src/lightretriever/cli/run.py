@@ -11,6 +11,7 @@ from lightretriever.cli.console import progress, say
 from lightretriever.cli.measure import check_depth
 from lightretriever.cli.options import Filter, IndexArgument, Mode
 from lightretriever.cli.output import check_file
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever run everest.index --queries queries.jsonl --output hybrid.run"
@@ -48,11 +49,12 @@ def command(
         doubled += query.id in texts
         texts[query.id] = query.text
     if doubled:
-        say(f"warning: {doubled} query ids occur more than once in {queries}: the last of each is taken")
+        say(f"warning: {queries}: {counted(doubled, 'queries')} with an id that came again: the last of each is taken")
     with Index.open(index) as opened, progress("searching", "queries") as report:
         run = search_queries(opened, texts, k, mode, filter=conditions, tag=tag, progress=report)
     encoded = write_run(output, run)
     found = sum(len(scores) for scores in run.scores.values())
-    say(f"{output}: {len(texts):,} queries, {found:,} hits")
+    say(f"{output}: {counted(len(texts), 'queries')}, {counted(found, 'hits')}")
     if encoded:
-        say(f"{output}: {encoded:,} ids hold white space and are percent-encoded, a space as %20: eval reads them back")
+        ids = counted(encoded, "ids")
+        say(f"{output}: {ids} with white space, percent-encoded (a space is %20): eval reads them back")

@@ -60,13 +60,13 @@ def show_hits(hits: Sequence[Hit], width: int, ids: bool = True) -> str:
             *_arm(hit.dense_score, hit.dense_rank, "{:.3f}"),
             *_arm(hit.sparse_score, hit.sparse_rank, "{:.2f}"),
             *((f"{hit.score:.3f}",) if fused else ()),
-            *((shorten(hit.id, 40),) if ids else ()),
+            *((shorten(hit.id, min(40, max(width - 52, 12))),) if ids else ()),
         ]
         for rank, hit in enumerate(hits, 1)
     ]
     left = format_table(header, rows, right=range(5 + fused)).splitlines()
     pad = max(map(len, left))
-    texts = ["document", *(shorten(_summary(hit, ids), max(width - pad - 2, 20)) for hit in hits)]
+    texts = ["document", *(shorten(_summary(hit, ids), max(width - pad - 2, 10)) for hit in hits)]
     return "\n".join(f"{line.ljust(pad)}  {text}".rstrip() for line, text in zip(left, texts, strict=True))
 
 

@@ -9,6 +9,7 @@ import typer
 
 from lightretriever.cli.console import format_bytes, say
 from lightretriever.cli.options import IndexArgument
+from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever snapshot everest.index -o everest.snapshot"
 
@@ -22,4 +23,4 @@ def command(
 
     with Index.open(index) as opened:
         taken = opened.snapshot(output)
-    say(f"{output}: {taken.documents:,} documents, {format_bytes(taken.bytes)}")
+    say(f"{output}: {counted(taken.documents, 'documents')}, {format_bytes(taken.bytes)}")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lightretriever.cli.console import format_table, phases, print_json, say
 from lightretriever.cli.measure import warn_doubled
 from lightretriever.cli.options import Filter, IndexArgument
+from lightretriever.counted import counted
 from lightretriever.errors import UsageError
-
-if TYPE_CHECKING:
-    from lightretriever.fusion import Fusion
 
 EXAMPLE = "lightretriever tune scifact.index --data scifact --split train"
 
@@ -75,7 +73,7 @@ def command(
     if collection is not None:
         warn_doubled(collection)
         if collection.textless:
-            say(f"warning: {collection.textless} judged queries have no text in {data} and are left out")
+            say(f"warning: {counted(collection.textless, 'queries')} judged but without text in {data}, left out")
     with Index.open(index) as opened, phases("queries") as report:
         before = opened.fusion
         found = None
@@ -95,24 +93,23 @@ def command(
         rows = [[way, f"{value:.4f}", "chosen" if way == found.chosen else ""] for way, value in found.means.items()]
         print(format_table(["weights", "nDCG@10", ""], rows))
     if found is not None:
-        say(f"{found.queries} queries in {found.folds} folds; {found.unanswered} more have no judged hit")
+        more = f"; {found.unanswered:,} more without a judged hit" if found.unanswered else ""
+        say(f"{counted(found.queries, 'queries')} in {counted(found.folds, 'folds')}{more}")
     if found is not None and cross_validate:
         best = found.means[found.chosen]
         say(
             f"warning: chosen by cross-validation on {fusion.judged}: report {best:.4f}, of queries not learned on; "
-            "eval on this split would show more than unseen queries get"
+            "eval there shows more"
         )
-    say(_outcome(index, before, fusion, dry_run))
-
-
-def _outcome(index: Path, before: Fusion, fusion: Fusion, dry_run: bool) -> str:
-    now = f"weights {fusion.weights} ({fusion.chosen})"
-    if dry_run:
-        return f"{index} is not changed: {now}, not stored; it has {before.weights} ({before.chosen})"
-    return (
-        f"{index} is changed: {now}, stored in the index: searches use them from here on; "
-        f"before: {before.weights} ({before.chosen})"
-    )
+    then, now = (f"{one.weights} ({one.chosen})" for one in (before, fusion))
+    if then == now:
+        say(f"{index} is as before: weights {now}")
+    elif dry_run:
+        say(f"{index} is not changed: it has {then}")
+        say(f"without --dry-run: {now}")
+    else:
+        say(f"{index} is changed: weights {now}")
+        say(f"before: {then}")
 
 
 def _check_split(data: Path, split: str) -> None:

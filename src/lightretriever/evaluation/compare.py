@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
@@ -111,7 +112,7 @@ def compare(
     lines = []
     if own:
         lines.append(
-            f"{own} queries have the document of their own id judged relevant: it is left out, and counts as missed"
+            f"{counted(own, 'queries')} with the document of the same id judged relevant: left out, counted as missed"
         )
     if where is not None and (kept := _passing(index, where, present)) < len(present):
         judged = len(_judged(collection))
@@ -141,8 +142,8 @@ def check_comparable(
     present = index.backend.existing(list(judged))
     if not present:
         raise InputError(
-            f"the index has none of the {len(judged)} documents judged ({', '.join(list(judged.values())[:3])} …): "
-            f"was it made of the corpus in {collection.path}?"
+            f"the index has none of the {counted(len(judged), 'documents')} judged "
+            f"({', '.join(list(judged.values())[:3])} …): was it made of the corpus in {collection.path}?"
         )
     return {key: judged[key] for key in present}
 

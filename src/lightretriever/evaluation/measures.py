@@ -11,6 +11,7 @@ from subprocess import CalledProcessError
 from typing import Any
 from urllib.parse import unquote
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, MissingExtraError, UsageError
 from lightretriever.text.grades import LEAST, MOST, as_grade
 from lightretriever.text.ids import check_id
@@ -199,7 +200,9 @@ def _decoded(run: Run, qrels: Qrels) -> tuple[Run, tuple[str, ...]]:
         for query, found in run.scores.items()
     }
     count = len(queries) + len(documents)
-    return Run(scores, run.tag), (f"{count} ids of the run are the qrels' only percent-decoded (%20 a space): so read",)
+    return Run(scores, run.tag), (
+        f"{counted(count, 'ids')} of the run read percent-decoded (%20 a space), as the qrels have them",
+    )
 
 
 def _read_as(ids: Collection[str], known: Container[str]) -> dict[str, str]:
@@ -227,7 +230,7 @@ def _warnings(run: Run, qrels: Qrels, documents: Container[str] | None) -> tuple
         warnings.append(f"{irrelevant} of {len(qrels)} queries have no document judged relevant and count zero")
     unjudged = sum(query not in qrels for query in run.scores)
     if unjudged:
-        warnings.append(f"{unjudged} queries of the run are not in the qrels and are left out")
+        warnings.append(f"{counted(unjudged, 'queries')} of the run not in the qrels, left out")
     judged = {document for relevances in qrels.values() for document in relevances}
     listed = {document for query, scores in run.scores.items() if query in qrels for document in scores}
     if listed and listed.isdisjoint(judged):

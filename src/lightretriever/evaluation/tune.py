@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
@@ -137,7 +138,7 @@ def choose(judged: Judged, unanswered: int, folds: int, seed: int, tied: str, so
         raise InputError(f"{source}: no query has a judged document among its hits: are the index and the data one's?")
     if count < 2 * folds:
         raise InputError(
-            f"{source}: {count} queries have a judged document among their hits, too few for {folds} folds: "
+            f"{source}: {counted(count, 'queries')} with a judged document among the hits, too few for {folds} folds: "
             f"judge at least {2 * folds}, or ask for fewer folds"
         )
     parts = np.random.default_rng(seed).permutation(count) % folds

@@ -15,6 +15,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TypeVar
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.paths import absolute
 from lightretriever.text.beir import corpus_files, query_files
@@ -258,7 +259,7 @@ def _stream(
         count += 1
         repaired += changed
     if repaired:
-        warnings.warn(f"{path}: {repaired} {what} held NUL or lone surrogates, now U+FFFD", stacklevel=2)
+        warnings.warn(f"{path}: {counted(repaired, what)} with NUL or lone surrogates, now U+FFFD", stacklevel=2)
     if not count:
         raise InputError(f"{path} holds no {what}")
 

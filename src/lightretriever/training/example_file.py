@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError
 from lightretriever.text.compression import compression_of, split_suffix
 from lightretriever.text.lines import encoding_of
@@ -246,12 +247,12 @@ def _has_text(passage: Passage) -> bool:
 def describe_counts(counts: ExampleCounts) -> str:
     """One line for people, without what is zero."""
     phrases = {
-        "lines": "{:,} lines",
+        "lines": "lines",
         "no_query": "{:,} skipped with an empty query",
         "no_positive": "{:,} skipped without a positive passage",
         "excluded": "{:,} skipped for being in an evaluation set",
-        "excluded_passages": "{:,} passages left out for being judged in an evaluation set",
-        "empty_passages": "{:,} passages left out for having no text",
+        "excluded_passages": "passages left out for being judged in an evaluation set",
+        "empty_passages": "passages left out for having no text",
         "no_negative": "{:,} without negatives",
         "few_negatives": "{:,} with fewer negatives than asked",
     }
@@ -259,6 +260,13 @@ def describe_counts(counts: ExampleCounts) -> str:
 
 
 def join_counts(counts: object, phrases: Mapping[str, str]) -> str:
-    """Phrases, by the field whose number they are to hold, without those of zero; the first stays even then."""
+    """Phrases, by the field whose number they are to hold, without those of zero; the first stays even then.
+
+    A phrase that has no place for the number is what is counted, a plural first: see `counted`.
+    """
     numbers = [(getattr(counts, name), phrase) for name, phrase in phrases.items()]
-    return ", ".join(phrase.format(number) for i, (number, phrase) in enumerate(numbers) if number or i == 0)
+    return ", ".join(
+        phrase.format(number) if "{" in phrase else counted(number, phrase)
+        for i, (number, phrase) in enumerate(numbers)
+        if number or i == 0
+    )

@@ -105,17 +105,17 @@ class MiningCounts:
 def describe_mining(counts: MiningCounts) -> str:
     """One line for people, without what is zero."""
     phrases = {
-        "examples": "{:,} examples",
-        "negatives": "{:,} negatives",
-        "positives": "dropped {:,} hits as positives",
+        "examples": "examples",
+        "negatives": "negatives",
+        "positives": "hits dropped: {:,} as positives",
         "same_text": "{:,} as copies",
         "excluded": "{:,} as judged in an evaluation set",
         "too_close": "{:,} as too close to the positive",
-        "unranked": "{:,} queries did not find their positive",
-        "few_negatives": "{:,} have fewer negatives than asked",
-        "no_negative": "{:,} have none",
+        "unranked": "queries without a positive among the hits",
+        "few_negatives": "{:,} with fewer negatives than asked",
+        "no_negative": "{:,} without any",
         "replaced": "own negatives of {:,} left out (mining.keep = true keeps them)",
-        "only_id": "{:,} hits have a positive's id and another text (is it the same collection?)",
+        "only_id": "hits with a positive's id and another text (is it the same collection?)",
     }
     return f"{join_counts(counts, phrases)}; of {describe_counts(counts.source)}"
 
