@@ -1,0 +1,234 @@
+"""The dense side of a segment: two-level codes of its documents' vectors, and neighbour lists to walk through.
+
+Scores are inner products of the query and what both levels of the codes stand for. Candidates come from the narrow
+codes alone: out of all of them, or of those met on a walk (`dense_kernels.walk`), whichever reads less. Documents
+without a dense vector are zero rows; no search finds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.artifact import plain_view
+from lightretriever.errors import ArtifactError
+from lightretriever.index.segment.codes import Codes, rescore
+from lightretriever.index.segment.dense_kernels import find_by_scan, find_by_walk
+from lightretriever.index.segment.graph import GraphOptions, build_graph
+from lightretriever.index.segment.scratch import DenseScratch
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Places and scores, best first; of equal scores the lower place."""
+
+FEW = 10_000  # documents: fewer are scanned faster than walked through, and have no neighbour lists
+_LEAST, _FIRST, _GROWTH = 80, 30_000, 0.4  # places kept up to so many documents, and then by this power of theirs
+_SCANNED = 90  # rows that a scan reads in the time that a walk takes for each place it keeps
+_PICKED = 40  # the same where a mask says which rows
+_NONE = plain_view(np.zeros(0, np.int32))
+_ALL = plain_view(np.zeros(0, np.uint8))
+
+
+@dataclass(frozen=True)
+class DensePart:
+    """The dense side of n documents.
+
+    Attributes:
+        hi, lo, scales: `Codes`: int8 [n, d], int8 [n, d], float32 [n].
+        neighbours: int32 [n, degree], each row filled up with -1; [0, degree] where there are none.
+        starts: int32, places where walks begin.
+    """
+
+    hi: NDArray[np.int8]
+    lo: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    neighbours: NDArray[np.int32]
+    starts: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.hi)
+
+    @property
+    def codes(self) -> Codes:
+        return Codes(self.hi, self.lo, self.scales)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """The arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of(cls, arrays: dict[str, NDArray]) -> DensePart:
+        """A part of arrays as they were kept, checked by `check`.
+
+        Raises:
+            ArtifactError: one is missing, or they do not belong together.
+        """
+        missing = [field.name for field in fields(cls) if field.name not in arrays]
+        if missing:
+            raise ArtifactError(f"the dense part lacks {', '.join(missing)}: build the segment again")
+        part = cls(**{field.name: plain_view(arrays[field.name]) for field in fields(cls)})
+        part.check()
+        return part
+
+    def check(self) -> None:
+        """See that types and shapes fit. Takes no time: places are checked by the walk when it reads them.
+
+        Raises:
+            ArtifactError: they do not.
+        """
+        count, dim = self.hi.shape if self.hi.ndim == 2 else (0, 0)
+        degree = self.neighbours.shape[1] if self.neighbours.ndim == 2 else 0
+        fits: tuple[tuple[NDArray, type, set[tuple[int, ...]]], ...] = (
+            (self.hi, np.int8, {(count, dim)}),
+            (self.lo, np.int8, {(count, dim)}),
+            (self.scales, np.float32, {(count,)}),
+            (self.neighbours, np.int32, {(count, degree), (0, degree)}),
+            (self.starts, np.int32, {(len(self.starts),)}),
+        )
+        for (array, dtype, shapes), field in zip(fits, fields(self), strict=True):
+            if array.dtype != dtype or array.shape not in shapes or not array.flags.c_contiguous:
+                raise ArtifactError(
+                    f"the dense part's {field.name} is {array.dtype} {list(array.shape)}, beside {count} documents of "
+                    f"{dim} dimensions: build the segment again"
+                )
+
+
+def build(codes: Codes, options: GraphOptions | None = None, threads: int = 1) -> DensePart:
+    """A part of codes, with neighbour lists where there are more than `FEW` documents.
+
+    Args:
+        codes: of n documents, in the order of their places; may be mapped from files.
+        options: how neighbour lists are built; those of `GraphOptions` when None.
+        threads: that build them. The lists do not depend on their number.
+    """
+    options = options or GraphOptions()
+    if len(codes.hi) < FEW:
+        neighbours, starts = np.empty((0, options.degree), np.int32), np.empty(0, np.int32)
+    else:
+        neighbours, starts = build_graph(plain_view(codes.hi), options, threads)
+    return DensePart.of({**codes._asdict(), "neighbours": neighbours, "starts": starts})
+
+
+def width(count: int, k: int) -> int:
+    """Places that a walk through so many documents keeps, so that it finds 0.99 and more of the ten best.
+
+    Measured with look-up queries, see benchmarks/dense_graphs.py: more documents want more.
+    """
+    return max(int(_LEAST * max(1.0, count / _FIRST) ** _GROWTH), k + k // 4)
+
+
+def search(
+    part: DensePart,
+    query: NDArray[np.float32],
+    k: int,
+    mask: NDArray[np.uint8] | None,
+    scratch: DenseScratch,
+    seeds: NDArray[np.int32] | None = None,
+    ef: int | None = None,
+    passing: int | None = None,
+) -> Found:
+    """The k documents of the highest inner product with the query, as good as all of them; none for a zero query.
+
+    With a mask the walk keeps as many more as the mask leaves out, so that about as many are left as without; where
+    that takes longer than a scan of what the mask leaves, or far fewer are left after all, it is a scan.
+
+    Args:
+        query: float32 [d], finite.
+        mask: uint8 [n], 0 leaves a document out; None for none.
+        scratch: this thread's.
+        seeds: places near which the walk begins too, for example what the sparse side found.
+        ef: places that a walk keeps, at least k; `width` of them when None.
+        passing: how many documents the mask lets pass; counted when None.
+
+    Raises:
+        ValueError: the query or the mask has another length than the part.
+    """
+    _check_lengths(part.hi, len(part), query, mask)
+    k = min(k, len(part))
+    if passing is None:
+        passing = len(part) if mask is None else int(np.count_nonzero(mask))
+    if k < 1 or passing < 1:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    mask, query = _ALL if mask is None else plain_view(mask), plain_view(query)
+    least = width(len(part), k) if ef is None else max(ef, k)
+    wide = least * len(part) // passing
+    places, scores = np.empty(k, np.int32), np.empty(k, np.float32)
+    found = -1
+    if len(part.neighbours) and passing > wide * (_PICKED if len(mask) else _SCANNED):
+        scratch.reserve(len(part), max(wide, 4 * k, part.neighbours.shape[1]))
+        found = find_by_walk(
+            part.hi, part.lo, part.scales, part.neighbours, part.starts, _NONE if seeds is None else plain_view(seeds),
+            mask, query, scratch.narrow(len(query)), scratch.pool(wide), scratch.marks, scratch.touched, scratch.keys,
+            min(max(least * 3 // 4, k), passing), places, scores,
+        )  # fmt: skip
+    if found < 0:
+        found = _scan(part.codes, len(part), query, mask, scratch, places, scores)
+    return places[:found], scores[:found]
+
+
+def scan(
+    hi: NDArray[np.int8],
+    lo: NDArray[np.int8],
+    scales: NDArray[np.float32],
+    count: int,
+    query: NDArray[np.float32],
+    k: int,
+    mask: NDArray[np.uint8] | None,
+    scratch: DenseScratch,
+) -> Found:
+    """The k best of the first ``count`` rows of codes by exact score, out of all rows; none for a zero query.
+
+    Candidates are kept by narrow score with 4.5 standard deviations of what rounding does to it, though at most half
+    of what ``scratch.keys`` has room for: among thousands of nearly equal scores some may be lost to others as good.
+
+    Args:
+        hi, lo, scales: `Codes` of at least ``count`` rows.
+        query: float32 [d], finite.
+        mask: uint8, at least [count], 0 leaves a row out; None for none.
+        scratch: this thread's.
+
+    Raises:
+        ValueError: the query has another length than the rows, or the mask has fewer than ``count``.
+    """
+    _check_lengths(hi, count, query, mask)
+    k = max(min(k, count), 0)
+    places, scores = np.empty(k, np.int32), np.empty(k, np.float32)
+    codes = Codes(plain_view(hi), plain_view(lo), plain_view(scales))
+    mask = _ALL if mask is None else plain_view(mask)
+    found = _scan(codes, count, plain_view(query), mask, scratch, places, scores) if k else 0
+    return places[:found], scores[:found]
+
+
+def score(part: DensePart, query: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Inner products of the query and documents at some places, as a search gives them, float32 [places].
+
+    Raises:
+        IndexError: a place is not in the part.
+    """
+    return rescore(part.codes, query, places)
+
+
+def _scan(
+    codes: Codes,
+    count: int,
+    query: NDArray[np.float32],
+    mask: NDArray[np.uint8],
+    scratch: DenseScratch,
+    places: NDArray[np.int32],
+    scores: NDArray[np.float32],
+) -> int:
+    """Scan plain arrays into places and scores; returns how many there are."""
+    scratch.reserve(count, 4 * len(places))
+    narrow = scratch.narrow(len(query))
+    found: int = find_by_scan(*codes, count, mask, query, narrow, scratch.touched, scratch.keys, places, scores)
+    return found
+
+
+def _check_lengths(hi: NDArray[np.int8], count: int, query: NDArray, mask: NDArray | None) -> None:
+    if query.shape != hi.shape[1:]:
+        raise ValueError(f"the query has {query.shape} numbers, documents have {hi.shape[1]}")
+    if mask is not None and len(mask) < count:
+        raise ValueError(f"the mask tells of {len(mask)} documents, and there are {count}")
+    if count > len(hi):
+        raise ValueError(f"{count} rows were asked for, and there are {len(hi)}")
