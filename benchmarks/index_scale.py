@@ -22,7 +22,7 @@ from pathlib import Path
 
 from results import Result, report
 from scale_data import Size, prepare, prepare_dim
-from scale_index import CALLERS, LIVE, MODES, build_index, measure_index, measure_live
+from scale_index import ADDED, BATCH, CALLERS, MODES, PROCESSES, RATE, build_index, measure_index, measure_writing
 from scale_limits import DEPTHS, measure_limits
 
 Found = dict  # of one size, as it is saved
@@ -46,7 +46,7 @@ def measure(size: Size, queries: int) -> None:
     size.truth()
     kept(size.folder / "built.json", build_index, size)
     kept(size.folder / "measured.json", measure_index, size, queries)
-    kept(size.folder / "live.json", measure_live, size, queries)
+    kept(size.folder / "writing.json", measure_writing, size, queries)
     kept(size.folder / "limits.json", measure_limits, size)
 
 
@@ -56,7 +56,7 @@ def measured(root: Path) -> list[Found]:
     for file in root.glob("*/limits.json"):
         dim, documents = file.parent.name.split("-")
         one: Found = {"documents": int(documents), "dim": int(dim), "limits": json.loads(file.read_text())}
-        for name in ("built.json", "measured.json", "live.json"):
+        for name in ("built.json", "measured.json", "writing.json"):
             one |= json.loads((file.parent / name).read_text())
         found.append(one)
     return sorted(found, key=lambda one: (one["dim"], one["documents"]))
@@ -72,6 +72,7 @@ def sizes_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
         "d",
         "ingest",
         "optimise",
+        "open and search",
         "on disk",
         "resident (anonymous)",
         "recall@10, @100: dense",
@@ -84,6 +85,7 @@ def sizes_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
             str(one["dim"]),
             f"{one['ingest_per_second']:,.0f}/s",
             f"{one['optimise_seconds']:,.0f} s",
+            " / ".join(f"{seconds * 1000:,.0f}" for seconds in one["open_seconds"]) + " ms",
             f"{one['bytes_on_disk'] / 1e6:,.0f} MB",
             f"{one['resident_bytes'] / 1e6:,.0f} ({one['anonymous_bytes'] / 1e6:,.0f}) MB",
             *(", ".join(f"{one['recall'][mode][k]:.3f}" for k in ("10", "100")) for mode in MODES),
@@ -102,10 +104,8 @@ def latency_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
             cells = [both(one["ms"][mode][str(k)]) for k in DEPTHS]
             share, busy = f"{one['recall'][mode]['10']:.3f}", f"{one['ms'][mode]['10'][2]:.2f}"
             rows.append([*name, mode, *cells, both(one["ms_texts"][mode]), share, busy])
-        for what, times in (("live", one["ms_live"]), ("live, while adding", one["ms_adding"])):
-            rows += [
-                [*name, f"{mode}, {what}", *(both(times[mode][str(k)]) for k in DEPTHS), "", "", ""] for mode in MODES
-            ]
+        times = one["ms_adding"]
+        rows += [[*name, f"{mode}, adding", *(both(times[mode][str(k)]) for k in DEPTHS), "", "", ""] for mode in MODES]
         for system, limit in one["limits"].items():
             cells = [both(limit["ms"][str(k)]) for k in DEPTHS]
             share, busy = f"{limit['recall']['10']:.3f}", f"{limit['ms']['10'][2]:.2f}"
@@ -114,14 +114,14 @@ def latency_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
 
 
 def callers_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
-    header = ["documents", "d", "engine", *(f"{n} at once" for n in CALLERS), "same hits"]
+    header = ["documents", "d", *(f"{n} threads" for n in CALLERS), *(f"{n} processes" for n in PROCESSES)]
+    header += [f"batches of {BATCH}", "same hits"]
     rows = []
     for one in found:
-        for engine, callers in (("in this process", one["callers"]), ("live: in its own", one["callers_live"])):
-            by = [callers[str(n)] for n in CALLERS]
-            rates = [f"{n['per_second']:,.0f}/s" for n in by]
-            equal = "yes" if all(n["equal"] for n in by) else "no"
-            rows.append([f"{one['documents']:,}", str(one["dim"]), engine, *rates, equal])
+        callers = one["callers"]
+        rates = [f"{by['per_second']:,.0f}/s" for by in callers.values()]
+        equal = "yes" if all(by["equal"] for by in callers.values()) else "no"
+        rows.append([f"{one['documents']:,}", str(one["dim"]), *rates, equal])
     return header, rows
 
 
@@ -143,9 +143,11 @@ def publish(made: dict, found: list[Found]) -> None:
             "index_scale",
             *sizes_table(found),
             f"{real}. Sparse: 149 of 152,000 tokens a document. Ingest in documents a second through `Index.add`, one "
-            "flush at the end; resident memory of a process that opened the index and answered all queries, of which "
-            "what is not anonymous are pages of files that the system can take back. Recall against exact answers; "
-            f"the hybrid's are the exact lists fused the same way. Load average after each: {loads}.",
+            "flush at the end; open and search: until the first answer of an index, the process's first (with loading "
+            "the compiled code), then its second; resident memory of a process that opened the index and answered all "
+            "queries, of which what is not anonymous are pages of files that the system can take back. Recall against "
+            "exact answers; the hybrid's are the exact lists fused the "
+            f"same way. Load average after each: {loads}.",
             {"index": found, "made": made},
         )
     )
@@ -156,9 +158,9 @@ def publish(made: dict, found: list[Found]) -> None:
             "index_scale_latency",
             *latency_table(found),
             f"Milliseconds a query, p50 / p99, {asked} queries of eight sparse terms one at a time through "
-            "`Index.search_encoded`, without texts unless said. Live: the index opened with its engine in a process of "
-            f"its own. While adding: another thread adds {LIVE} documents a call, durably, without a pause ({rates} a "
-            "second at each size). In italics what the index is measured against, on one thread: faiss's graph with "
+            "`Index.search_encoded`, without texts unless said. Adding: meanwhile another process adds documents, "
+            f"durably, {ADDED} a call and {RATE} a second ({rates} came of it). In italics what the index is measured "
+            "against, on one thread: faiss's graph with "
             "m = 16, ef_construct = 100, ef = max(128, k); BLAS and a partition; a scan of the terms' postings, which "
             "holds neither texts nor ids. CPU: milliseconds of processor time of a query, p50, which the load of other "
             "programs changes little.",
@@ -168,8 +170,8 @@ def publish(made: dict, found: list[Found]) -> None:
         Result(
             "index_scale_callers",
             *callers_table(found),
-            "Hybrid searches a second, k = 10, with so many threads asking at once, and whether each got what one "
-            "alone gets.",
+            "Hybrid searches a second, k = 10, with so many threads of one process asking at once, with so many "
+            "processes of which each has the index open, and in batches; and whether each got what one alone gets.",
         )
     )
     how = (
@@ -212,7 +214,7 @@ def main() -> None:
             for documents in options.documents:
                 size = Size(root, dim, documents)
                 if options.again:
-                    for name in ("measured.json", "live.json"):
+                    for name in ("measured.json", "writing.json"):
                         (size.folder / name).unlink(missing_ok=True)
                 print(f"{documents:,} documents, d = {dim} (load {os.getloadavg()[0]:.1f})", flush=True)
                 measure(size, options.queries)

@@ -1,7 +1,7 @@
 """What 100 million and 10 billion documents need: shards, replicas, memory, disk, cores a query. Arithmetic, no more.
 
-`python benchmarks/sizing.py` starts from what `benchmarks/index_scale.py` measured, at the most documents of each
-dimension; or from figures of your own: `--measured 1000000,384,4.1e9,3.2e9,2500,0.9,2.8` (documents, dimensions, bytes
+`python benchmarks/sizing.py` starts from what was measured of Qdrant's engine in one process, see `QDRANT`; or from
+figures of your own: `--measured 1000000,384,4.1e9,3.2e9,2500,0.9,2.8` (documents, dimensions, bytes
 on disk, bytes resident, documents a second at ingest, and milliseconds of a dense and a sparse search, p50, k = 100),
 which may be given more than once. The machine that you would buy, and what you ask of it, are options. The tables go
 into docs/sizing.md.
@@ -17,14 +17,13 @@ The rules, each in a function below:
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results import SAVED, Result, report
+from results import Result, report
 
-from lightretriever.index.edge import LINKS
+from lightretriever.index.engines.qdrant.collection import LINKS
 
 SIZES = (100_000_000, 10_000_000_000)
 GRAPH = LINKS * 2 * 4 * 1.1  # bytes of graph a document: 2 m links of 4 bytes on the lowest level, a tenth above it
@@ -42,6 +41,14 @@ class Measured:
     dense_ms: float
     sparse_ms: float
     source: str
+
+
+QDRANT = (
+    Measured(1_000_000, 384, 4_131e6, 3_498e6, 2_094, 5.83, 2.74, "qdrant-edge-py 0.9"),
+    Measured(100_000, 1024, 750.9e6, 943.8e6, 4_541, 1.86, 1.16, "qdrant-edge-py 0.9"),
+)
+"""Qdrant's own engine in one process, as an index's engine before this package had one of its own: the same graph and
+codes as a server has. Measured on 2026-11-22 on two cores of an AMD EPYC."""
 
 
 @dataclass(frozen=True)
@@ -118,32 +125,6 @@ def need(measured: Measured, documents: int, machine: Machine) -> Need:
         because=because,
         ingest_hours=documents * machine.replicas / (measured.ingest_per_second * by[because]) / 3600,
     )
-
-
-def from_scale() -> list[Measured]:
-    """The largest index of each dimension in .bench/index_scale.json; none when it is absent."""
-    path = SAVED / "index_scale.json"
-    if not path.is_file():
-        return []
-    saved = json.loads(path.read_text(encoding="utf-8"))
-    rows = saved["data"]["index"] if isinstance(saved, dict) else saved
-    largest: dict[int, dict] = {}
-    for row in rows:
-        if row["documents"] > largest.get(row["dim"], {"documents": 0})["documents"]:
-            largest[row["dim"]] = row
-    return [
-        Measured(
-            documents=row["documents"],
-            dim=row["dim"],
-            bytes_on_disk=row["bytes_on_disk"],
-            resident_bytes=row["resident_bytes"] - row.get("resident_before_bytes", 0),
-            ingest_per_second=row["ingest_per_second"],
-            dense_ms=row["p50_ms"]["dense"]["100"],
-            sparse_ms=row["p50_ms"]["sparse"]["100"],
-            source="benchmarks/index_scale.py",
-        )
-        for row in largest.values()
-    ]
 
 
 def from_options(texts: Sequence[str]) -> list[Measured]:
@@ -235,9 +216,7 @@ def main() -> None:
     parser.add_argument("--queries-per-second", type=float, default=100)
     parser.add_argument("--replicas", type=int, default=2)
     options = parser.parse_args()
-    found = from_options(options.measured) or from_scale()
-    if not found:
-        raise SystemExit("nothing was measured: run benchmarks/index_scale.py, or give --measured")
+    found = from_options(options.measured) or QDRANT
     machine = Machine(
         memory=options.memory * 1e9,
         disk=options.disk * 1e9,

@@ -43,13 +43,12 @@ def test_a_relative_path_without_a_working_directory_is_one_error(
         absolute("an.index")
 
 
-@pytest.mark.parametrize("live", [False, True])
-def test_an_index_writes_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: bool) -> None:
+def test_an_index_writes_where_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [{"id": document.id, "text": document.text} for document in make_documents(8)]
     monkeypatch.chdir(tmp_path)
     Index.create("an.index", make_encoder(), sparse="bm25").close()
     tower = RandomTower()
-    index = Index.open("an.index", model=tower, live=live)  # type: ignore[arg-type]
+    index = Index.open("an.index", model=tower)  # type: ignore[arg-type]
     index.add_documents(documents[:3])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")

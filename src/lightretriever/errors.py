@@ -32,7 +32,7 @@ class TrainingError(LightRetrieverError):
 
 
 class LockedError(LightRetrieverError):
-    """Another process owns the index."""
+    """Another process writes there, or builds: try again when it is done."""
 
 
 class MissingExtraError(LightRetrieverError, ImportError):

@@ -31,7 +31,7 @@ METHODS = ("linear", "rrf")
 TIED = ("best", "paper")
 _FOUND = 0.3
 MOST_QUERIES = 10_000
-"""Whose marks a fusion keeps: more tell nobody more, and a manifest is read whenever an index is opened."""
+"""Whose marks a fusion keeps: more tell nobody more, and settings are read whenever an index is opened."""
 ORIGINS = ("", "given", "general", "learned", "cross-validated")
 Key = TypeVar("Key", bound=Hashable)
 

@@ -26,7 +26,7 @@ def test_help_imports_nothing_heavy() -> None:
 import sys
 from lightretriever.cli.main import execute
 code = execute(["index", "--help"])
-heavy = {"numpy", "torch", "transformers", "tokenizers", "qdrant_edge", "qdrant_client", "numba", "rich"}
+heavy = {"numpy", "torch", "transformers", "tokenizers", "qdrant_client", "numba", "rich", "sqlite3"}
 heavy |= {"ir_measures", "zstandard"}
 print("heavy:", sorted(heavy & set(sys.modules)), code)
 """
@@ -60,7 +60,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb) -> None:
         (["eval", "x", "--qrels", "q", "--measures", " "], "--measures"),
         (["eval", "x", "--data", "d", "--against", "bm42"], "bm42"),
         (["encode", "c", "--model", "m", "-o", "v", "--shard", "0/2"], "--shard 0/2"),
-        (["index", "c", "--model", "m", "--table", "t", "-o", "i", "--engine", "qdrant"], "edge is one"),
+        (["index", "c", "--model", "m", "--table", "t", "-o", "i", "--engine", "qdrant"], "local is one"),
     ],
 )
 def test_wrong_usage_is_2_and_one_line(verb: Verb, arguments: list[str], message: str) -> None:

@@ -352,7 +352,7 @@ def test_the_parts_of_an_index_are_replaced(
 ) -> None:
     done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
     done(verb("add", index, folder / "corpus.jsonl"))
-    assert "4 documents, 4 written since" in done(verb("optimise", index)).err
+    assert "4 documents, 8 written or removed since all was built" in done(verb("optimise", index)).err
     assert "queries are encoded by" in done(verb("index", "set-table", index, tmp_path / "other")).err
     assert json.loads(done(verb("info", index, "--json")).out)["table"]["prompt"] == "another:"
     done(verb("set-table", index, table))
@@ -408,20 +408,56 @@ def test_info_on_everything(verb: Verb, index: Path, table: Path, tower: Path, f
         assert verb("info", path).code == 1
 
 
-def test_an_index_that_is_open_elsewhere_or_not_whole_is_refused(
-    verb: Verb, index: Path, tower: Path, tmp_path: Path
-) -> None:
-    with Index.open(index):
-        refused = verb("search", index, "query")
-        assert refused.code == 1
-        assert "open already" in refused.err
-    assert done(verb("search", index, "query")).out
+def test_verbs_search_and_write_an_index_that_is_open_elsewhere(verb: Verb, index: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"_id": "new", "text": "a thread of the world"}\n')
+    with Index.open(index) as opened:
+        assert "1 added" in done(verb("add", index, tmp_path / "new.jsonl")).err
+        assert "new" in {hit.id for hit in opened.search("thread", 5)}
+        opened.delete(["csv"])
+        found = done(verb("search", index, "read a csv file", "--json")).out
+        assert "csv" not in {json.loads(line)["id"] for line in found.splitlines()}
+        assert "4 documents, 2 written or removed" in done(verb("optimise", index)).err
+        assert opened.info()["segments"] == [4]
+
+
+def test_verbs_take_relative_paths(verb: Verb, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.jsonl").write_text('{"_id": "new", "text": "one"}\n')
+    name = index.relative_to(tmp_path)
+    assert "1 added" in done(verb("add", name, "new.jsonl")).err
+    done(verb("snapshot", name, "-o", "saved"))
+    assert "5 documents" in done(verb("restore", "saved", "-o", "back")).err
+    done(verb("check", "back"))
+    assert "5 documents, 1 written" in done(verb("optimise", "back")).err
+
+
+def test_info_says_in_words_what_is_built_and_what_not(verb: Verb, index: Path, tmp_path: Path) -> None:
+    def told() -> dict[str, str]:
+        lines = done(verb("info", index)).out.splitlines()
+        return {name: rest.strip() for name, _, rest in (line.partition(" ") for line in lines)}
+
+    keys = {"engine", "segments", "fresh", "unoptimised", "damaged", "bytes", "format version", "documents"}
+    facts = json.loads(done(verb("info", index, "--json")).out)
+    assert keys <= set(facts)
+    assert (facts["engine"], facts["segments"], facts["fresh"], facts["damaged"]) == ("local", [4], 0, {})
+    assert (told()["segments"], told()["fresh"], told()["damaged"]) == ("1 of 4 documents", "0", "none")
+    (tmp_path / "new.jsonl").write_text('{"_id": "new", "text": "one"}\n{"_id": "csv", "text": "two"}\n')
+    done(verb("add", index, tmp_path / "new.jsonl"))
+    assert told()["fresh"] == "2 in no segment yet, searched one by one"
+    assert told()["unoptimised"] == "3 written or removed since all was built"
+    next(index.glob("segments/*/dense.hi.bin")).write_bytes(b"")
+    assert told()["damaged"] == "1 segment: `lightretriever check` says why"
+    assert "damaged" in next(iter(json.loads(done(verb("info", index, "--json")).out)["damaged"].values()))
+
+
+def test_an_index_without_its_own_table_is_refused(verb: Verb, index: Path, tower: Path, tmp_path: Path) -> None:
     done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
     shutil.rmtree(index / "table")
     shutil.copytree(tmp_path / "other", index / "table")
     refused = verb("search", index, "query")
     assert refused.code == 1
     assert "table" in refused.err
+    assert "table" in verb("check", index).out
     shutil.rmtree(index / "table")
     assert verb("search", index, "query").code == 1
 

@@ -18,7 +18,6 @@ from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import GRID, Judged, judge_lists, ndcg
 from lightretriever.evaluation.tune import choose, tune, unlearned
 from lightretriever.fusion import Fusion
-from lightretriever.index.manifest import IndexManifest
 from lightretriever.weigher import FEATURES, Weigher
 
 
@@ -137,7 +136,7 @@ def test_an_index_learns_that_its_vectors_are_noise(index: Index, data: Path) ->
     index.set_fusion(found.fusion)
     after = compare(index, collection, measures=["nDCG@10"], depth=100).evaluations["hybrid"].means["nDCG@10"]
     assert after > before
-    assert IndexManifest.load(index.path).fusion == found.fusion
+    assert index.settings.fusion == found.fusion
 
 
 def test_what_a_weight_is_worth_is_what_a_search_with_it_is_worth(index: Index, data: Path) -> None:
@@ -157,7 +156,8 @@ def test_a_stored_weigher_is_what_searches_use(index: Index, data: Path) -> None
     weigher = fit_weigher(made(200, by_query=True))
     index.set_fusion(Fusion(weigher=weigher))
     weights = weigher.weights(judged.features)
-    assert IndexManifest.load(index.path).fusion.weigher == weigher
+    with Index.open(index.path) as again:
+        assert again.fusion.weigher == weigher
     asked = list(collection.queries.values())
     together = index.search_many(asked)
     for hits, query in zip(together[:3], asked, strict=False):

@@ -27,7 +27,7 @@ class RestServer:
     Attributes:
         url: scheme, host, port and prefix.
         key: what requests have to bring.
-        faults: what goes wrong with the next requests whose path ends as the first of each pair says.
+        faults: what goes wrong with the next requests whose method and path end as the first of each pair says.
         requests: method and path of all that came, and how many points were written by each.
         keys: the key that each of them brought, None where none did.
         elsewhere: where all requests are sent on to, "" to answer them here.
@@ -43,9 +43,9 @@ class RestServer:
     elsewhere: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def fault(self, path: str) -> str:
+    def fault(self, request: str) -> str:
         for i, (end, what) in enumerate(self.faults):
-            if path.endswith(end):
+            if request.endswith(end):
                 del self.faults[i]
                 return what
         return ""
@@ -69,6 +69,7 @@ def serve(prefix: str = "", key: str | None = None) -> Iterator[RestServer]:
 
 class _Handler(BaseHTTPRequestHandler):
     state: RestServer
+    protocol_version = "HTTP/1.1"  # connections are kept, as a server's are
 
     def _any(self) -> None:
         state = self.state
@@ -85,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(404, {"status": {"error": f"no such path: {parts.path}"}})
             if state.key is not None and self.headers.get("api-key") != state.key:
                 return self._answer(401, {"status": {"error": "Invalid API key or JWT"}})
-            fault = state.fault(path)
+            fault = state.fault(f"{self.command} {path}")
             if fault == BUSY:
                 return self._answer(503, {"status": {"error": "1 of 2 replicas are not available"}})
             if fault == BEFORE:
@@ -179,6 +180,7 @@ def _upsert(client: QdrantClient, name: str, body: Any, query: dict[str, str]) -
 def _scroll(client: QdrantClient, name: str, wanted: models.ScrollRequest) -> Any:
     points, following = client.scroll(
         name,
+        wanted.filter,
         offset=wanted.offset,
         limit=wanted.limit,
         with_payload=wanted.with_payload,

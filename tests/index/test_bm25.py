@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from index.conftest import WORDS, RandomTower, make_documents, make_encoder, payload, word_tokenizer
+from index.raw_settings import write_raw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from lightretriever import Encoded, Index, QueryEncoder, TokenTable
-from lightretriever.artifact import save_tensors
-from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
-from lightretriever.index.edge import EdgeBackend
+from lightretriever.index.engines.local import build
 from lightretriever.text.corpus import Document
 
 QUERIES = ["w01", "w02 w02 w09", "w30 w31 w32 w33 nothing", "w05 " * 3]
@@ -101,15 +103,13 @@ def test_a_refresh_cut_short_leaves_all_as_it_was(tmp_path: Path, monkeypatch: p
         index.add_documents(documents)
         index.delete([d.id for d in documents[:10]])
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(EdgeBackend, "optimise", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+            patch.setattr(build, "write_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
             index.refresh_bm25()
         check(index, documents[10:], documents)
     with Index.open(tmp_path / "i") as index:
         assert index.info()["bm25"]["stale"]
         check(index, documents[10:], documents)
-        assert sorted(entry.name for entry in index.path.iterdir()) == [
-            "bm25.safetensors", "checksums.json", "manifest.json", "owner", "shard", "table"
-        ]  # fmt: skip
+        assert list((index.path / "segments").glob("*/*")) == []
         index.refresh_bm25()
         assert not index.info()["bm25"]["stale"]
         check(index, documents[10:], documents[10:])
@@ -127,44 +127,67 @@ def test_texts_are_needed(tmp_path: Path) -> None:
         index.refresh_bm25()
 
 
-def test_statistics_are_read_back_or_refused(tmp_path: Path) -> None:
-    statistics = BM25(4, 4.5, np.arange(5))
-    statistics.save(tmp_path / "s")
-    read = BM25.load(tmp_path / "s")
+def test_statistics_are_read_back_or_refused() -> None:
+    packed = BM25(4, 4.5, np.arange(5)).pack()
+    read = BM25.unpack(packed, 5)
     assert (read.documents, read.mean_length, read.frequency.tolist()) == (4, 4.5, [0, 1, 2, 3, 4])
-    (tmp_path / "s").write_bytes(b"torn")
-    with pytest.raises(ArtifactError, match="damaged"):
-        BM25.load(tmp_path / "s")
+    for place in range(len(packed)):
+        for bit in range(8):
+            torn = bytearray(packed)
+            torn[place] ^= 1 << bit
+            with pytest.raises(ValueError, match="not what was written"):
+                BM25.unpack(bytes(torn), 5)
+        with pytest.raises(ValueError, match="not what was written"):
+            BM25.unpack(packed[:place], 5)
+    for other in (None, "text", 7):
+        with pytest.raises(ValueError, match="not what was written"):
+            BM25.unpack(other, 5)
+
+
+def packed(documents: int, mean_length: float, tokens: int, frequencies: bytes) -> bytes:
+    """Statistics of anybody's, with the checksum that they should have."""
+    body = struct.pack("<qdq", documents, mean_length, tokens) + frequencies
+    return zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def numbers(*frequency: int) -> bytes:
+    return zlib.compress(np.array(frequency, np.int64).tobytes())
 
 
 @pytest.mark.parametrize(
-    "change",
+    "stored",
     [
-        {"documents": np.array([-4])},
-        {"documents": np.array([4, 4])},
-        {"documents": np.array([4.0])},
-        {"mean_length": np.array([np.nan])},
-        {"mean_length": np.array([], float)},
-        {"frequency": np.array([0, 5])},
-        {"frequency": np.array([-1, 0])},
-        {"frequency": np.array([[0, 1]])},
-        {"frequency": np.array([0.5, 1.0])},
-        {"frequency": None},
+        packed(-4, 4.5, 2, numbers(0, 0)),
+        packed(4, float("nan"), 2, numbers(0, 4)),
+        packed(4, float("inf"), 2, numbers(0, 4)),
+        packed(4, -1.0, 2, numbers(0, 4)),
+        packed(4, 4.5, 2, numbers(0, 5)),
+        packed(4, 4.5, 2, numbers(-1, 0)),
+        packed(4, 4.5, 2, numbers(0)),
+        packed(4, 4.5, 2, zlib.compress(b"seven b")),
+        packed(4, 4.5, 3, numbers(0, 4)),
+        packed(4, 4.5, 2, b"no such codec"),
+        packed(4, 4.5, 2, b""),
+        b"\0\0\0\0",
+        zlib.crc32(b"short").to_bytes(4, "little") + b"short",
     ],
+    ids=lambda value: f"{len(value)} bytes",
 )
-def test_statistics_that_cannot_be_are_refused(tmp_path: Path, change: dict) -> None:
-    good = {"documents": np.array([4]), "mean_length": np.array([4.5]), "frequency": np.array([0, 4])}
-    save_tensors(tmp_path / "s", good)
-    assert BM25.load(tmp_path / "s").documents == 4
-    save_tensors(tmp_path / "s", {name: array for name, array in {**good, **change}.items() if array is not None})
-    with pytest.raises(ArtifactError, match="s holds no BM25 statistics"):
-        BM25.load(tmp_path / "s")
+def test_statistics_that_cannot_be_are_refused(filled, stored: bytes) -> None:
+    assert BM25.unpack(packed(4, 4.5, 2, numbers(0, 4)), 2).documents == 4
+    with pytest.raises(ValueError, match=r"contradict|they count 3 tokens|not what was written"):
+        BM25.unpack(stored, 2)
+    index, _, _ = filled(8, "bm25")
+    with index:
+        write_raw(index.path, stored, "bm25")
+        with pytest.raises(ArtifactError, match=r"BM25 statistics are damaged \(.*\): restore a snapshot"):
+            index.search("w01")
 
 
 def test_statistics_of_another_vocabulary_are_refused(filled) -> None:
     index, documents, _ = filled(8, "bm25")
-    BM25(8, 4.5, np.zeros(7, np.int64)).save(index.sparse_side.file)
-    with index, pytest.raises(MismatchError, match=r"counts 7 tokens, the index's table has 40 rows"):
+    write_raw(index.path, BM25(8, 4.5, np.zeros(7, np.int64)).pack(), "bm25")
+    with index, pytest.raises(ArtifactError, match=r"they count 7 tokens, the index has 40"):
         index.add(["more"], RandomTower().encode(documents[:1]), [{"text": "w01"}])
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +18,19 @@ from index.conftest import (
     sparse_scores,
     unit_rows,
 )
+from index.raw_settings import read_raw, write_raw
 
 from lightretriever import Encoded, Index, QueryEncoder, SparseVectors
 from lightretriever.errors import (
     ArtifactError,
     InputError,
-    LockedError,
     MismatchError,
     UsageError,
 )
 from lightretriever.fusion import Fusion, fuse_scores
 from lightretriever.types import sparse_from_dense, take_sparse
 
+CODES = 5e-5  # what two-level codes may be off at 16 dimensions
 QUERIES = ["w01 w05", "W07 w07 w30", "w12", "w02 w03 w04 w05 w06 w07 w08 w09"]
 
 
@@ -43,9 +42,9 @@ def test_both_arms_equal_brute_force(searchable) -> None:
     for mode, expected in (("dense", dense), ("sparse", sparse)):
         for hits, scores in zip(index.search_many(QUERIES, k=20, mode=mode), expected, strict=True):
             order = np.argsort(-scores)[:20]
-            assert [hit.score for hit in hits] == pytest.approx([s for s in scores[order] if s != 0], abs=1e-5)
+            assert [hit.score for hit in hits] == pytest.approx([s for s in scores[order] if s != 0], abs=CODES)
             for rank, hit in enumerate(hits, 1):
-                assert scores[int(hit.id[1:])] == pytest.approx(hit.score, abs=1e-5)
+                assert scores[int(hit.id[1:])] == pytest.approx(hit.score, abs=CODES)
                 assert hit.text == documents[int(hit.id[1:])].text
                 own, other = (hit.dense_score, hit.sparse_score)[:: 1 if mode == "dense" else -1]
                 assert (own, other) == (hit.score, None)
@@ -65,7 +64,7 @@ def test_hybrid_fuses_the_best_hundred_of_each_arm(searchable) -> None:
         assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-4)
         for hit in hits:
             assert hit.score == pytest.approx(dict(expected)[hit.id], abs=1e-4)
-            assert hit.dense_score is None or hit.dense_score == pytest.approx(lists[0][hit.id], abs=1e-5)
+            assert hit.dense_score is None or hit.dense_score == pytest.approx(lists[0][hit.id], abs=CODES)
             assert hit.sparse_score is None or hit.sparse_score == pytest.approx(lists[1][hit.id], abs=1e-5)
             assert (hit.dense_rank is None) == (hit.id not in lists[0])
 
@@ -256,36 +255,24 @@ def test_metadata_is_kept_or_refused(filled) -> None:
         assert next(d.metadata for d in index.documents() if d.id == "x") == kept
 
 
-def test_a_second_owner_is_refused_by_name(filled) -> None:
-    index, _, _ = filled(3)
-    with index:
-        with pytest.raises(LockedError, match="this process"):
-            Index.open(index.path)
-        script = f"from lightretriever import Index\nIndex.open({str(index.path)!r})"
-        failed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-        assert f"{index.path} is open already in process" in failed.stderr
-    with Index.open(index.path) as again:
-        assert again.count == 3
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_a_lock_that_outlives_its_owner_for_a_moment_is_waited_for(filled) -> None:
-    index, _, _ = filled(3)
-    index.close()
-    # As if it were killed between starting a process and that one's program beginning: the child has the lock too.
+def test_it_is_open_as_often_as_one_likes(filled) -> None:
+    index, _, encoded = filled(3)
     script = f"""
-import os, time
-from lightretriever import Index
-index = Index.open({str(index.path)!r})
-if os.fork() == 0:
-    time.sleep(1)
-os._exit(0)
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from index.conftest import *
+with Index.open({str(index.path)!r}, RandomTower()) as index:
+    assert index.count == 4, index.count
+    assert index.add_documents([Document("theirs", "w01 w02")]).documents == 1
 """
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-c", script], check=True)
-    with Index.open(index.path) as again:
-        assert again.count == 3
-    assert time.monotonic() - started > 1
+    with index, Index.open(index.path) as here:
+        here.add(["ours"], Encoded(encoded.dense[:1], take_sparse(encoded.sparse, [0])))
+        subprocess.run([sys.executable, "-c", script], check=True)
+        for one in (index, here):
+            assert one.count == 5
+            assert {"ours", "theirs"} < {hit.id for hit in one.search("w01", 10, "dense")}
+        here.close()
+        assert index.delete(["ours", "theirs"]) == 2
 
 
 def test_a_killed_process_loses_nothing(tmp_path: Path) -> None:
@@ -308,7 +295,7 @@ os.kill(os.getpid(), 9)
         encoded = RandomTower().encode(make_documents(40))
         for row in (0, 20, 39):
             hit = index.search_encoded(Encoded(encoded.dense[[row]]), 1, "dense")[0][0]
-            assert (hit.id, hit.score) == (f"d{row}", pytest.approx(1, abs=1e-5))
+            assert (hit.id, hit.score) == (f"d{row}", pytest.approx(1, abs=CODES))
 
 
 def test_what_does_not_belong_together_is_refused_by_name(filled) -> None:
@@ -336,31 +323,16 @@ def test_a_table_is_not_taken_for_a_missing_index(tmp_path: Path) -> None:
         Index.open(tmp_path / "t")
 
 
-def test_half_written_and_future_folders_are_refused(filled, tmp_path: Path) -> None:
+def test_what_is_half_built_or_no_index_is_refused(filled, tmp_path: Path) -> None:
     index, _, _ = filled(3)
     index.close()
-    manifest = index.path / "manifest.json"
-    good = manifest.read_text()
-    (index.path / "checksums.json").unlink()  # which would say that it is damaged, and no more
-    for change, message in [
-        ({"state": "building"}, "half-built"),
-        ({"format_version": 99}, "version 99"),
-        ({"kind": "token table"}, "is not an index folder"),
-        ({"fusion": {"method": "max"}}, "damaged"),
-        ({"surprise": 1}, "damaged"),
-        ({"engine": "abacus"}, "'abacus'"),
-    ]:
-        manifest.write_text(json.dumps({**json.loads(good), **change}))
-        with pytest.raises(ArtifactError, match=message):
-            Index.open(index.path)
-    manifest.write_text(good)
-    shutil.rmtree(index.path / "shard")
-    with pytest.raises(ArtifactError, match="engine"):
+    write_raw(index.path, {**read_raw(index.path), "state": "building"})
+    with pytest.raises(ArtifactError, match=r"half-built: run the same `index` command again, it resumes"):
         Index.open(index.path)
-    manifest.unlink()
-    with pytest.raises(ArtifactError, match=r"manifest\.json does not exist"):
+    (index.path / "index.db").unlink()
+    with pytest.raises(ArtifactError, match=r"index\.db does not exist: .* is no index, or not complete"):
         Index.open(index.path)
-    with pytest.raises(ArtifactError, match="does not exist"):
+    with pytest.raises(ArtifactError, match="nowhere does not exist: name the folder of an index"):
         Index.open(tmp_path / "nowhere")
 
 
@@ -396,7 +368,7 @@ def test_a_table_of_fewer_dimensions_cuts_the_documents(tmp_path: Path) -> None:
         index.add_documents(documents)
         query = (dense[7] / np.linalg.norm(dense[7]))[None]
         hit = index.search_encoded(Encoded(query), 1, "dense")[0][0]
-        assert (hit.id, hit.score) == ("d7", pytest.approx(1, abs=1e-5))
+        assert (hit.id, hit.score) == ("d7", pytest.approx(1, abs=CODES))
 
 
 def test_fusion_is_stored(filled) -> None:
@@ -412,7 +384,7 @@ def test_fusion_is_stored(filled) -> None:
 
 
 def test_the_graph_finds_what_a_scan_finds(tmp_path: Path) -> None:
-    """Above the threshold the engine builds a quantised graph; rescored, it misses next to nothing."""
+    """Walked by narrow codes and rescored, it misses next to nothing."""
     rng = np.random.default_rng(0)
     n = 6_000
     dense = unit_rows(rng, n, 64)
@@ -420,14 +392,14 @@ def test_the_graph_finds_what_a_scan_finds(tmp_path: Path) -> None:
     with Index.create(tmp_path / "i", make_encoder(dim=64)) as index:
         index.add([str(i) for i in range(n)], Encoded(dense, weights), flush=False)
         index.optimise()
-        assert index.info()["indexed_vectors"] >= n
+        assert (index.info()["segments"], index.info()["unoptimised"]) == ([n], 0)
         queries = unit_rows(rng, 50, 64)
         exact = np.argsort(-(queries @ dense.T), axis=1)[:, :10]
         found = index.search_encoded(Encoded(queries), 10, "dense")
         recall = np.mean(
             [len({int(h.id) for h in hits} & set(row)) / 10 for hits, row in zip(found, exact, strict=True)]
         )
-        assert recall > 0.9
+        assert recall > 0.98
         assert index.search_encoded(Encoded(queries), 10, "dense", {"x": 1}) == [[]] * 50
 
 
@@ -440,7 +412,9 @@ from lightretriever import Index, fuse
 with Index.open({str(index.path)!r}) as index:
     assert index.search("w01 w02", k=3)
     assert index.search_many(["w01"] * 300, k=3)
-loaded = {{"torch", "transformers", "pandas", "scipy"}} & set(sys.modules)
+    index.optimise()
+    assert index.search("w01 w02", k=3, filter={{"even": True}})
+loaded = {{"torch", "transformers", "pandas", "scipy.sparse"}} & set(sys.modules)
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -465,7 +439,7 @@ def test_a_table_of_fewer_dimensions_takes_the_first_of_the_towers(tmp_path: Pat
         cut = rows[:, : DIM // 2] / np.linalg.norm(rows[:, : DIM // 2], axis=1, keepdims=True)
         (hits,) = index.search_encoded(Encoded(cut[2:3]), k=1, mode="dense")
         assert hits[0].id == "2"
-        assert hits[0].score == pytest.approx(1, abs=1e-5)
+        assert hits[0].score == pytest.approx(1, abs=CODES)
 
 
 def test_any_k_may_be_asked_for(tmp_path: Path) -> None:
@@ -495,7 +469,7 @@ def test_a_turned_table_turns_the_documents(tmp_path: Path) -> None:
     with Index.create(tmp_path / "i", encoder, model=RandomTower()) as index:
         index.add([d.id for d in documents[:20]], Encoded(encoded.dense[:20], take_sparse(encoded.sparse, range(20))))
         index.add_documents(documents[20:])
-        assert [hit.score for hit in index.search("w03 w09", 5, "dense")] == pytest.approx(expected, abs=1e-5)
+        assert [hit.score for hit in index.search("w03 w09", 5, "dense")] == pytest.approx(expected, abs=CODES)
         with pytest.raises(MismatchError, match="6 dimensions, 16 are needed"):
             index.add(["x"], Encoded(turned[:1], take_sparse(encoded.sparse, [0])))
     with Index.open(tmp_path / "i") as index:
@@ -504,3 +478,23 @@ def test_a_turned_table_turns_the_documents(tmp_path: Path) -> None:
         for other in (make_encoder().table.rotated(-axes), make_encoder(dim=6).table):
             with pytest.raises(MismatchError, match="other axes"):
                 index.set_table(other)
+
+
+def test_ties_are_in_the_order_in_which_they_were_stored(tmp_path: Path) -> None:
+    one = unit_rows(np.random.default_rng(3), 1)
+    weights = np.zeros((1, len(WORDS) + 2), np.float32)
+    weights[0, 3] = 0.5  # of w01
+    names = [f"{i * 7919 % 101:03d}" for i in range(60)]
+    encoded = Encoded(np.repeat(one, 60, axis=0), sparse_from_dense(np.repeat(weights, 60, axis=0)))
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        for start in (0, 20, 40):
+            rows = slice(start, start + 20)
+            part = Encoded(encoded.dense[rows], take_sparse(encoded.sparse, range(start, start + 20)))
+            index.add(names[rows], part)
+            if start == 20:
+                index.optimise()  # so that they are in a segment and beside it
+        index.add(names[:1], Encoded(one, take_sparse(encoded.sparse, [0])))  # replaced: stored anew
+        expected = [*names[1:], names[0]]
+        for mode in ("dense", "sparse", "hybrid"):
+            assert [hit.id for hit in index.search("w01", 60, mode)] == expected
+            assert [hit.id for hit in index.search("w01", 7, mode)] == expected[:7]

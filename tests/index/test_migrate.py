@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,17 @@ from index.conftest import RandomTower, fill, make_documents, payload
 from index.rest_server import BUSY, RestServer, serve
 
 from lightretriever import Index
-from lightretriever.artifact import read_json
 from lightretriever.cli.main import execute
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
-from lightretriever.index import migrate, qdrant_calls, state
-from lightretriever.index.backend import Backend, Points, pages, point_key
+from lightretriever.index import migrate
+from lightretriever.index.engines.engine import Engine, Rows, pages
+from lightretriever.index.engines.qdrant import calls
+from lightretriever.index.engines.qdrant import engine as qdrant_engine
+from lightretriever.index.engines.qdrant.engine import QdrantEngine
+from lightretriever.index.engines.qdrant.points import point_id
+from lightretriever.index.folder import load_settings
 from lightretriever.index.migrate import migrate_index
-from lightretriever.index.qdrant import QdrantBackend
+from lightretriever.types import take_sparse
 
 COUNT = 70
 
@@ -42,15 +47,22 @@ def source(tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
-def contents(path: Path) -> list[Points]:
+def contents(path: Path) -> Rows:
+    """All documents, by id, with the vectors that a search has."""
     with Index.open(path) as index:
-        return list(pages(index.backend, 1_000, vectors=True))
+        (rows,) = pages(index.engine, 1_000, vectors=True)
+        sparse = rows.sparse
+        if index.engine.keeps_counts and index.bm25 is not None:
+            assert sparse is not None
+            sparse = index.bm25.impacts(sparse)
+    order = sorted(range(len(rows)), key=lambda row: rows.documents[row].id)
+    taken = None if sparse is None else take_sparse(sparse, order)
+    return Rows([rows.documents[row] for row in order], rows.dense[order], taken)
 
 
 def assert_equal(one: Path, other: Path) -> None:
-    (ours,), (theirs,) = contents(one), contents(other)
-    assert ours.keys == theirs.keys
-    assert list(ours.payloads) == list(theirs.payloads)
+    ours, theirs = contents(one), contents(other)
+    assert list(ours.documents) == list(theirs.documents)
     assert ours.dense.tobytes() == theirs.dense.tobytes()
     assert (ours.sparse is None) == (theirs.sparse is None)
     if ours.sparse is not None:
@@ -62,16 +74,18 @@ def test_there_and_back_is_the_same_index(
     tmp_path: Path, source: Callable[[str], Path], server: RestServer, sparse: str
 ) -> None:
     first = source(sparse)
+    if sparse == "bm25":  # a folder takes statistics anew whenever all of it is built
+        with Index.open(first) as index:
+            index.refresh_bm25()
     there = migrate_index(first, f"{server.url}/everest", tmp_path / "remote")
     assert (there.documents, there.copied, there.passed_over, there.resumed) == (COUNT + 2, COUNT + 2, 0, False)
-    back = migrate_index(tmp_path / "remote", "edge", tmp_path / "back")
+    back = migrate_index(tmp_path / "remote", "local", tmp_path / "back")
     assert (back.documents, back.copied) == (COUNT + 2, COUNT + 2)
+    own = ("engine", "collection", "table", "vectors", "engine_named")
     for other in (tmp_path / "remote", tmp_path / "back"):
         assert_equal(first, other)
-        assert not (other / migrate.NOTE).exists()
-        ours, theirs = read_json(first / "manifest.json"), read_json(other / "manifest.json")
-        theirs_alone = {name: ours[name] for name in ("engine", "shard", "generation", "unoptimised")}
-        assert {**theirs, **theirs_alone} == {**ours, "documents": COUNT + 2}
+        ours, theirs = load_settings(first), load_settings(other)
+        assert replace(theirs, **{name: getattr(ours, name) for name in own}) == ours
     with Index.open(tmp_path / "remote") as remote, Index.open(first) as index:
         query = make_documents(1)[0].text
         hits = [[(hit.id, round(hit.score, 5)) for hit in one.search(query, 5)] for one in (index, remote)]
@@ -82,12 +96,11 @@ def test_there_and_back_is_the_same_index(
 def test_an_interrupted_migration_goes_on(
     tmp_path: Path, source: Callable[[], Path], server: RestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qdrant_calls.time, "sleep", lambda _: None)
+    monkeypatch.setattr(calls.time, "sleep", lambda _: None)
     monkeypatch.setattr(migrate, "PAGE", 10)
-    monkeypatch.setattr(migrate, "_NOTED", 20)
     first, engine, output = source(), f"{server.url}/everest", tmp_path / "remote"
     written = 0
-    original = qdrant_calls.confirmed
+    original = calls.confirmed
 
     def stop(result: object) -> None:
         nonlocal written
@@ -96,10 +109,9 @@ def test_an_interrupted_migration_goes_on(
             raise KeyboardInterrupt
         original(result)
 
-    monkeypatch.setattr("lightretriever.index.qdrant.confirmed", stop)
+    monkeypatch.setattr(qdrant_engine, "confirmed", stop)
     with pytest.raises(KeyboardInterrupt):
         migrate_index(first, engine, output)
-    assert read_json(output / migrate.NOTE)["documents"] == 20
     with pytest.raises(ArtifactError, match="half-built"):
         Index.open(output)
     with pytest.raises(MismatchError, match="has engine"):
@@ -113,9 +125,7 @@ def test_an_interrupted_migration_goes_on(
     assert (again.documents, again.copied, again.resumed) == (COUNT + 2, 0, True)
 
 
-def test_a_migration_goes_on_when_the_statistics_were_taken_anew(
-    tmp_path: Path, source: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_goes_on_when_the_statistics_were_taken_anew(tmp_path: Path, source: Callable[[str], Path]) -> None:
     first, output = source("bm25"), tmp_path / "other"
 
     def stop(phase: str) -> migrate.Progress:
@@ -124,53 +134,50 @@ def test_a_migration_goes_on_when_the_statistics_were_taken_anew(
         return lambda *_: None
 
     with pytest.raises(KeyboardInterrupt):
-        migrate_index(first, "edge", output, stop)
+        migrate_index(first, "local", output, stop)
     with Index.open(first) as index:
         more = make_documents(COUNT + 30)[COUNT:]
         index.add([d.id for d in more], RandomTower().encode(more), [payload(d) for d in more])
         index.refresh_bm25()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(state, "note_closed", lambda *_: None)  # as when it is killed
-        migrate_index(first, "edge", output, stop)
+    with pytest.raises(KeyboardInterrupt):
+        migrate_index(first, "local", output, stop)
     for _ in range(2):  # begun, then complete
-        done = migrate_index(first, "edge", output)
+        done = migrate_index(first, "local", output)
         assert (done.documents, done.resumed) == (COUNT + 32, True)
     assert_equal(first, output)
     with Index.open(first) as one, Index.open(output) as other:
-        assert one.sparse_side.file.read_bytes() == other.sparse_side.file.read_bytes()
-        assert [entry.name for entry in output.glob("bm25*")] == [other.manifest.statistics]
+        assert one.bm25 is not None
+        assert other.bm25 is not None
+        assert one.bm25.pack() == other.bm25.pack()
 
 
-@pytest.mark.parametrize("change", ["payload", "dense", "sparse", "lost", "more"])
+@pytest.mark.parametrize("change", ["text", "dense", "sparse", "lost", "more"])
 def test_what_is_not_equal_is_found_and_mended(
     tmp_path: Path, source: Callable[[], Path], server: RestServer, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, engine, output = source(), f"{server.url}/everest", tmp_path / "remote"
-    key = point_key("d7")
 
-    def tamper(backend: Backend) -> None:
-        points = backend.points([key])
-        stored = points.payloads[0]
-        if change == "payload":
-            changed = {**stored, "title": f"{stored['title']} "}
-            backend.upsert(Points([key], points.dense, points.sparse, [changed]))
+    def tamper(engine: Engine) -> None:
+        rows, eighth = engine.rows(["d7"]), engine.rows(["d8"])
+        (document,) = rows.documents
+        if change == "text":
+            engine.store(replace(rows, documents=[replace(document, title=f"{document.title} ")]), None)
         elif change == "dense":
-            backend.upsert(Points([key], np.nextafter(points.dense, np.float32(2)), points.sparse, points.payloads))
+            engine.store(replace(rows, dense=np.nextafter(rows.dense, np.float32(2))), None)
         elif change == "sparse":
-            other = backend.points([point_key("d8")]).sparse
-            backend.upsert(Points([key], points.dense, other, points.payloads))
+            engine.store(replace(rows, sparse=eighth.sparse), None)
         elif change == "lost":
-            backend.delete([key])
+            engine.delete(["d7"], None)
         else:
-            backend.upsert(Points([5], points.dense, points.sparse, points.payloads))
+            engine.store(replace(rows, documents=[replace(document, id="stray")]), None)
 
-    optimise = QdrantBackend.optimise
+    optimise = QdrantEngine.optimise
 
-    def optimise_and_tamper(self: QdrantBackend) -> None:
+    def optimise_and_tamper(self: QdrantEngine) -> None:
         optimise(self)
         tamper(self)
 
-    monkeypatch.setattr(QdrantBackend, "optimise", optimise_and_tamper)
+    monkeypatch.setattr(QdrantEngine, "optimise", optimise_and_tamper)
     unequal, first_one = (0, "") if change == "more" else (1, r" \(the first is 'd7'\)")
     surplus = ", and 1 are there that should not be" if change == "more" else ""
     message = (
@@ -178,14 +185,14 @@ def test_what_is_not_equal_is_found_and_mended(
     )
     with pytest.raises(ArtifactError, match=message):
         migrate_index(first, engine, output)
-    monkeypatch.setattr(QdrantBackend, "optimise", optimise)
+    monkeypatch.setattr(QdrantEngine, "optimise", optimise)
     if change == "more":
-        server.client.delete("everest", ["00000000-0000-0000-0000-000000000005"])
+        server.client.delete("everest", [point_id("stray")])
     done = migrate_index(first, engine, output)
     assert done.copied == (0 if change == "more" else 1)
     assert_equal(first, output)
     with Index.open(output) as remote:
-        tamper(remote.backend)
+        tamper(remote.engine)
     with pytest.raises(ArtifactError, match="migrate to another output"):
         migrate_index(first, engine, output)
 
@@ -199,18 +206,16 @@ def test_what_cannot_be_migrated_is_said(
     other, _, _ = fill(tmp_path / "other", 5, "none")
     other.close()
     with pytest.raises(MismatchError, match="has sparse 'none', what is copied 'lm'"):
-        migrate_index(first, "edge", tmp_path / "other")
-    monkeypatch.setattr(qdrant_calls.time, "sleep", lambda _: None)
+        migrate_index(first, "local", tmp_path / "other")
+    monkeypatch.setattr(calls.time, "sleep", lambda _: None)
     server.faults = [("/points", BUSY)] * 9
     with pytest.raises(ArtifactError, match="503"):
         migrate_index(first, engine, tmp_path / "new")
     server.faults = []
-    (tmp_path / "new" / migrate.NOTE).write_text(json.dumps({"from": "elsewhere", "last_key": "0", "documents": 0}))
-    with pytest.raises(MismatchError, match="was begun from elsewhere"):
-        migrate_index(first, engine, tmp_path / "new")
-    (tmp_path / "new" / migrate.NOTE).write_text(json.dumps({"from": str(first.resolve()), "last_key": "z"}))
-    with pytest.raises(ArtifactError, match=r"migration.json is damaged: .* remove it"):
-        migrate_index(first, engine, tmp_path / "new")
+    moved, _, _ = fill(tmp_path / "moved", 5)
+    moved.close()
+    with pytest.raises(MismatchError, match=r"was begun from .*source, now it is .*moved"):
+        migrate_index(tmp_path / "moved", engine, tmp_path / "new")
 
 
 def test_the_command_line_migrates(

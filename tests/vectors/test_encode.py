@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightretriever.vectors.encode import _next_size
+from lightretriever.vectors.encode import next_size
 from lightretriever.vectors.folder import VectorsFolder
 
 SCRIPT = f"""
@@ -76,8 +76,8 @@ def test_parts_follow_the_towers_pace() -> None:
     for pace, largest in [(1e-5, 1024), (0.01, 1024), (1.0, 20), (7.0, 2), (100.0, 1)]:  # seconds a document
         sizes = [1]
         for _ in range(6):
-            sizes.append(_next_size(sizes[-1], sizes[-1] * pace))
+            sizes.append(next_size(sizes[-1], sizes[-1] * pace))
         assert sizes[-1] == largest
         assert all(size * pace <= 20 or size == 1 for size in sizes)
-    assert _next_size(1, 5.0) == 4  # a slow first batch says nothing yet
-    assert _next_size(8, 0.1) == 64
+    assert next_size(1, 5.0) == 4  # a slow first batch says nothing yet
+    assert next_size(8, 0.1) == 64

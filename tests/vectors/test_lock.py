@@ -1,45 +1,28 @@
-"""A folder is free when the one who took it says so, whatever copies of the process there are."""
+"""A lock that a process is started with is its own: nobody else gets it until it ends, whoever started it."""
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from lightretriever.errors import LockedError
-from lightretriever.vectors.lock import lock_folder
-
-forks = pytest.mark.skipif(sys.platform == "win32", reason="processes are not copied there")
+from lightretriever.vectors.lock import pass_lock
 
 
-def test_a_folder_is_taken_once(tmp_path: Path) -> None:
-    lock = lock_folder(tmp_path)
-    with pytest.raises(LockedError, match="is being written to already"):
-        lock_folder(tmp_path)
-    lock.close()
-    lock.close()
-    lock_folder(tmp_path).close()
-
-
-@forks
-def test_a_copy_of_the_process_does_not_keep_a_folder(tmp_path: Path) -> None:
-    lock = lock_folder(tmp_path)
-    copy = os.dup(lock.fileno())  # as a forked process has
-    lock.close()
-    lock_folder(tmp_path).close()
-    os.close(copy)
-
-
-@forks
-def test_a_copy_of_the_process_does_not_free_a_folder(tmp_path: Path) -> None:
-    lock = lock_folder(tmp_path)
-    child = os.fork()
-    if not child:
-        lock.close()
-        os._exit(0)
-    os.waitpid(child, 0)
-    with pytest.raises(LockedError):
-        lock_folder(tmp_path)
-    lock.close()
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing is held there")
+def test_a_started_process_has_the_lock_until_it_ends(tmp_path: Path) -> None:
+    with pass_lock(tmp_path, "started") as held:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=held
+        )
+    with process:
+        with pytest.raises(LockedError, match="already"), pass_lock(tmp_path, "started"):
+            raise AssertionError
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+    with pass_lock(tmp_path, "started") as held:
+        assert len(held) == 1

@@ -202,7 +202,7 @@ def _indexing(built: Built) -> list[list[str]]:
     whole = _seconds(built.documents / built.add_per_second)
     return [
         ["index, adding", name, f"{built.add_per_second:,.0f} documents", f"{built.documents:,}", whole],
-        ["index, graph", name, "", f"{built.documents:,}", _seconds(built.optimise_seconds)],
+        ["index, building", name, "", f"{built.documents:,}", _seconds(built.optimise_seconds)],
     ]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lightretriever.bench.clock import Call, Timing, take_turns
 from lightretriever.bench.encoding import LOOK_UP, SECONDS, SINGLY, SMALL, SMALL_BATCH
 from lightretriever.bench.made import Maker, Real, made_texts
+from lightretriever.bench.storage import bytes_by_kind
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.index import Index
 from lightretriever.query.encoder import QueryEncoder
@@ -22,16 +23,6 @@ from lightretriever.types import Encoded, SparseVectors
 CHUNK = 5_000  # documents in one call while building
 K = 10
 CALLS = 100
-KINDS = (
-    ("dense codes", "vector_storage-dense/quantized"),
-    ("dense vectors", "vector_storage-dense"),
-    ("dense graph", "vector_index-dense"),
-    ("sparse postings", "vector_index-sparse"),
-    ("sparse vectors", "vector_storage-sparse"),
-    ("payload", "payload_"),
-    ("write-ahead log", "wal"),
-)
-"""Kind to what a path within the engine's folder holds; the first that fits counts."""
 Encode = Callable[[list[str]], NDArray[np.float32]]
 Progress = Callable[[int, int | None], None]
 
@@ -43,8 +34,8 @@ class Built:
     Attributes:
         documents, made: how many, and how many of them are no real passages.
         add_per_second: documents a second through `Index.add`, made durable at the end.
-        optimise_seconds: for the graph.
-        bytes: on disk by kind, "ids and the rest" being what is left.
+        optimise_seconds: until all of it is one segment.
+        bytes: on disk, by what they hold; see `lightretriever.bench.storage`.
     """
 
     documents: int
@@ -121,7 +112,7 @@ def time_searches(path: Path, full: Mapping[str, Encode], texts: Sequence[str], 
         turns: that each system takes.
     """
     with Index.open(path) as index:
-        encoder, dim = index.encoder, index.manifest.dim
+        encoder, dim = index.encoder, index.settings.dim
 
         def through(encode: Encode) -> Call:
             def ask(asked: list[str]) -> object:
@@ -139,16 +130,3 @@ def time_searches(path: Path, full: Mapping[str, Encode], texts: Sequence[str], 
         return take_turns(f"{label}, {SINGLY}", systems, texts, ones, turns, SECONDS, CALLS) + take_turns(
             f"{label}, {SMALL}", systems, texts, small, (turns + 1) // 2, SECONDS, CALLS // SMALL_BATCH
         )
-
-
-def bytes_by_kind(path: Path) -> dict[str, int]:
-    """Bytes that an index's engine takes on the disk, by what they hold; files' holes take none."""
-    sizes = dict.fromkeys([*(kind for kind, _ in KINDS), "ids and the rest"], 0)
-    for shard in path.glob("shard*"):
-        for file in shard.rglob("*"):
-            if file.is_file():
-                stat = file.stat()
-                within = file.relative_to(shard).as_posix()
-                kind = next((kind for kind, part in KINDS if part in within), "ids and the rest")
-                sizes[kind] += min(stat.st_size, getattr(stat, "st_blocks", stat.st_size) * 512)
-    return sizes

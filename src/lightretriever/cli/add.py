@@ -17,8 +17,8 @@ from lightretriever.errors import LightRetrieverError
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.index.added import Added
     from lightretriever.index.index import Index
-    from lightretriever.index.store import Added
 
 EXAMPLE = "lightretriever add everest.index new-documents.jsonl"
 
@@ -44,13 +44,13 @@ def command(
 
     Documents with vectors, in what index takes, are stored as they are, and no model is loaded; others are encoded.
     """
+    from lightretriever.index.folder import load_settings
     from lightretriever.index.index import Index
-    from lightretriever.index.manifest import IndexManifest
     from lightretriever.index.novelty import LARGE
     from lightretriever.index.provided import Provided, add_provided
 
-    manifest = IndexManifest.load(index)
-    given = Provided.find(source, corpus, columns, encode=model is not None, table=index / manifest.table)
+    settings = load_settings(index)
+    given = Provided.find(source, corpus, columns, encode=model is not None, table=index / settings.table)
     tower: DocumentEncoder | None = None
     total: int | None = None
     if given is not None:
@@ -60,7 +60,7 @@ def command(
         documents, total = begin_corpus(source)
         from lightretriever.cli.towers import load_tower_of
 
-        tower = load_tower_of(manifest, model, base, device, "lm" if manifest.sparse == "lm" else "none")
+        tower = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none")
         store = partial(Index.add_documents, documents=documents)
     with Index.open(index, tower) as opened:
         added = _add(opened, store, total)

@@ -147,7 +147,7 @@ def _measure_index(
             check_comparable(index, collection, asked.measures, asked.filter)
             from lightretriever.cli.towers import load_tower_of
 
-            tower = load_tower_of(index.manifest, model, base, device, sparse="none")
+            tower = load_tower_of(index.settings, model, base, device, sparse="none")
         found = measure_index(index, collection, asked, tower)
     if output is not None:
         write_measured(output, found)

@@ -35,8 +35,8 @@ def command(
     ] = None,
     engine: Annotated[
         str,
-        typer.Option(metavar="edge|URL", help="What holds it: edge, or http(s)://host:6333/name of a Qdrant server."),
-    ] = "edge",
+        typer.Option(metavar="local|URL", help="What holds it: local, or http(s)://host:6333/name of a Qdrant server."),
+    ] = "local",
     corpus: Corpus = None,
     columns: ColumnNames = None,
     base: Base = None,
@@ -52,10 +52,9 @@ def command(
     Vectors come as a folder that encode wrote; as a Parquet, JSON lines or CSV file with columns of ids, texts and
     vectors; or as such a file without texts, or a .npy file, and the --corpus that they are of.
     """
-    from lightretriever.index.qdrant_url import check_engine
+    from lightretriever.index.settings import SPARSE_KINDS, check_engine
 
     engine = check_engine(engine)
-    from lightretriever.index.manifest import SPARSE_KINDS
     from lightretriever.index.provided import Provided, index_provided
 
     if sparse is not None and sparse not in SPARSE_KINDS:

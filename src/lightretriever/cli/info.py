@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
+from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, InputError
 from lightretriever.regular_file import file_size
 
@@ -24,6 +25,11 @@ SHARES = {
     "occurrences_covered": "new text's tokens are, as expected",
 }
 """Facts that are shares of a whole, and of which."""
+COUNTS = {
+    "unoptimised": "{} written or removed since all was built",
+    "fresh": "{} in no segment yet, searched one by one",
+}
+"""Facts that are numbers of documents, and of which."""
 Facts = Mapping[str, object]
 
 
@@ -49,7 +55,7 @@ def describe(path: Path) -> dict[str, object]:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     kinds = {
-        "index": (path / "shard").exists() or _manifest_kind(path) == "index",
+        "index": (path / "index.db").exists() or _manifest_kind(path) == "index",
         "vectors": _manifest_kind(path) == "vectors",
         "table": _manifest_kind(path, "table.json") == "token table",
         "model": (path / "config.json").is_file() or (path / "adapter_config.json").is_file(),
@@ -80,9 +86,10 @@ def _refuse_unreadable(path: Path) -> None:
 
 def _index(path: Path) -> dict[str, object]:
     from lightretriever.index.index import Index
+    from lightretriever.index.store.schema import VERSION
 
     with Index.open(path) as index:
-        return {"format version": _version(path / "manifest.json"), **index.info()}
+        return {"format version": VERSION, **index.info()}
 
 
 def _vectors(path: Path) -> dict[str, object]:
@@ -172,7 +179,7 @@ def _lines(facts: Facts, indent: int = 0) -> str:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = dataclasses.asdict(value)
         start = f"{' ' * indent}{_words(name).ljust(pad)}  "
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and name != "damaged":
             lines += [start.rstrip(), _lines(value, indent + 2)]
         else:
             lines.append(start + shorten(_show(name, value), max(columns() - len(start), 20)))
@@ -180,6 +187,12 @@ def _lines(facts: Facts, indent: int = 0) -> str:
 
 
 def _show(name: str, value: object) -> str:
+    if name == "segments" and isinstance(value, list) and value:
+        return f"{len(value)} of {' + '.join(f'{count:,}' for count in value)} documents"
+    if name == "damaged" and isinstance(value, Mapping):
+        return f"{counted(len(value), 'segments')}: `lightretriever check` says why" if value else "none"
+    if name in COUNTS and isinstance(value, int) and value:
+        return COUNTS[name].format(f"{value:,}")
     if name in SHARES and isinstance(value, int | float):
         return f"{value:.1%} of {SHARES[name]}"
     if name.startswith("bytes") and isinstance(value, int):

@@ -115,7 +115,7 @@ def measure_index(index: Index, collection: Collection, asked: Asked, tower: Doc
         say(f"warning: {textless} judged but without text in {collection.path}, counted zero")
     warn_doubled(collection)
     warn_tuned(index, collection)
-    if asked.bm25 and index.manifest.sparse == "bm25":
+    if asked.bm25 and index.settings.sparse == "bm25":
         say("--against bm25: its sparse side is BM25 already, which the line sparse shows")
     with phases("queries") as report:
         comparison = compare(
@@ -150,9 +150,9 @@ def _settings(index: Index, collection: Collection, asked: Asked) -> dict[str, o
         "split": collection.split,
         "queries judged": len(collection.qrels),
         "documents": index.count,
-        "document model": f"{index.manifest.model or 'unknown'} ({index.manifest.revision or 'revision unknown'})",
+        "document model": f"{index.settings.model or 'unknown'} ({index.settings.revision or 'revision unknown'})",
         "table": index.encoder.table.hash,
-        "sparse side": index.manifest.sparse,
+        "sparse side": index.settings.sparse,
         "fusion": f"{fusion.method}, weights {fusion.weights} ({fusion.chosen})",
         "hits a query": asked.k,
         "own ids ignored": asked.ignore_own_ids,

@@ -17,16 +17,16 @@ EXAMPLE = "lightretriever migrate everest.index --to 'http://host:6333/everest?s
 def command(
     index: IndexArgument,
     to: Annotated[
-        str, typer.Option("--to", metavar="edge|URL", help="edge, or http(s)://host:6333/name of a Qdrant server.")
+        str, typer.Option("--to", metavar="local|URL", help="local, or http(s)://host:6333/name of a Qdrant server.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="NEWINDEX", help="Folder of the new index.")],
 ) -> None:
-    """Copy an index to another engine, and compare every point. Run it again after an interruption: it goes on."""
+    """Copy an index to another engine, and compare every document. Run it again after an interruption: it goes on."""
     from lightretriever.index.migrate import migrate_index
 
     with phases("documents") as report:
         done = migrate_index(index, to, output, report)
     say(
         f"{output}: {counted(done.documents, 'documents')}, {done.copied:,} copied now; each was read back "
-        "and compared: payload and vectors are equal, bit for bit"
+        "and compared: texts, metadata and vectors are equal, bit for bit"
     )

@@ -1,4 +1,4 @@
-"""``optimise``: the graph over what was added since."""
+"""``optimise``: one segment of all documents."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ EXAMPLE = "lightretriever optimise everest.index"
 
 
 def command(index: IndexArgument) -> None:
-    """Build the graph anew over all documents; searches are right without it, and slower the more were added."""
+    """Build one segment of all documents, and take the BM25 statistics anew.
+
+    Large indexes do so by themselves, in parts. Searches are right without it, and slower the more was written since.
+    """
     from lightretriever.index.index import Index
 
     with Index.open(index) as opened:
-        written = opened.manifest.unoptimised
+        written = opened.info().get("unoptimised")
         opened.optimise()
         count = opened.count
-    say(f"{index}: {counted(count, 'documents')}, {written:,} written since the graph was built last")
+    since = f", {written:,} written or removed since all was built" if isinstance(written, int) else ""
+    say(f"{index}: {counted(count, 'documents')}{since}")

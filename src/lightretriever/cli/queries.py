@@ -80,11 +80,11 @@ def command(
 
 def _table(path: Path) -> Path:
     """The folder of the table, itself or an index's."""
-    if not (path / "manifest.json").is_file():
+    if not (path / "index.db").exists():
         return path
-    from lightretriever.index.manifest import IndexManifest
+    from lightretriever.index.folder import load_settings
 
-    return path / IndexManifest.load(path).table
+    return path / load_settings(path).table
 
 
 def _batches(source: str) -> Iterator[Sequence[Query]]:

@@ -30,11 +30,11 @@ def command(
 
     Run it again after an interruption: it goes on where it was.
     """
+    from lightretriever.index.folder import load_settings
     from lightretriever.index.index import Index
-    from lightretriever.index.manifest import IndexManifest
     from lightretriever.query.encoder import QueryEncoder
 
-    kind = sparse or IndexManifest.load(index).sparse
+    kind = sparse or load_settings(index).sparse
     encoder = QueryEncoder.load(table)
     from lightretriever.document.encoder import DocumentEncoder
 

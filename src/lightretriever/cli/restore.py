@@ -20,5 +20,5 @@ def command(
     """Make an index of a snapshot, checking every file."""
     from lightretriever.index.snapshot import restore_snapshot
 
-    manifest = restore_snapshot(snapshot, output)
-    say(f"{output}: {counted(manifest.documents, 'documents')}")
+    count = restore_snapshot(snapshot, output)
+    say(f"{output}: {counted(count, 'documents')}")

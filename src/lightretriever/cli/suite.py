@@ -41,7 +41,7 @@ def measure_suite(
         suite_table,
         write_suite,
     )
-    from lightretriever.index.manifest import SPARSE_KINDS
+    from lightretriever.index.settings import SPARSE_KINDS
     from lightretriever.query.encoder import QueryEncoder
 
     if sparse is not None and sparse not in SPARSE_KINDS:

@@ -8,20 +8,18 @@ from lightretriever.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
-    from lightretriever.index.manifest import IndexManifest
+    from lightretriever.index.settings import Settings
 
 
-def load_tower_of(
-    manifest: IndexManifest, model: str | None, base: str | None, device: str, sparse: str
-) -> DocumentEncoder:
+def load_tower_of(settings: Settings, model: str | None, base: str | None, device: str, sparse: str) -> DocumentEncoder:
     """Load the tower of an index: from where it was then, or from ``model`` and ``base``; lengths as they were.
 
     Raises:
         ModelError: it is not there any more, or never was where the index's vectors were made; name it.
         UsageError: the index was made of vectors of no known model, and none is named.
     """
-    then: dict[str, Any] = dict(manifest.encoding)
-    name = model or then.get("source") or manifest.model
+    then: dict[str, Any] = dict(settings.encoding)
+    name = model or then.get("source") or settings.model
     if not name:
         raise UsageError(
             "this index does not know its document model: name it with --model, or give documents with their vectors"

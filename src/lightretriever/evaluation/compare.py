@@ -11,7 +11,6 @@ from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
 from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
-from lightretriever.index.backend import point_key, stored_metadata
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.tenant import check_tenant
 from lightretriever.types import Encoded, Run
@@ -84,7 +83,7 @@ def compare(
     present = check_comparable(index, collection, measures, filter)
     where = parse_filter(filter)
     wanted = depth + ignore_own_ids  # one more, in the place of the query's own
-    modes = ("dense",) if index.manifest.sparse == "none" else ("dense", "sparse", "hybrid")
+    modes = ("dense",) if index.settings.sparse == "none" else ("dense", "sparse", "hybrid")
     runs: dict[str, Run] = {}
     for mode in modes:
         report = progress(mode) if progress else None
@@ -98,7 +97,7 @@ def compare(
                 runs[system] = search_queries(
                     index, collection.queries, wanted, mode, filter=filter, encode=encode, progress=report
                 )
-    if bm25 and index.manifest.sparse != "bm25":
+    if bm25 and index.settings.sparse != "bm25":
         from lightretriever.evaluation.lexical import search_bm25
 
         runs[BM25] = search_bm25(index, collection.queries, wanted, progress(BM25) if progress else None, where)
@@ -106,15 +105,14 @@ def compare(
     runs = {system: replace(run, tag=system.replace(" ", "-")) for system, run in runs.items()}
     if ignore_own_ids:
         runs = {system: without_own_ids(run, depth) for system, run in runs.items()}
-    there = set(present.values())
-    evaluations = {system: evaluate(run, collection.qrels, measures, there) for system, run in runs.items()}
+    evaluations = {system: evaluate(run, collection.qrels, measures, present) for system, run in runs.items()}
     own = sum(grades.get(query, 0) > 0 for query, grades in collection.qrels.items()) if ignore_own_ids else 0
     lines = []
     if own:
         lines.append(
             f"{counted(own, 'queries')} with the document of the same id judged relevant: left out, counted as missed"
         )
-    if where is not None and (kept := _passing(index, where, present)) < len(present):
+    if where is not None and (kept := _passing(index, where, list(present))) < len(present):
         judged = len(_judged(collection))
         lines.append(f"the filter leaves out {len(present) - kept} of {judged} judged documents: they count as missed")
     evaluations = {system: replace(found, warnings=(*found.warnings, *lines)) for system, found in evaluations.items()}
@@ -126,36 +124,35 @@ def check_comparable(
     collection: Collection,
     measures: Sequence[str] = MEASURES,
     filter: Mapping[str, object] | None = None,
-) -> dict[int, str]:
+) -> set[str]:
     """See that `compare` can measure an index on a collection, which needs no model.
 
     Returns:
-        The judged documents that the index has: point key to id.
+        The judged documents that the index has.
 
     Raises:
         UsageError, InputError: as `compare`, but for what it says of the tower.
     """
     check_measures(measures)
     check_qrels(collection.qrels)
-    check_tenant(parse_filter(filter), index.manifest.tenant)
+    check_tenant(parse_filter(filter), index.settings.tenant)
     judged = _judged(collection)
-    present = index.backend.existing(list(judged))
+    present = index.engine.existing(judged)
     if not present:
         raise InputError(
             f"the index has none of the {counted(len(judged), 'documents')} judged "
-            f"({', '.join(list(judged.values())[:3])} …): was it made of the corpus in {collection.path}?"
+            f"({', '.join(judged[:3])} …): was it made of the corpus in {collection.path}?"
         )
-    return {key: judged[key] for key in present}
+    return present
 
 
-def _judged(collection: Collection) -> dict[int, str]:
-    return {point_key(name): name for grades in collection.qrels.values() for name in grades}
+def _judged(collection: Collection) -> list[str]:
+    return list(dict.fromkeys(name for grades in collection.qrels.values() for name in grades))
 
 
-def _passing(index: Index, where: Filter, keys: Mapping[int, str]) -> int:
+def _passing(index: Index, where: Filter, ids: Sequence[str]) -> int:
     """How many of some documents pass a filter; those that the index lacks do not."""
-    payloads = index.backend.payloads(list(keys), ("metadata",))
-    return sum(bool(payload) and matches(where, stored_metadata(payload)) for payload in payloads)
+    return sum(matches(where, document.metadata) for document in index.engine.documents(ids).values())
 
 
 def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:

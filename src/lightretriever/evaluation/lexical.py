@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.index.backend import pages
 from lightretriever.index.bm25 import BM25
+from lightretriever.index.engines.engine import pages
 from lightretriever.index.filter.language import Filter, matches
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
-from lightretriever.index.sparse import stored_documents
 from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
 from lightretriever.types import Hit, Run, SparseVectors, concatenate_sparse
@@ -90,8 +89,8 @@ def search_bm25(
 
 def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[Document], SparseVectors]]:
     done, total = 0, index.count
-    for page in pages(index.backend, _PAGE):
-        documents = stored_documents(page.payloads)
+    for page in pages(index.engine, _PAGE):
+        documents = list(page.documents)
         done += len(documents)
         yield documents, index.sparse_side.counts(documents)
         if progress:

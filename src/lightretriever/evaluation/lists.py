@@ -56,7 +56,7 @@ class Judged:
 
 def check_sides(index: Index) -> None:
     """Raises UsageError for an index that has no sparse side, and so no weight to choose."""
-    if index.manifest.sparse == "none":
+    if index.settings.sparse == "none":
         raise UsageError(f"{index.path} has no sparse side: its searches are dense, there is no weight to tune")
 
 

@@ -1,6 +1,6 @@
 """A folder's files in one file: a tar of plain files, compressed by Zstandard, whose first member declares the others.
 
-    snapshot.json    every file's path and size, in the order in which they follow, and how many bytes hold data
+    snapshot.json    every file's path and size, in the order in which they follow
 
 Reading parses no tar: what was declared decides what the next header must be, byte for byte, so nothing else that a tar
 can hold is ever looked at. Whatever is read is bounded by what was declared, and that by the file's own size.
@@ -21,24 +21,23 @@ import zstandard
 from lightretriever.artifact import check_values
 from lightretriever.checked import choice, inner_path, items, read_fields, record, whole
 from lightretriever.errors import ArtifactError
-from lightretriever.index.blocks import BLOCK, copy_stream, data_blocks, read_exactly
 
 LISTING = "snapshot.json"
 FORMAT_VERSION = 1
 MOST_FILES = 20_000
 LONGEST_LISTING = 4 << 20
-ALWAYS, PER_BYTE = 2 << 30, 1_000
-"""Bytes that may come out of any archive, and of each byte of it; the engine's files are mostly holes."""
-_LEVEL = 1  # vectors hardly compress; it is for texts and for what the engine leaves empty
+ALWAYS, PER_BYTE = 256 << 20, 1_000
+"""Bytes that may come out of any archive, and of each byte of it."""
+_LEVEL = 1  # vectors hardly compress; it is for texts
 _WINDOW = 8 << 20  # bytes of memory that unpacking takes at most
 _TAR = 512
+BLOCK = 1 << 16
 _PIECE = 1 << 10  # compressed bytes taken at once: 32 MB at most come of them
 _END = bytes(2 * _TAR)
 _KIND = "snapshot"
 _FIELDS = {
     "kind": choice(_KIND),
     "format_version": whole(1),
-    "data": whole(),
     "files": items(record({"path": inner_path, "size": whole()}), MOST_FILES),
 }
 
@@ -55,9 +54,8 @@ def write_archive(folder: Path, files: Sequence[str], output: Path) -> None:
         ArtifactError: there are more than an archive may have, or their paths are none that it may have.
     """
     sizes = [(folder / path).stat().st_size for path in files]
-    data = sum(len(block) for path in files for _, block in data_blocks(folder / path))
     listed = [{"path": path, "size": size} for path, size in zip(files, sizes, strict=True)]
-    stored = {"kind": _KIND, "format_version": FORMAT_VERSION, "data": data, "files": listed}
+    stored = {"kind": _KIND, "format_version": FORMAT_VERSION, "files": listed}
     read_fields(stored, _FIELDS, folder, "it cannot be put into one file")
     listing = json.dumps(stored).encode("ascii")
     compressor = zstandard.ZstdCompressor(_LEVEL, threads=-1, write_checksum=True)
@@ -70,7 +68,7 @@ def write_archive(folder: Path, files: Sequence[str], output: Path) -> None:
 
 
 def read_archive(file: Path, folder: Path, room: int) -> list[str]:
-    """Write what an archive holds into an empty folder; holes stay holes.
+    """Write what an archive holds into an empty folder.
 
     Args:
         file: the archive.
@@ -95,16 +93,13 @@ def read_archive(file: Path, folder: Path, room: int) -> list[str]:
             if total > ALWAYS + PER_BYTE * file.stat().st_size:
                 raise ArtifactError(f"{file} declares {total:,} bytes, more than a snapshot of its size can hold")
             free = shutil.disk_usage(folder).free
-            if free < room + listed["data"]:
+            if free < room + total:
                 raise ArtifactError(
-                    f"{folder.parent}: the disk is full ({free >> 20:,} MB free, {room + listed['data'] >> 20:,} MB "
-                    "needed): make room and run again"
+                    f"{folder.parent}: the disk is full ({free >> 20:,} MB free, {room + total >> 20:,} MB needed): "
+                    "make room and run again"
                 )
-            left = listed["data"]
             for entry in listed["files"]:
-                left -= _read_member(packed, folder, entry["path"], entry["size"])
-                if left < 0:
-                    raise ValueError("it holds more data than it declares")
+                _read_member(packed, folder, entry["path"], entry["size"])
             if read_exactly(packed, len(_END)) != _END or not packed.ended:
                 raise ValueError("it goes on after its last file")
     except (zstandard.ZstdError, tarfile.TarError, ValueError, EOFError) as error:
@@ -175,17 +170,29 @@ def _write_member(packed: zstandard.ZstdCompressionWriter, path: str, size: int,
     packed.write(bytes(-size % _TAR))
 
 
-def _read_member(packed: _Unpacked, folder: Path, path: str, size: int) -> int:
-    """Write one file; returns how many bytes of it hold data."""
+def _read_member(packed: _Unpacked, folder: Path, path: str, size: int) -> None:
     header = _header(path, size)
     if read_exactly(packed, len(header)) != header:
         raise ValueError(f"what should be {path!r} is something else")
     target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    data = copy_stream(packed, target, size)
+    with target.open("xb") as stream:
+        for start in range(0, size, BLOCK):
+            stream.write(read_exactly(packed, min(BLOCK, size - start)))
     if any(read_exactly(packed, -size % _TAR)):
         raise ValueError(f"{path!r} is longer than declared")
-    return data
+
+
+def read_exactly(source: _Unpacked, size: int) -> bytes:
+    """So many bytes. Raises EOFError when it ends before."""
+    pieces = []
+    while size:
+        piece = source.read(size)
+        if not piece:
+            raise EOFError
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _header(path: str, size: int) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from threading import Condition, Thread
+from collections.abc import Callable
+from threading import Condition, Event, Thread
+from typing import TypeAlias
 
-from lightretriever.errors import LightRetrieverError, UsageError
-from lightretriever.index.rebuild import Rebuild
+from lightretriever.errors import ArtifactError, LightRetrieverError, UsageError
+
+Work: TypeAlias = Callable[[Event], None]
+"""It is given what is set when it shall end, and ends then with `check_stopped`."""
 
 
 class Background:
@@ -18,35 +22,29 @@ class Background:
     def __init__(self) -> None:
         self.said = ""
         self._lock = Condition()  # told of when work ends
-        self._work: Rebuild | None = None
+        self._stopped: Event | None = None  # of the work under way
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
-    @property
-    def running(self) -> bool:
-        """Whether there is work under way."""
-        return self._work is not None
-
-    def run(self, name: str, work: Rebuild, wait: bool, queue: bool = False) -> None:
+    def run(self, name: str, work: Work, wait: bool) -> None:
         """Do it, here or in a thread.
 
         Raises:
-            UsageError: other work is under way; with ``queue`` it is waited for, however it ends.
+            UsageError: other work is under way.
             What the work fails with, if it is waited for; else `wait` raises it.
         """
+        stopped = Event()
         with self._lock:
-            if queue:
-                self._lock.wait_for(lambda: self._work is None)
-            elif self._work is not None:
+            if self._stopped is not None:
                 raise UsageError(f"the index is busy {self.said}: wait for that first")
             self._error = None
             if not wait:  # begun before anybody can see it, and join it
-                thread = Thread(target=self._do, args=(name, work), name=name, daemon=True)
+                thread = Thread(target=self._do, args=(name, work, stopped), name=name, daemon=True)
                 thread.start()
                 self._thread = thread
-            self._work, self.said = work, name
+            self._stopped, self.said = stopped, name
         if wait:
-            self._do(name, work)
+            self._do(name, work, stopped)
             self.wait()
 
     def wait(self) -> None:
@@ -62,16 +60,16 @@ class Background:
     def stop(self) -> None:
         """End the work, done or not."""
         with self._lock:
-            work, thread = self._work, self._thread
-        if work is not None:
-            work.stop()
+            stopped, thread = self._stopped, self._thread
+        if stopped is not None:
+            stopped.set()
         if thread is not None:
             thread.join()
 
-    def _do(self, name: str, work: Rebuild) -> None:
+    def _do(self, name: str, work: Work, stopped: Event) -> None:
         said = ""
         try:
-            work.run()
+            work(stopped)
         except LightRetrieverError as error:
             self._error, said = error, f"failed {name}: {error}"
         except Exception as error:
@@ -81,5 +79,11 @@ class Background:
             raise
         finally:
             with self._lock:
-                self._work, self.said = None, said
+                self._stopped, self.said = None, said
                 self._lock.notify_all()
+
+
+def check_stopped(stopped: Event, where: object) -> None:
+    """Raise ArtifactError when work shall end."""
+    if stopped.is_set():
+        raise ArtifactError(f"{where} was closed before the work in the background was done")

@@ -8,21 +8,21 @@ however long; byte-level BPE reads it after one space, as it reads a query (METH
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from lightretriever.artifact import load_tensors, save_tensors
-from lightretriever.errors import ArtifactError
 from lightretriever.text.tokenizer import encode_batch
 from lightretriever.types import SparseVectors
 
 K1, B = 0.9, 0.4
 _BATCH = 512  # texts tokenised at once
+_HEAD = "<qdq"
 
 
 def count_tokens(texts: Sequence[str], tokenizer: Tokenizer, leading_space: bool, width: int) -> SparseVectors:
@@ -89,32 +89,28 @@ class BM25:
         values = idf[counts.indices] * tf / (tf + np.repeat(norms, of_row))
         return SparseVectors(counts.indptr, counts.indices, values.astype(np.float32), counts.width)
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file, atomically."""
-        tensors = {
-            "documents": np.array([self.documents], dtype=np.int64),
-            "mean_length": np.array([self.mean_length], dtype=np.float64),
-            "frequency": self.frequency,
-        }
-        save_tensors(path, tensors)
+    def pack(self) -> bytes:
+        """As bytes, with a checksum."""
+        head = struct.pack(_HEAD, self.documents, self.mean_length, len(self.frequency))
+        body = head + zlib.compress(np.ascontiguousarray(self.frequency, np.int64).tobytes(), 1)
+        return zlib.crc32(body).to_bytes(4, "little") + body
 
     @staticmethod
-    def load(path: Path) -> BM25:
-        """Read what `save` wrote. Raises ArtifactError when it is absent or damaged."""
-        tensors = load_tensors(path)
+    def unpack(packed: object, width: int) -> BM25:
+        """Of what `pack` made, for a vocabulary of ``width`` tokens. Raises ValueError when it is something else."""
+        if not isinstance(packed, bytes) or int.from_bytes(packed[:4], "little") != zlib.crc32(packed[4:]):
+            raise ValueError("they are not what was written")
+        if len(packed) < 4 + struct.calcsize(_HEAD):
+            raise ValueError("they are not what was written")
+        documents, mean_length, tokens = struct.unpack_from(_HEAD, packed, 4)
+        if tokens != width:
+            raise ValueError(f"they count {tokens} tokens, the index has {width}")
         try:
-            documents, mean_length = tensors["documents"], tensors["mean_length"]
-            frequency = tensors["frequency"]
-            found = BM25(int(documents.item()), float(mean_length.item()), frequency)
-            good = (
-                (documents.dtype, mean_length.dtype, frequency.dtype) == (np.int64, np.float64, np.int64)
-                and found.documents >= 0
-                and 0 <= found.mean_length < np.inf
-                and frequency.ndim == 1
-                and 0 <= frequency.min(initial=0) <= frequency.max(initial=0) <= found.documents
-            )
-        except (KeyError, ValueError):
-            good = False
-        if not good:
-            raise ArtifactError(f"{path} holds no BM25 statistics: refresh them, or make the index again")
-        return found
+            unpacked = zlib.decompressobj().decompress(packed[4 + struct.calcsize(_HEAD) :], 8 * width)
+        except zlib.error:
+            unpacked = b""
+        frequency = np.frombuffer(unpacked if len(unpacked) == 8 * width else b"", np.int64)
+        good = documents >= 0 and 0 <= mean_length < np.inf and len(frequency) == width
+        if not good or not 0 <= frequency.min(initial=0) <= frequency.max(initial=0) <= documents:
+            raise ValueError("their numbers contradict each other")
+        return BM25(documents, mean_length, frequency)

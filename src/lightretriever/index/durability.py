@@ -1,11 +1,10 @@
-"""When what was written is flushed: at every call, or every so many documents or seconds."""
+"""When what was written is made to survive a power cut: at every call, or every so many documents or seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from threading import Timer
+from threading import Lock, Timer
 
 from lightretriever.errors import UsageError
 
@@ -31,45 +30,54 @@ class FlushPolicy:
 
 
 class Durability:
-    """Counts what is not durable yet, and flushes when the policy says. One writer at a time calls it."""
+    """Counts what is not durable yet, and says when the policy has it flushed."""
 
-    def __init__(self, policy: FlushPolicy, flush: Callable[[], None], writing: AbstractContextManager[object]) -> None:
-        """``flush`` makes all durable; ``writing`` is what a writer holds, and the clock when it flushes."""
+    def __init__(self, policy: FlushPolicy, flush: Callable[[], None]) -> None:
+        """``flush`` makes all durable; the clock calls it too."""
         self.policy = policy
         self.pending = 0
-        self._flush, self._writing = flush, writing
+        self._flush = flush
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """In a process that was just forked nothing was written, and no clock runs."""
+        self.pending = 0
+        self._lock = Lock()
         self._timer: Timer | None = None
         self._failed: Exception | None = None  # on the clock, where nobody could be told
 
-    def wrote(self, documents: int, flush: bool | None = None) -> bool:
-        """Note a write, and flush if it is time, or if told to; False tells not to. Returns whether all is durable."""
+    def is_due(self, documents: int, flush: bool | None = None) -> bool:
+        """Whether a write of so many documents is to be durable when it returns; ``flush`` is what the caller says.
+
+        Raises:
+            What a flush on the clock failed with since.
+        """
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        self.pending += documents
-        if not self.pending:
-            return True
-        if flush or (flush is None and self.pending >= self.policy.documents):
-            self.flush()
-        elif flush is None and self.policy.seconds is not None and self._timer is None:
-            self._timer = Timer(self.policy.seconds, self._late)
-            self._timer.daemon = True
-            self._timer.start()
-        return not self.pending
+        return flush is True or (flush is None and self.pending + documents >= self.policy.documents)
+
+    def wrote(self, documents: int, durable: bool, clock: bool = True) -> bool:
+        """Note a write. Returns whether all is durable. ``clock``: whether the policy's seconds begin."""
+        with self._lock:
+            self.pending = 0 if durable else self.pending + documents
+            if durable and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self.pending and clock and self.policy.seconds is not None and self._timer is None:
+                self._timer = Timer(self.policy.seconds, self._late)
+                self._timer.daemon = True
+                self._timer.start()
+            return not self.pending
 
     def flush(self) -> None:
         """Make everything durable."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self._flush()
-        self.pending = 0
+        self.wrote(0, durable=True)
 
     def _late(self) -> None:
-        with self._writing:
-            if self._timer is None:
-                return  # somebody flushed since
-            try:
-                self.flush()
-            except Exception as error:
-                self._failed = error
+        self._timer = None
+        try:
+            self.flush()
+        except Exception as error:
+            self._failed = error

@@ -1,12 +1,4 @@
-"""The index: documents' vectors in an engine, queries by look-up, both arms' lists fused on our side.
-
-INDEX/
-  manifest.json      what the index is bound to, fusion weights, counts, and the names of the other parts
-  table/             its own copy of the token table
-  shard/             the embedded engine's own; a server keeps its own elsewhere
-  bm25.safetensors   the statistics behind the impacts, where the sparse side is BM25
-  owner              the process that has it open
-"""
+"""The index: documents' vectors in an engine, queries by look-up, both arms' lists fused on our side."""
 
 from __future__ import annotations
 
@@ -21,31 +13,36 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
-from lightretriever.index.backend import Backend, Points, point_key, stored_metadata
+from lightretriever.index.added import Added
+from lightretriever.index.bm25 import BM25
 from lightretriever.index.durability import FlushPolicy
+from lightretriever.index.engines.engine import START, Engine, Rows
 from lightretriever.index.filter.language import Filter, matches, parse_filter
-from lightretriever.index.folder import create_folder
-from lightretriever.index.manifest import IndexManifest, check_model
-from lightretriever.index.qdrant_url import check_engine
+from lightretriever.index.folder import create_folder, load_settings
+from lightretriever.index.given import check_encoded, given_documents, given_ids
+from lightretriever.index.novelty import measure_novelty
 from lightretriever.index.search import Request, search
 from lightretriever.index.set_aside import set_aside
+from lightretriever.index.settings import LOCAL, Settings, check_engine, check_model
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
-from lightretriever.index.sparse import SparseSide, stored_documents
+from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
-from lightretriever.index.store import Added, check_encoded, given_documents, given_ids, store_documents
-from lightretriever.index.tenant import check_tenant, of_tenants
-from lightretriever.index.upkeep import Upkeep
+from lightretriever.index.store.state import change_state, read_state
+from lightretriever.index.store.values import read_statistics
+from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
+from lightretriever.index.upkeep import Upkeep, delete_documents, store_rows
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
-from lightretriever.types import Encoded, Hit
-from lightretriever.vectors.parts import check_vectors, usable
+from lightretriever.types import Encoded, Hit, take_sparse
+from lightretriever.vectors.parts import check_vectors, positive, usable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
 _CHUNK = 512  # documents encoded at once
+_TRIES = 4  # of a search, where documents of its lists are replaced before they are fetched
 _PAGE = 256  # documents read back from the engine at once
 Progress = Callable[[int, int | None], None]
 
@@ -53,9 +50,9 @@ Progress = Callable[[int, int | None], None]
 class Index:
     """A searchable collection. Make one with `create`, open one with `open`; use it in a ``with`` block or `close` it.
 
-    One process has it open at a time; its threads may search and write at once. A process that is forked from it must
-    open the index itself: every call there raises LockedError. Searches need neither torch nor the
-    document model.
+    Any number of processes may have it open, and their threads search and write at once: one write at a time, each
+    search sees every write that has returned. A process that is forked from one that has it open may go on with it.
+    Searches need neither torch nor the document model.
     """
 
     def __init__(self, state: State, model: DocumentEncoder | None = None) -> None:
@@ -70,10 +67,9 @@ class Index:
         encoder: QueryEncoder,
         sparse: str = "lm",
         model: DocumentEncoder | str | Path | None = None,
-        live: bool = False,
         flush: FlushPolicy | None = None,
         tenant: str | None = None,
-        engine: str = "edge",
+        engine: str = LOCAL,
         overwrite: bool = False,
     ) -> Index:
         """Make an empty index and open it.
@@ -82,60 +78,54 @@ class Index:
             path: a folder that does not exist, or with ``overwrite`` an index that this one takes the place of.
             encoder: the query encoder; its table is copied into the index and says which document model fits.
             sparse: the sparse side of documents: "lm" the tower's own, "bm25" computed here from texts, "none".
-            model, live, flush: as for `open`.
+            model, flush: as for `open`.
             tenant: a metadata field that keeps tenants apart: every document needs one value there, and every search a
                 filter that fixes it by equality or $in.
-            engine: "edge", embedded, or a Qdrant server's collection: ``http(s)://host:6333/collection``, with the
-                options ``?shards=6&replicas=2&quantisation=turbo``. The folder then holds all but the documents, and
-                copies of it search the same collection.
+            engine: "local", in the folder, or a Qdrant server's collection: ``http(s)://host:6333/collection``, with
+                the options ``?shards=6&replicas=2&quantisation=turbo``. The folder then holds all but the documents,
+                and copies of it search the same collection.
 
         Raises:
             UsageError: another kind of sparse side, an engine that there is not, or a tenant field without a name.
             ArtifactError: ``path`` exists, or cannot be written; the engine's server cannot be reached, or has a
                 collection of that name. To be overwritten: it is no index, or one on a server.
-            LockedError: the index to be overwritten is open.
             MismatchError: the model is not the table's.
             MissingExtraError: a server without `qdrant-client`.
         """
         if not isinstance(encoder, QueryEncoder):
             raise UsageError(f"the encoder is of type {type(encoder).__name__}: QueryEncoder.load(table) makes one")
-        manifest = IndexManifest.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
+        settings = Settings.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
         folder = absolute(path)
         with set_aside(folder) if overwrite else nullcontext():
-            create_folder(folder, encoder.table, manifest)
-        return Index.open(folder, model, live, flush, engine)
+            create_folder(folder, encoder.table, settings)
+        return Index.open(folder, model, flush, engine)
 
     @staticmethod
     def open(
         path: str | Path,
         model: DocumentEncoder | str | Path | None = None,
-        live: bool = False,
         flush: FlushPolicy | None = None,
         engine: str | None = None,
     ) -> Index:
         """Open an index.
 
         Args:
-            path: its folder.
+            path: its folder; one that may not be written to can be searched.
             model: the document tower, or its name or folder; only `add_documents` needs it.
-            live: hold the engine in a process of its own: whatever is written or rebuilt, searches go on, and the graph
-                is built anew in the background whenever enough was written. A search takes a millisecond longer. A
-                server does all that anyway.
             flush: when writes are made to survive a power cut; at every call if not given.
             engine: the URL of the server that holds it, where that is to be sent the key and the environment does not
-                name it; see `lightretriever.index.qdrant_key`.
+                name it; see `lightretriever.index.engines.qdrant.key`.
 
         Raises:
             UsageError: the key would go over plain http to another machine.
             ArtifactError: absent, half-built, damaged, or from a newer version.
             MismatchError: its table, or the model, is not what it was made with, or ``engine`` is not what holds it;
                 both are named.
-            LockedError: it is open already, here or in another process, which is named.
         """
         folder = absolute(path)
-        _check(folder, None, IndexManifest.load(folder))  # before the tower is loaded, which takes seconds
+        _check(folder, None, load_settings(folder))  # before the tower is loaded, which takes seconds
         tower = _tower(model)
-        return Index(open_state(folder, partial(_check, folder, tower), live, flush, engine), tower)
+        return Index(open_state(folder, partial(_check, folder, tower), flush, engine), tower)
 
     def __enter__(self) -> Index:
         return self
@@ -146,20 +136,12 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Stop what runs in the background, make everything durable, let go; a second call does nothing, nor does one
-        in a process that was forked from the one that opened the index."""
-        if not self._state.is_copy:
-            self._upkeep.stop()
-            self._state.close()
+        """Stop what runs in the background, make everything durable, let go; a second call does nothing."""
+        self._upkeep.stop()
+        self._state.close()
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(f"{self.path} is open, and cannot be pickled or copied: pass its path, and open it there")
-
-    @property
-    def _work(self) -> Upkeep:
-        """Long work on the index, where this process may do any."""
-        self._state.check_process()
-        return self._upkeep
 
     @property
     def path(self) -> Path:
@@ -167,9 +149,9 @@ class Index:
         return self._state.path
 
     @property
-    def manifest(self) -> IndexManifest:
+    def settings(self) -> Settings:
         """What the index is bound to. Raises UsageError when the index is closed, as all here do."""
-        return self._state.current.manifest
+        return self._state.current.settings
 
     @property
     def encoder(self) -> QueryEncoder:
@@ -177,9 +159,9 @@ class Index:
         return self._state.current.encoder
 
     @property
-    def backend(self) -> Backend:
-        """The engine."""
-        return self._state.current.backend
+    def engine(self) -> Engine:
+        """What holds the documents."""
+        return self._state.current.engine
 
     @property
     def sparse_side(self) -> SparseSide:
@@ -187,55 +169,60 @@ class Index:
         return self._state.current.side
 
     @property
+    def bm25(self) -> BM25 | None:
+        """The statistics behind BM25's impacts; None where the sparse side is another, or nothing was counted yet."""
+        with self._state.database.reading() as connection:
+            return read_statistics(connection, self.settings)
+
+    @property
     def fusion(self) -> Fusion:
         """How a hybrid search makes one list of two; stored with the index."""
-        return self.manifest.fusion
+        return self.settings.fusion
 
     def set_fusion(self, fusion: Fusion) -> None:
         """Store another fusion, durably; searches use it from here on."""
-        with self._state.writing:
-            self.update_manifest(replace(self.manifest, fusion=fusion))
-
-    def update_manifest(self, manifest: IndexManifest) -> None:
-        """Write a changed manifest, durably."""
-        self._state.save(manifest)
+        with self._state.writing(flush=True):
+            self._state.save(replace(self._state.current.settings, fusion=fusion))
 
     @property
     def count(self) -> int:
         """How many documents there are."""
-        return self._state.read(lambda current: current.backend.count())
+        return self._state.current.engine.count()
 
     def __len__(self) -> int:
         return self.count
 
     def info(self) -> Mapping[str, object]:
-        """What the index is and how big, JSON-able; ``bm25`` says whether its statistics are stale, ``unoptimised`` how
-        many documents were written since the graph was built, ``added`` what share of the tokens of documents added
-        since the table was fitted it does not know, ``reindexing`` to which model, ``background`` what runs there or
-        how the last such work failed."""
-        current, count, engine = self._state.read(
-            lambda current: (current, current.backend.count(), current.backend.info())
-        )
-        manifest, table = current.manifest, current.encoder.table
+        """What the index is and how big, JSON-able.
+
+        ``segments`` holds the documents of each, ``fresh`` how many are in none, ``unoptimised`` how many were written
+        or removed since all was built, ``damaged`` what is wrong with segments, by name. ``bm25`` says whether its
+        statistics are stale, ``added`` what share of the tokens of documents added since the table was fitted it does
+        not know, ``reindexing`` to which model, ``background`` what runs there or how the last such work failed.
+        """
+        current = self._state.current
+        settings, table, engine = current.settings, current.encoder.table, current.engine
+        with self._state.database.reading() as connection:
+            counts, statistics = read_state(connection), read_statistics(connection, settings)
+        count = engine.count()
         found: dict[str, object] = {
             "documents": count,
-            "model": manifest.model,
-            "revision": manifest.revision,
-            "dim": manifest.dim,
-            "sparse": manifest.sparse,
-            "tenant": manifest.tenant,
+            "model": settings.model,
+            "revision": settings.revision,
+            "dim": settings.dim,
+            "sparse": settings.sparse,
+            "tenant": settings.tenant,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
-            "fusion": manifest.fusion.describe(),
-            "unoptimised": manifest.unoptimised,
-            **engine,
+            "fusion": settings.fusion.describe(),
+            **engine.info(),
         }
         if table.evidence is not None:
-            novelty = manifest.novelty
-            found["added"] = {"tokens": novelty.tokens, "unknown_to_table": round(novelty.share, 4)}
-        if manifest.sparse == "bm25":
-            found["bm25"] = current.side.info(manifest.bm25_changes, count)
-        if manifest.successor:
-            found["reindexing"] = {"stale": True, "to": manifest.successor["model"]}
+            share = round(counts.unknown / counts.tokens, 4) if counts.tokens else 0.0
+            found["added"] = {"tokens": counts.tokens, "unknown_to_table": share}
+        if settings.sparse == "bm25":
+            found["bm25"] = drift(statistics, counts.changes, count)
+        if settings.successor:
+            found["reindexing"] = {"stale": True, "to": settings.successor["model"]}
         if self._upkeep.said:
             found["background"] = self._upkeep.said
         return found
@@ -272,7 +259,7 @@ class Index:
             ArtifactError: the engine failed, or the disk is full; what was acknowledged before is kept.
         """
         current = self._state.current
-        documents = given_documents(ids, payloads, current.manifest.sparse)
+        documents = given_documents(ids, payloads, current.settings.sparse)
         return self._store_encoded(documents, encoded, current, flush)
 
     def add_encoded(
@@ -290,7 +277,7 @@ class Index:
             Else as `add`; the parts before are stored then.
         """
         current = self._state.current
-        total, first = Added(), self._lacks_statistics(current)
+        total = Added()
         try:
             for documents, encoded in parts:
                 checked = list(map(given_document, documents))
@@ -298,7 +285,7 @@ class Index:
                 if progress:
                     progress(total.documents, None)
         finally:
-            self._settle(total, first)
+            self.flush()
         return replace(total, durable=True)
 
     def _store_encoded(
@@ -311,14 +298,14 @@ class Index:
     ) -> Added:
         """Store documents with the vectors that their tower gave them, for the index as it was when they were read."""
         check_encoded(encoded)
-        dim, rotation = current.manifest.dim, current.encoder.table.rotation
+        dim, rotation = current.settings.dim, current.encoder.table.rotation
         whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
         check_vectors([document.id for document in documents], encoded, whole, zeros=zeros)
         vectors = encoded if whole == dim and rotation is None else usable(encoded, dim, rotation)
         added = self._store(documents, vectors, current, flush)
         if added is None:
             raise MismatchError(
-                f"{self.path} went over from {current.manifest.model!r} to {self.manifest.model!r} before the "
+                f"{self.path} went over from {current.settings.model!r} to {self.settings.model!r} before the "
                 "documents were stored: encode them with that"
             )
         return added
@@ -337,31 +324,24 @@ class Index:
             InputError, ArtifactError: as `add`.
         """
         _, current = self._encodes()
-        stream, total, first = iter(documents), Added(), self._lacks_statistics(current)
+        stream, total = iter(documents), Added()
         try:
-            while chunk := list(of_tenants(map(given_document, islice(stream, _CHUNK)), self.manifest.tenant)):
+            while chunk := list(of_tenants(map(given_document, islice(stream, _CHUNK)), self.settings.tenant)):
                 added = None
                 while added is None:  # again, where the index went over to another model meanwhile
                     tower, current = self._encodes()
-                    vectors = usable(tower.encode(chunk), current.manifest.dim, current.encoder.table.rotation)
+                    vectors = usable(tower.encode(chunk), current.settings.dim, current.encoder.table.rotation)
                     added = self._store(chunk, vectors, current, flush=False)
                 total += added
                 if progress:
                     progress(total.documents, None)
         finally:
-            self._settle(total, first)
+            self.flush()
         return replace(total, durable=True)
 
-    def _settle(self, total: Added, first: bool) -> None:
-        """After the last of many documents, or one that cannot be: what was stored is as durable as if it were all."""
-        self.flush()
-        if first and total.documents > _CHUNK:  # the statistics are of the first few documents only
-            self._work.refresh_bm25(queue=True)  # the graph may be being built by now
-
     def _encodes(self) -> tuple[DocumentEncoder, Current]:
-        """The document tower, and the index that it belongs to; both change at once."""
-        with self._state.writing:
-            tower, current = self.model, self._state.current
+        """The document tower, and the index that it belongs to."""
+        tower, current = self.model, self._state.current
         if tower is None:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
         return tower, current
@@ -370,22 +350,25 @@ class Index:
         self, documents: Sequence[Document], encoded: Encoded, encoded_for: Current, flush: bool | None
     ) -> Added | None:
         """None, and nothing is stored, where the index is of another model than it was when they were encoded."""
-        documents = list(of_tenants(documents, self.manifest.tenant))
-        with self._state.changing([point_key(document.id) for document in documents]) as current:
+        tenant = encoded_for.settings.tenant
+        documents = list(of_tenants(documents, tenant))
+        check_vectors([document.id for document in documents], encoded, encoded_for.settings.dim, zeros=True)
+        check_ids(documents, tenant)
+        rows = list({document.id: row for row, document in enumerate(documents)}.values())
+        if not rows:
+            return Added()
+        chosen, side = [documents[row] for row in rows], encoded_for.side
+        given = None if encoded.sparse is None else positive(take_sparse(encoded.sparse, rows))
+        sparse, novelty = side.of(chosen, given), measure_novelty(side.table, [document.input for document in chosen])
+        with self._state.writing(len(rows), flush) as connection:
+            current = self._state.current
             if not current.takes_vectors_of(encoded_for):
                 return None
-            first = self._lacks_statistics(current)
-            added = store_documents(
-                current.backend, current.side, documents, encoded, current.manifest.dim, current.manifest.tenant
-            )
-            self._state.changed(added.documents, not first, added.novelty)
-            durable = self._state.durability.wrote(added.documents, flush)
-        self._upkeep.optimise_if_due()
-        return replace(added, durable=durable)
-
-    @staticmethod
-    def _lacks_statistics(current: Current) -> bool:
-        return current.side.kind == "bm25" and current.side.statistics() is None
+            replaced = store_rows(current, connection, Rows(chosen, encoded.dense[rows], sparse))
+            change_state(connection, tokens=novelty.tokens, unknown=novelty.unknown)
+        self._upkeep.build_if_due()
+        durable = not self._state.durability.pending
+        return Added(len(rows), replaced, len(documents) - len(rows), durable, novelty)
 
     def delete(
         self, ids: Iterable[str], *, filter: Mapping[str, object] | None = None, flush: bool | None = None
@@ -406,21 +389,16 @@ class Index:
             InputError: an id that no document can have.
             ArtifactError: the engine failed.
         """
-        keys = list({point_key(name) for name in given_ids(ids)})
+        names = list(dict.fromkeys(given_ids(ids)))
         where = self._where(filter)
-        with self._state.changing(keys) as current:
-            found = _that_pass(current.backend, keys, where)
-            if found:
-                current.backend.delete(found)
-                self._state.changed(len(found))
-            self._state.durability.wrote(len(found), flush)
-        self._upkeep.optimise_if_due()
-        return len(found)
+        with self._state.writing(len(names), flush) as connection:
+            removed = delete_documents(self._state.current, connection, names, where)
+        self._upkeep.build_if_due()
+        return removed
 
     def flush(self) -> None:
-        """Make all that was written survive a power cut, whatever the index's `FlushPolicy` would wait for."""
-        with self._state.writing:
-            self._state.durability.flush()
+        """Make all that was acknowledged survive a power cut."""
+        self._state.durability.flush()
 
     def search(
         self,
@@ -447,9 +425,7 @@ class Index:
         min_dense: float | None = None,
     ) -> list[list[Hit]]:
         """The hits of each query, in order; one string is one query. See `search_encoded`."""
-        request = Request(k, mode, filter, texts, min_dense)
-        request.check(self.manifest.sparse)  # before the queries are encoded
-        return self._search(queries, request)
+        return self._search(queries, Request(k, mode, filter, texts, min_dense))
 
     def search_encoded(
         self,
@@ -478,8 +454,8 @@ class Index:
                 good limit depends on the model.
 
         Returns:
-            For each query its hits, best first. Ties are ordered by dense score, then by a hash of the id. Each hit
-            says its score and rank in each arm, None where that arm's list did not reach it.
+            For each query its hits, best first. Ties are ordered by dense score, then by when they were stored. Each
+            hit says its score and rank in each arm, None where that arm's list did not reach it.
 
         Raises:
             UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant, a
@@ -491,11 +467,18 @@ class Index:
         return self._search(encoded, Request(k, mode, filter, texts, min_dense))
 
     def _search(self, queries: Sequence[str] | Encoded, request: Request) -> list[list[Hit]]:
-        def ask(current: Current) -> list[list[Hit]]:
+        found = None
+        for again in range(_TRIES):
+            current, searcher = self._state.searching()
+            request.check(current.settings.sparse)  # before the queries are encoded
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            return search(current.backend, encoded, request, current.manifest)
-
-        return self._state.read(ask)
+            found = search(searcher, encoded, request, current.settings, gaps=again == _TRIES - 1)
+            if found is not None:
+                break
+        assert found is not None
+        if self._state.has_damaged_segments:
+            self._upkeep.build_if_due()
+        return found
 
     def documents(self, filter: Mapping[str, object] | None = None) -> Iterator[Document]:
         """Every document stored, or every one that passes a filter, in no order that means anything.
@@ -510,32 +493,31 @@ class Index:
 
     def _where(self, filter: Mapping[str, object] | None) -> Filter | None:
         where = parse_filter(filter)
-        check_tenant(where, self.manifest.tenant)
+        check_tenant(where, self.settings.tenant)
         return where
 
     def _documents(self, where: Filter | None) -> Iterator[Document]:
-        start = 0
+        after = START
         while True:
-            page = self._state.read(partial(_page_from, start))
-            if not page.keys:
+            rows, after = self.engine.page(after, _PAGE)
+            if not len(rows):
                 return
-            for document in stored_documents(page.payloads):
+            for document in rows.documents:
                 if matches(where, document.metadata):
                     yield document
-            start = page.keys[-1] + 1
 
     def optimise(self, wait: bool = True) -> None:
-        """Build the graph anew, over all documents; see `Upkeep.optimise`. Searches are right without it, and slower
-        the more were written."""
-        self._work.optimise(wait)
+        """Build one segment of all documents; see `Upkeep.optimise`. Searches are right without it, and slower the more
+        were written."""
+        self._upkeep.optimise(wait)
 
     def refresh_bm25(self, wait: bool = True) -> None:
         """Take the BM25 statistics anew from the stored texts; see `Upkeep.refresh_bm25`."""
-        self._work.refresh_bm25(wait)
+        self._upkeep.refresh_bm25(wait)
 
     def set_table(self, table: TokenTable | str | Path) -> None:
         """Replace the token table by another of the same model, at once; see `Upkeep.set_table`."""
-        self._work.set_table(table if isinstance(table, TokenTable) else TokenTable.load(table))
+        self._upkeep.set_table(table if isinstance(table, TokenTable) else TokenTable.load(table))
 
     def reindex(
         self,
@@ -548,16 +530,16 @@ class Index:
         """Go over to another document model; see `Upkeep.reindex`. ``model`` may be its name or folder."""
         tower = _tower(model)
         assert tower is not None
-        self._work.reindex(encoder, tower, sparse, wait, progress, partial(setattr, self, "model", tower))
+        self._upkeep.reindex(encoder, tower, sparse, wait, progress, partial(setattr, self, "model", tower))
 
     def wait(self) -> None:
         """Wait for what runs in the background. Raises what it failed with."""
-        self._work.wait()
+        self._upkeep.wait()
 
     def snapshot(self, output: str | Path) -> Snapshot:
         """Write the index to one file, from which `restore` makes one that answers exactly the same.
 
-        Searches go on; writers wait while the engine's files are copied, which the result says how long took.
+        Searches and writes go on meanwhile; what is in it is the index of one moment.
 
         Raises:
             ArtifactError: ``output`` exists, or the disk has no room for the copy and the file.
@@ -570,24 +552,11 @@ class Index:
         restore_snapshot(absolute(file), absolute(path))
 
 
-def _check(folder: Path, tower: DocumentEncoder | None, manifest: IndexManifest) -> None:
-    if manifest.state != "complete":
+def _check(folder: Path, tower: DocumentEncoder | None, settings: Settings) -> None:
+    if settings.state != "complete":
         raise ArtifactError(f"{folder} is half-built: run the same `index` command again, it resumes, or remove it")
     if tower is not None:
-        check_model("the model given", tower.name, tower.revision, f"{folder}", manifest.model, manifest.revision)
-
-
-def _page_from(start: int, current: Current) -> Points:
-    return current.backend.page(start, _PAGE)
-
-
-def _that_pass(backend: Backend, keys: Sequence[int], where: Filter | None) -> list[int]:
-    """Those of the keys whose documents exist and pass a filter."""
-    found = list(backend.existing(keys))
-    if where is None:
-        return found
-    payloads = zip(found, backend.payloads(found, ("metadata",)), strict=True)
-    return [key for key, payload in payloads if payload and matches(where, stored_metadata(payload))]
+        check_model("the model given", tower.name, tower.revision, f"{folder}", settings.model, settings.revision)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

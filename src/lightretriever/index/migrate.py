@@ -1,45 +1,36 @@
-"""An index from one engine to another: embedded to a server, a server to embedded, one server to the next.
+"""An index from one engine to another: its own folder to a server, a server to a folder, one server to the next.
 
-Points are copied page by page in the order of their keys, as they are: nothing is encoded again. While it is being
-copied the new index is marked half-built, cannot be opened, and holds how far it is:
+Documents are copied page by page, as they are: nothing is encoded again. While it is being copied the new index is
+marked half-built, and cannot be opened. What it has already, of an interrupted run, is compared and passed over.
 
-    NEWINDEX/migration.json     where from, and the last key that is surely there
-
-Then every point is read back from both engines and compared: payload, dense vector and sparse vector, bit for bit,
-because both keep the float32 that they were given beside the shorter codes that their graphs are walked with. The index
-that is copied must not be written to meanwhile; if it is, the comparison says so.
+Then every document is read back from both engines and compared: texts and metadata, dense vector and sparse vector, bit
+for bit. Of BM25 a folder keeps token counts and a server impacts; what one of them lacks is computed of what the other
+has, by the same statistics. What is copied must not be written to meanwhile; the comparison says so if it is.
 """
 
 from __future__ import annotations
 
-import filecmp
 import json
-import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lightretriever.artifact import new_file, read_json, write_json
-from lightretriever.checked import Check, read_fields, text, whole
 from lightretriever.errors import ArtifactError, MismatchError
-from lightretriever.index.backend import Backend, Points, pages
-from lightretriever.index.folder import create_folder, next_part
+from lightretriever.index.bm25 import BM25
+from lightretriever.index.engines.engine import Rows, pages
+from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.index import Index
-from lightretriever.index.manifest import IndexManifest
-from lightretriever.index.qdrant_url import check_engine
+from lightretriever.index.settings import Settings, check_engine
 from lightretriever.index.state import State, open_state
+from lightretriever.index.store.values import write_statistics
 from lightretriever.paths import absolute
 from lightretriever.types import take_sparse
 
 BUILT_FROM = "migration"
-NOTE = "migration.json"
-PAGE = 500  # points read at once
-_NOTED = 10_000  # points between two notes of how far it is: what a kill costs
+PAGE = 500  # documents read at once
 Progress = Callable[[int, int | None], None]
 Report = Callable[[str], Progress]
 """Called when a phase begins ("copying", "optimising", "comparing"); gives what to tell its progress to."""
@@ -67,7 +58,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
 
     Args:
         source: the index's folder; opened for the whole time.
-        engine: "edge", or a Qdrant server's URL; see `Index.create`.
+        engine: "local", or a Qdrant server's URL; see `Index.create`.
         output: the new index's folder; new, or begun by the same call. A complete one is compared once more.
         report: gives the progress function of each phase.
 
@@ -75,179 +66,159 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
         UsageError: there is no such engine.
         MismatchError: the output was begun from another index, for another engine, or with another table.
         ArtifactError: the output is something else or damaged, an engine failed, or the two are not equal at the end.
-        LockedError: another process has one of them open.
     """
-    engine, target_path = check_engine(engine), absolute(output)
+    engine, path = check_engine(engine), absolute(output)
     report = report or _no_report
     with Index.open(source) as index:
-        origin = str(index.path.resolve()) if index.manifest.engine == "edge" else index.manifest.engine
-        target, resumed = _begin(target_path, engine, index, origin)
+        place = str(index.path.resolve()) if index.settings.local else index.settings.engine
+        target, resumed = _begin(path, engine, index, place)
         try:
-            engines, copied, passed = (index.backend, target.current.backend), 0, 0
-            building = target.current.manifest.state != "complete"
+            migrated = _Migrating(index, target)
+            building, copied, passed = target.current.settings.state != "complete", 0, 0
             if building:
-                _copy_statistics(index.sparse_side.file, target)
-                copied, passed = _copy(*engines, target_path, origin, report("copying"))
+                copied, passed = migrated.copy(report("copying"))
                 report("optimising")
-                engines[1].optimise()
-                engines[1].flush()
-                _note(target_path, origin, -1, 0)  # should the two not be equal, all is looked at again
-            documents = _compare(*engines, target_path, report("comparing"), building)
+                target.current.engine.optimise()
+                target.current.engine.flush()
+            documents = migrated.compare(report("comparing"), building)
             if building:
-                (target_path / NOTE).unlink(missing_ok=True)
-                complete = _manifest(index.manifest, target.current.manifest)
-                target.save(replace(complete, documents=documents))
+                target.save(_settings(index.settings, target.current.settings, "complete", index.settings.built_from))
         finally:
             target.close()
     return Migration(documents, copied, passed, resumed)
 
 
-def _manifest(of: IndexManifest, parts: IndexManifest) -> IndexManifest:
-    """A manifest as that of the index that is copied, with the new one's engine and names of parts."""
-    names = ("engine", "engine_named", "table", "shard", "statistics", "generation")
-    return replace(of, unoptimised=0, successor=None, **{name: getattr(parts, name) for name in names})
+def _settings(of: Settings, parts: Settings, state: str, built_from: str) -> Settings:
+    """Settings as those of the index that is copied, with the new one's engine and names of parts."""
+    names = ("engine", "engine_named", "table", "vectors", "collection")
+    own = {name: getattr(parts, name) for name in names}
+    return replace(of, successor=None, state=state, built_from=built_from, **own)
 
 
-def _begin(path: Path, engine: str, index: Index, origin: str) -> tuple[State, bool]:
-    """Make the new folder, or check that it is one to go on with, and own it; says also whether it was there."""
-    table = index.encoder.table
-    manifest = _manifest(index.manifest, IndexManifest.of(table, index.manifest.sparse, engine=engine))
+def _begin(path: Path, engine: str, index: Index, place: str) -> tuple[State, bool]:
+    """Make the new folder, or check that it is one to go on with, and open it; says also whether it was there."""
+    table, of = index.encoder.table, index.settings
+    fresh = Settings.of(table, of.sparse, tenant=of.tenant, engine=engine)
+    settings = replace(_settings(of, fresh, "building", BUILT_FROM), source=place)
     resumed = path.exists()
     if not resumed:
-        create_folder(path, table, replace(manifest, state="building", built_from=BUILT_FROM))
-    check = partial(_check, path, manifest, origin)
-    check(IndexManifest.load(path))
+        create_folder(path, table, settings)
+    check = partial(_check, path, settings)
+    check(load_settings(path))
     return open_state(path, check, engine=engine), resumed
 
 
-def _check(path: Path, manifest: IndexManifest, origin: str, begun: IndexManifest) -> None:
+def _check(path: Path, settings: Settings, begun: Settings) -> None:
     """Raises MismatchError when what was begun is another copy."""
-    for name, value in manifest.identity().items():
+    for name, value in settings.identity().items():
         found = begun.identity()[name]
         if found != value:
             raise MismatchError(f"{path} has {name} {found!r}, what is copied {value!r}: choose another output")
-    if begun.state != "complete" and begun.built_from != BUILT_FROM:
-        raise MismatchError(f"{path} was begun from a {begun.built_from}, not by migrate: choose another output")
-    if (path / NOTE).exists():
-        before = _read_note(path)["from"]
-        if before != origin:
-            raise MismatchError(f"{path} was begun from {before}, now it is {origin}: choose another output")
-
-
-def _copy_statistics(source: Path, target: State) -> None:
-    """Give the new index the statistics of the one that is copied, which may have taken them anew since it was begun:
-    then by another name, as the checksum of those before may have been noted."""
-    now = target.current
-    if not source.exists() or (now.side.file.exists() and filecmp.cmp(source, now.side.file, shallow=False)):
+    if begun.state == "complete":
         return
-    name = next_part(target.path, now.manifest, "statistics") if now.side.file.exists() else now.manifest.statistics
-    with new_file(target.path / name) as copy:
-        shutil.copyfile(source, copy)
-    target.put_away(target.go_over(replace(now.manifest, statistics=name), now.encoder, now.backend))
+    if begun.built_from != BUILT_FROM:
+        raise MismatchError(f"{path} was begun from a {begun.built_from}, not by migrate: choose another output")
+    if begun.source != settings.source:
+        raise MismatchError(f"{path} was begun from {begun.source}, now it is {settings.source}: choose another output")
 
 
-def _copy(source: Backend, target: Backend, path: Path, origin: str, progress: Progress) -> tuple[int, int]:
-    """Copy what is not there yet; returns how many were written, and how many were there and equal."""
-    start, done = _noted(path)
-    total, copied, since = source.count(), 0, 0
-    passed = done
-    while (page := source.page(start, PAGE, vectors=True)).keys:
-        there = target.points(list(target.existing(page.keys)))
-        equal = _equal(page, there)
-        rows = [row for row, key in enumerate(page.keys) if key not in equal]
-        if rows:
-            target.upsert(_rows(page, rows))
-        copied += len(rows)
-        passed += len(page.keys) - len(rows)
-        start = page.keys[-1] + 1
-        since += len(page.keys)
-        if since >= _NOTED:
-            target.flush()
-            _note(path, origin, page.keys[-1], copied + passed)
-            since = 0
-        progress(copied + passed, total)
-    target.flush()
-    return copied, passed
+class _Migrating:
+    """Of one index into another."""
+
+    def __init__(self, index: Index, target: State) -> None:
+        self._side = index.sparse_side
+        self._source, self._target = index.engine, target.current.engine
+        self._path, self._statistics = target.path, _copy_statistics(index, target)
+
+    def copy(self, progress: Progress) -> tuple[int, int]:
+        """Copy what is not there yet; how many were written, and how many were there and equal."""
+        total, copied, passed = self._source.count(), 0, 0
+        for page in pages(self._source, PAGE, vectors=True):
+            rows = self._as_there(page)
+            equal = _equal(rows, self._target.rows(list(self._target.existing(_ids(rows)))))
+            wanted = [row for row, document in enumerate(rows.documents) if document.id not in equal]
+            if wanted:
+                self._target.store(_taken(rows, wanted), None)
+            copied, passed = copied + len(wanted), passed + len(rows) - len(wanted)
+            progress(copied + passed, total)
+        return copied, passed
+
+    def compare(self, progress: Progress, building: bool) -> int:
+        """Read every document back from both; how many there are. Raises ArtifactError when they are not equal."""
+        total, done, unequal, first = self._source.count(), 0, 0, ""
+        for page in pages(self._source, PAGE, vectors=True):
+            rows = self._as_there(page)
+            equal = _equal(rows, self._target.rows(_ids(rows)))
+            different = [document.id for document in rows.documents if document.id not in equal]
+            if different and not unequal:
+                first = f" (the first is {different[0]!r})"
+            unequal, done = unequal + len(different), done + len(rows)
+            progress(done, total)
+        count = self._target.count()
+        if unequal or count != done:
+            surplus = f", and {count - done:,} are there that should not be" if count > done else ""
+            way_out = "run the same command again, it copies what differs" if building else "migrate to another output"
+            raise ArtifactError(
+                f"{self._path}: of {done:,} documents {unequal:,} are not as they are in what was copied{first}"
+                f"{surplus}: one of the two was written to since; {way_out}"
+            )
+        return done
+
+    def _as_there(self, page: Rows) -> Rows:
+        """Documents of the one engine as the other keeps them."""
+        keeps, wants = self._source.keeps_counts, self._target.keeps_counts
+        if self._side.kind != "bm25" or keeps == wants:
+            return page
+        if wants:
+            return replace(page, sparse=self._side.counts(page.documents))
+        assert self._statistics is not None and page.sparse is not None
+        return replace(page, sparse=self._statistics.impacts(page.sparse))
 
 
-def _compare(source: Backend, target: Backend, path: Path, progress: Progress, building: bool) -> int:
-    """Read every point back from both; returns how many there are. Raises ArtifactError when they are not equal."""
-    total, done, unequal = source.count(), 0, 0
-    first = ""
-    for page in pages(source, PAGE, vectors=True):
-        equal = _equal(page, target.points(page.keys))
-        different = [row for row, key in enumerate(page.keys) if key not in equal]
-        if different and not unequal:
-            first = f" (the first is {page.payloads[different[0]].get('id')!r})"
-        unequal += len(different)
-        done += len(page.keys)
-        progress(done, total)
-    count = target.count()
-    if unequal or count != done:
-        surplus = f", and {count - done:,} are there that should not be" if count > done else ""
-        way_out = "run the same command again, it copies what differs" if building else "migrate to another output"
-        raise ArtifactError(
-            f"{path}: of {done:,} documents {unequal:,} are not as they are in what was copied{first}{surplus}: "
-            f"one of the two was written to since; {way_out}"
-        )
-    return done
+def _copy_statistics(index: Index, target: State) -> BM25 | None:
+    """Give the new index the statistics of the one that is copied, as long as it is being built."""
+    statistics, settings = index.bm25, target.current.settings
+    if statistics is not None and settings.state != "complete":
+        with target.database.writing() as connection:
+            write_statistics(connection, statistics)
+    return statistics
 
 
-def _equal(one: Points, other: Points) -> set[int]:
-    """The keys that both have with equal payload and vectors."""
-    places = {key: row for row, key in enumerate(other.keys)}
-    return {key for row, key in enumerate(one.keys) if key in places and _same(one, row, other, places[key])}
+def _ids(rows: Rows) -> list[str]:
+    return [document.id for document in rows.documents]
 
 
-def _same(one: Points, row: int, other: Points, place: int) -> bool:
-    payloads = (one.payloads[row], other.payloads[place])
-    first, second = (json.dumps(payload, sort_keys=True) for payload in payloads)  # to Python true equals 1
+def _equal(one: Rows, other: Rows) -> set[str]:
+    """The ids that both have with equal documents and vectors."""
+    places = {document.id: row for row, document in enumerate(other.documents)}
+    return {
+        document.id
+        for row, document in enumerate(one.documents)
+        if document.id in places and _same(one, row, other, places[document.id])
+    }
+
+
+def _same(one: Rows, row: int, other: Rows, place: int) -> bool:
+    first, second = one.documents[row], other.documents[place]
+    stored = [json.dumps(document.metadata, sort_keys=True) for document in (first, second)]  # to Python True equals 1
     return (
-        first == second
+        (first.title, first.text) == (second.title, second.text)
+        and stored[0] == stored[1]
         and np.array_equal(one.dense[row], other.dense[place])
         and _terms(one, row) == _terms(other, place)
     )
 
 
-def _terms(points: Points, row: int) -> list[tuple[int, float]]:
-    if points.sparse is None:
+def _terms(rows: Rows, row: int) -> list[tuple[int, float]]:
+    if rows.sparse is None:
         return []
-    indices, values = points.sparse.row(row)
+    indices, values = rows.sparse.row(row)
     return sorted(zip(indices.tolist(), values.tolist(), strict=True))
 
 
-def _rows(points: Points, rows: list[int]) -> Points:
-    sparse = None if points.sparse is None else take_sparse(points.sparse, rows)
-    return Points(
-        [points.keys[row] for row in rows], points.dense[rows], sparse, [points.payloads[row] for row in rows]
-    )
-
-
-def _noted(path: Path) -> tuple[int, int]:
-    """The first key that may not be there yet, and how many are before it."""
-    if not (path / NOTE).exists():
-        return 0, 0
-    note = _read_note(path)
-    return int(note["last_key"], 16) + 1, note["documents"]
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    way_out = "remove it, and what is there is compared and kept"
-    return read_fields(read_json(path / NOTE), _NOTE_CHECKS, path / NOTE, way_out)
-
-
-def _key(value: Any) -> str:
-    """A point's key as `_note` writes it; -1 where none was copied for sure."""
-    if not isinstance(value, str) or not re.fullmatch(r"-1|[0-9a-f]{1,32}", value):
-        raise ValueError("a key in hexadecimal digits is needed")
-    return value
-
-
-_NOTE_CHECKS: dict[str, Check] = {"from": text(8_192), "last_key": _key, "documents": whole()}
-
-
-def _note(path: Path, origin: str, key: int, documents: int) -> None:
-    write_json(path / NOTE, {"from": origin, "last_key": f"{key:x}", "documents": documents})
+def _taken(rows: Rows, wanted: list[int]) -> Rows:
+    sparse = None if rows.sparse is None else take_sparse(rows.sparse, wanted)
+    return Rows([rows.documents[row] for row in wanted], rows.dense[wanted], sparse)
 
 
 def _no_report(phase: str) -> Progress:

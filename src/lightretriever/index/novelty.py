@@ -10,6 +10,8 @@ import numpy as np
 from lightretriever.query.table import TokenTable
 from lightretriever.text.tokenizer import encode_batch
 
+MOST = 128
+"""Texts of one call whose tokens are counted: tokenising all would take longer than all else that storing them does."""
 LARGE = 0.05
 """Of the tokens of documents added: from this share on a new fit is worth it. More of the same has 0.01 to 0.02."""
 
@@ -40,11 +42,13 @@ NOTHING = Novelty()
 
 
 def measure_novelty(table: TokenTable, texts: Sequence[str]) -> Novelty:
-    """Count the tokens of texts; none where the table was not fitted, and knows every token as well as any other."""
+    """Count the tokens of texts, of many those of some for all; none where the table was not fitted, and knows every
+    token as well as any other."""
     evidence = table.evidence
     if evidence is None or not texts:
         return NOTHING
-    encodings = encode_batch(table.tokenizer, list(texts))
+    step = -(-len(texts) // MOST)
+    encodings = encode_batch(table.tokenizer, list(texts[::step]))
     lengths = [len(encoding.ids) for encoding in encodings]
     ids = np.fromiter((token for encoding in encodings for token in encoding.ids), np.int64, sum(lengths))
     first = np.zeros(len(ids), dtype=bool)
@@ -53,4 +57,4 @@ def measure_novelty(table: TokenTable, texts: Sequence[str]) -> Novelty:
     goes_on = evidence.inner[ids] & ~first
     pairs = np.isin(before * len(evidence.frequency) + ids, evidence.pairs)
     unknown = np.where(goes_on, ~pairs, evidence.frequency[ids] == 0)
-    return Novelty(len(ids), int(unknown.sum()))
+    return Novelty(step * len(ids), step * int(unknown.sum()))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lightretriever.artifact import MANIFEST, sha256_file
 from lightretriever.errors import UsageError
+from lightretriever.index.added import Added
 from lightretriever.index.index import Index, Progress
 from lightretriever.index.ingest import IngestReport, Report, ingest_vectors
-from lightretriever.index.manifest import check_model
-from lightretriever.index.store import Added
+from lightretriever.index.settings import LOCAL, check_model
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.query.table_manifest import read_table_manifest
@@ -80,7 +80,7 @@ def index_provided(
     sparse: str | None = None,
     report: Report | None = None,
     tenant: str | None = None,
-    engine: str = "edge",
+    engine: str = LOCAL,
 ) -> IngestReport:
     """Index documents that have their vectors, without any document model; run again on the same output, it resumes.
 
@@ -110,8 +110,8 @@ def add_provided(index: Index, given: Provided, progress: Progress | None = None
     """
     if not (given.source / MANIFEST).is_file():
         return index.add_encoded(read_provider_vectors(given.source, given.corpus, given.columns), progress)
-    vectors, manifest = VectorsFolder.open(given.source), index.manifest
-    check_model(f"{given.source}", vectors.model, vectors.revision, f"{index.path}", manifest.model, manifest.revision)
+    vectors, settings = VectorsFolder.open(given.source), index.settings
+    check_model(f"{given.source}", vectors.model, vectors.revision, f"{index.path}", settings.model, settings.revision)
     return index.add_encoded(vectors.parts(), progress)
 
 

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from math import isfinite
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
-from lightretriever.fusion import Fusion, fuse_ranked, hearing_of
-from lightretriever.index.backend import Backend, Payload, Ranking, stored_metadata
-from lightretriever.index.filter.language import Filter, parse_filter
-from lightretriever.index.manifest import IndexManifest
+from lightretriever.fusion import Fusion, hearing_of
+from lightretriever.fusion_kernels import Fused, fuse_lists
+from lightretriever.index.engines.engine import NOTHING, Asked, Found, Ranking
+from lightretriever.index.filter.language import parse_filter
+from lightretriever.index.settings import Settings
+from lightretriever.index.state import Searcher
 from lightretriever.index.tenant import check_tenant
+from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded, Hit, take_sparse
-from lightretriever.weigher import features, places_in, token_numbers
+from lightretriever.weigher import Weigher, features, places_in, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
-MANY = 100_000
 CANDIDATES = 100
 """A hybrid search fuses this many of each arm, or k where that is more."""
-_NOTHING = Ranking([], [])
+SHARE = 16
+"""Queries from which on a thread of its own is worth its start."""
+_ENDLESS = 1 << 40  # more documents than there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,131 +57,148 @@ class Request:
             raise UsageError(f"min_dense is {least!r}: give a number, of the cosines that hits shall have at least")
 
 
-def search(backend: Backend, encoded: Encoded, request: Request, manifest: IndexManifest) -> list[list[Hit]]:
-    """The hits of each query; see `Index.search_encoded`."""
-    request.check(manifest.sparse)
-    where = parse_filter(request.filter)
-    check_tenant(where, manifest.tenant)
-    k, mode = request.k, "dense" if manifest.sparse == "none" else request.mode
-    if k > MANY:  # the engine makes room for k hits, and its own numbers end somewhere
-        k = max(1, min(k, backend.count()))
-    depth = max(k, CANDIDATES) if mode == "hybrid" else k
-    dense_lists = _dense_lists(backend, encoded, depth, where, manifest.dim) if mode != "sparse" else []
-    sparse_lists = _sparse_lists(backend, encoded, depth, where) if mode != "dense" else []
-    if mode == "hybrid":
-        fused: Iterable[list[tuple[int, float]]] = _fused(dense_lists, sparse_lists, encoded, manifest.fusion)
-    else:
-        fused = map(_pairs, dense_lists or sparse_lists)
-    none = [_NOTHING] * len(encoded)
-    similar = _similarities(backend, encoded, dense_lists or none, sparse_lists or none, request.min_dense)
-    ranked = [
-        [pair for pair in pairs if pair[0] not in far][:k] for pairs, (_, far) in zip(fused, similar, strict=True)
-    ]
-    wanted = list(dict.fromkeys(key for query in ranked for key, _ in query))
-    payloads = dict(zip(wanted, backend.payloads(wanted, () if request.texts else ("id",)), strict=True))
-    return [
-        _hits(query, payloads, dense, lexical, known)
-        for query, dense, lexical, (known, _) in zip(
-            ranked, dense_lists or none, sparse_lists or none, similar, strict=True
-        )
-    ]
+def search(
+    searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, gaps: bool = True
+) -> list[list[Hit]] | None:
+    """The hits of each query; see `Index.search_encoded`. Many queries are shared among the processor's cores.
 
-
-def _similarities(
-    backend: Backend, encoded: Encoded, dense: list[Ranking], sparse: list[Ranking], least: float | None
-) -> list[tuple[Mapping[int, float], Set[int]]]:
-    """Of each query, dense scores of the documents that only the sparse list found, and the documents below ``least``.
-
-    Nothing is looked at where no ``least`` is asked for.
+    Without ``gaps`` None when a document went after the lists were made: another version may have taken its place.
     """
-    if least is None:
-        return [({}, frozenset())] * len(dense)
-    listed = [set(ranking.keys) for ranking in dense]
-    missing = [[key for key in two.keys if key not in keys] for keys, two in zip(listed, sparse, strict=True)]
-    wanted = list(dict.fromkeys(key for keys in missing for key in keys))
-    stored = backend.points(wanted) if wanted else None
-    places = {} if stored is None else {key: row for row, key in enumerate(stored.keys)}
-    found: list[tuple[Mapping[int, float], Set[int]]] = []
-    for vector, ranking, keys in zip(np.asarray(encoded.dense, np.float32), dense, missing, strict=True):
-        keys = [key for key in keys if key in places]  # one may have been deleted since the lists were made
-        scores: dict[int, float] = {}
-        if stored is not None and keys:
-            rows = stored.dense[[places[key] for key in keys]]
-            scores = dict(zip(keys, (rows @ vector).tolist(), strict=True))
-        known = (*zip(ranking.keys, ranking.scores, strict=True), *scores.items())
-        found.append((scores, {key for key, score in known if score < least}))
-    return found
+    threads = len(encoded) // SHARE
+    threads = threads if threads < 2 else min(os.cpu_count() or 1, threads)
+    if threads < 2 or not settings.local:  # a server has its own ways
+        return _search(searcher, encoded, request, settings, gaps)
+    bounds = np.linspace(0, len(encoded), threads + 1).astype(int).tolist()
+    parts = [_part(encoded, slice(start, end)) for start, end in pairwise(bounds)]
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(_search, searcher, part, request, settings, gaps) for part in parts[1:]]
+        found = [_search(searcher, parts[0], request, settings, gaps), *(other.result() for other in others)]
+    whole = [hits for hits in found if hits is not None]
+    return list(chain(*whole)) if len(whole) == len(found) else None
 
 
-def _dense_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter | None, dim: int) -> list[Ranking]:
-    dense = np.asarray(encoded.dense, dtype=np.float32)
+def _part(encoded: Encoded, rows: slice) -> Encoded:
+    sparse = None if encoded.sparse is None else take_sparse(encoded.sparse, range(rows.start, rows.stop))
+    trust, unknown = (None if array is None else array[rows] for array in (encoded.trust, encoded.unknown))
+    return Encoded(encoded.dense[rows], sparse, trust, unknown)
+
+
+def _search(
+    searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, gaps: bool
+) -> list[list[Hit]] | None:
+    where = parse_filter(request.filter)
+    check_tenant(where, settings.tenant)
+    k = min(int(request.k), _ENDLESS)
+    mode = "dense" if settings.sparse == "none" else request.mode
+    depth = max(k, CANDIDATES) if mode == "hybrid" else k
+    dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
+    if mode != "dense" and encoded.sparse is None:
+        raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
+    found = searcher.search(Asked(dense, encoded.sparse if mode != "dense" else None, depth, where))
+    nothing = [NOTHING] * len(encoded)
+    one, two = found.dense or nothing, found.sparse or nothing
+    least = request.min_dense
+    fused = _fused(one, two, encoded, settings.fusion, mode, k if least is None else 2 * depth)
+    known: Sequence[Mapping[int, float]] = [{}] * len(encoded)
+    if least is not None:
+        known = [_similarities(found, query, *lists) for query, *lists in zip(encoded.dense, one, two, strict=True)]
+        fused = [
+            _near(list_, ranking, scores, least, k) for list_, ranking, scores in zip(fused, one, known, strict=True)
+        ]
+    wanted = list(dict.fromkeys(chain.from_iterable(list_.keys.tolist() for list_ in fused)))
+    documents = dict(zip(wanted, found.fetch(wanted, request.texts), strict=True))
+    if not gaps and None in documents.values():
+        return None
+    return [_hits(list_, documents, *of) for list_, of in zip(fused, zip(one, two, known, strict=True), strict=True)]
+
+
+def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
+    dense = np.ascontiguousarray(encoded.dense, dtype=np.float32)
     if dense.ndim != 2 or dense.shape[1] != dim:
         raise MismatchError(f"the query vectors have shape {dense.shape}, the index {dim} dimensions")
     if not np.isfinite(dense).all():
         raise InputError("a query vector holds NaN or infinity: encode the query again")
-    rows = np.flatnonzero(dense.any(axis=1))  # a query without tokens finds nothing, rather than anything
-    lists = [_NOTHING] * len(dense)
-    for row, ranking in zip(rows, backend.search_dense(dense[rows], depth, where), strict=True):
-        lists[row] = ranking
-    return lists
-
-
-def _sparse_lists(backend: Backend, encoded: Encoded, depth: int, where: Filter | None) -> list[Ranking]:
-    if encoded.sparse is None:
-        raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
-    rows = np.flatnonzero(np.diff(encoded.sparse.indptr))
-    lists = [_NOTHING] * len(encoded.sparse)
-    for row, ranking in zip(rows, backend.search_sparse(take_sparse(encoded.sparse, rows), depth, where), strict=True):
-        lists[row] = ranking
-    return lists
+    return dense
 
 
 def _fused(
-    dense: list[Ranking], sparse: list[Ranking], encoded: Encoded, fusion: Fusion
-) -> Iterator[list[tuple[int, float]]]:
-    """Each query's two lists as one, under a weight of its own where a weigher gives one."""
-    places = [places_in(two.keys, one.keys) for one, two in zip(dense, sparse, strict=True)]
-    weights: Sequence[float | None] = [None] * len(dense)
+    dense: Sequence[Ranking], sparse: Sequence[Ranking], encoded: Encoded, fusion: Fusion, mode: str, k: int
+) -> list[Fused]:
+    """The k best of each query's two lists, under a weight of its own where a weigher gives one; or of the one list."""
+    if mode != "hybrid":
+        return [_alone(one, two, k) for one, two in zip(dense, sparse, strict=True)]
+    weights: Sequence[float | None] = [None] * len(encoded)
     if fusion.weigher is not None:
-        assert encoded.sparse is not None  # or there would be no sparse lists
-        lists = zip(dense, sparse, places, token_numbers(encoded.sparse), strict=True)
-        found = [features(one.scores, two.scores, common, tokens) for one, two, common, tokens in lists]
-        weights = [fusion.weigher.weight(found[0])] if len(found) == 1 else fusion.weigher.weights(found).tolist()
-    hearings = hearing_of(encoded, [ranking.scores for ranking in sparse])
-    for one, two, common, weight, hearing in zip(dense, sparse, places, weights, hearings, strict=True):
-        yield fuse_ranked(one.keys, one.scores, two.keys, two.scores, common, fusion, weight, hearing)
+        weights = _weights(fusion.weigher, dense, sparse, encoded)
+    hearings = hearing_of(encoded, [two.scores[:1].tolist() for two in sparse])
+    return [
+        fuse_lists(one.keys, one.scores, two.keys, two.scores, k, fusion, weight, hearing)
+        for one, two, weight, hearing in zip(dense, sparse, weights, hearings, strict=True)
+    ]
 
 
-def _pairs(ranking: Ranking) -> list[tuple[int, float]]:
-    return list(zip(ranking.keys, ranking.scores, strict=True))
+def _weights(
+    weigher: Weigher, dense: Sequence[Ranking], sparse: Sequence[Ranking], encoded: Encoded
+) -> Sequence[float]:
+    assert encoded.sparse is not None  # or there would be no sparse lists
+    found = [
+        features(one.scores.tolist(), two.scores.tolist(), places_in(two.keys.tolist(), one.keys.tolist()), tokens)
+        for one, two, tokens in zip(dense, sparse, token_numbers(encoded.sparse), strict=True)
+    ]
+    return [weigher.weight(found[0])] if len(found) == 1 else weigher.weights(found).tolist()
+
+
+def _alone(dense: Ranking, sparse: Ranking, k: int) -> Fused:
+    """The list of the one arm that was asked."""
+    ranking = dense if len(dense) else sparse
+    places = np.arange(min(k, len(ranking)), dtype=np.int32)
+    missing = np.full(len(places), -1, np.int32)
+    keys, scores = ranking.keys[: len(places)], ranking.scores[: len(places)].astype(np.float64)
+    return Fused(keys, scores, places, missing) if len(dense) else Fused(keys, scores, missing, places)
+
+
+def _similarities(found: Found, query: NDArray[np.float32], dense: Ranking, sparse: Ranking) -> Mapping[int, float]:
+    """Dense scores of the documents that only the sparse list found, as far as they have one."""
+    missing = sparse.keys[~np.isin(sparse.keys, dense.keys)].tolist()
+    if not missing:
+        return {}
+    scores = found.dense_scores(np.asarray(query, np.float32), missing)
+    return {key: float(score) for key, score in zip(missing, scores, strict=True) if not np.isnan(score)}
+
+
+def _near(fused: Fused, dense: Ranking, known: Mapping[int, float], least: float, k: int) -> Fused:
+    """The k best without the documents whose dense score is less."""
+    scores = [
+        float(dense.scores[place]) if place >= 0 else known.get(key, np.inf)
+        for key, place in zip(fused.keys.tolist(), fused.dense.tolist(), strict=True)
+    ]
+    kept = np.flatnonzero(np.array(scores) >= least)[:k]
+    return fused.take(kept)
 
 
 def _hits(
-    ranked: list[tuple[int, float]],
-    payloads: Mapping[int, Payload],
+    fused: Fused,
+    documents: Mapping[int, Document | None],
     dense: Ranking,
     sparse: Ranking,
     known: Mapping[int, float],
 ) -> list[Hit]:
-    dense_places = {key: rank for rank, key in enumerate(dense.keys)}
-    sparse_places = {key: rank for rank, key in enumerate(sparse.keys)}
     hits = []
-    for key, score in ranked:
-        payload = payloads[key]
-        if not payload:
-            continue  # deleted by another thread since the lists were made
-        in_dense, in_sparse = dense_places.get(key), sparse_places.get(key)
+    for key, score, first, second in zip(*(array.tolist() for array in fused), strict=True):
+        document = documents[key]
+        if document is None:
+            continue  # deleted since the lists were made
         hits.append(
             Hit(
-                id=payload["id"],
+                id=document.id,
                 score=score,
-                title=payload.get("title", ""),
-                text=payload.get("text", ""),
-                metadata=stored_metadata(payload) if "metadata" in payload else {},
-                dense_score=known.get(key) if in_dense is None else dense.scores[in_dense],
-                dense_rank=None if in_dense is None else in_dense + 1,
-                sparse_score=None if in_sparse is None else sparse.scores[in_sparse],
-                sparse_rank=None if in_sparse is None else in_sparse + 1,
+                title=document.title,
+                text=document.text,
+                metadata=document.metadata,
+                dense_score=known.get(key) if first < 0 else float(dense.scores[first]),
+                dense_rank=None if first < 0 else first + 1,
+                sparse_score=None if second < 0 else float(sparse.scores[second]),
+                sparse_rank=None if second < 0 else second + 1,
             )
         )
     return hits

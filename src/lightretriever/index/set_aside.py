@@ -8,28 +8,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.folder import own_folder
-from lightretriever.index.manifest import IndexManifest
-from lightretriever.index.qdrant_url import is_address
+from lightretriever.index.folder import load_settings
 
 
 @contextmanager
 def set_aside(path: Path) -> Iterator[None]:
-    """Hold what is at ``path`` aside within the block; nothing need be there.
+    """Hold what is at ``path`` aside within the block; nothing need be there. Who has it open goes on with what it was.
 
     Raises:
         ArtifactError: it is no index of ours, or one whose documents are on a server: it stays as it was.
-        LockedError: a process has it open.
     """
-    if not path.exists():
+    aside = path.with_name(f".{path.name}.replaced")
+    if path.exists():
+        if not load_settings(path).local:
+            raise ArtifactError(f"{path} has its documents on a server, where they would stay: remove them there first")
+        shutil.rmtree(aside, ignore_errors=True)  # of a killed process
+        path.rename(aside)
+    elif not aside.exists():  # else a process was killed before there was another in its place
         yield
         return
-    if is_address(IndexManifest.load(path).engine):
-        raise ArtifactError(f"{path} has its documents on a server, where they would stay: remove them there first")
-    own_folder(path).close()  # nobody has it; Windows moves no folder with an open file in it
-    aside = path.with_name(f".{path.name}.replaced")
-    shutil.rmtree(aside, ignore_errors=True)  # of a killed process
-    path.rename(aside)
     try:
         yield
     except BaseException:

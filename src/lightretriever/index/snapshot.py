@@ -1,27 +1,36 @@
-"""An index in one file, taken while it serves: a tar of its folder, compressed by Zstandard, with checksums inside.
+"""An index in one file, taken while it is used: a tar of its folder, compressed by Zstandard, with checksums inside.
 
-Writers wait while the engine's files are copied, searches do not; compressing goes on beside both. The graph is in it,
-so a restored index answers exactly as this one did.
+The database is copied by SQLite's backup interface, of one moment; its segments are in it too, so a restored index
+answers exactly as this one did. Neither searches nor writes wait.
 """
 
 from __future__ import annotations
 
 import os
-import time
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lightretriever.artifact import MANIFEST, fsync_path, writing
+from lightretriever.artifact import fsync_path, writing
 from lightretriever.errors import ArtifactError
 from lightretriever.index.archive import read_archive, write_archive
-from lightretriever.index.blocks import copy_file
-from lightretriever.index.checksums import FILE, check_files, note_closed
-from lightretriever.index.edge import RESERVE, check_room
-from lightretriever.index.manifest import IndexManifest
+from lightretriever.index.engines.local.check import check_rows
+from lightretriever.index.folder import open_database, open_table
+from lightretriever.index.segment.segment import FOLDER, Description, read_descriptions, restamp
+from lightretriever.index.settings import Settings
 from lightretriever.index.state import State
+from lightretriever.index.store.database import FILE, Database, explained
+from lightretriever.index.store.schema import drop_vectors
+from lightretriever.index.store.state import read_state
+from lightretriever.index.store.values import read_settings, write_settings
+from lightretriever.paths import absolute
 from lightretriever.scratch import scratch_folder
+
+RESERVE = 64 << 20  # bytes of the disk that a copy leaves free
+_TRIES = 5  # of copying, where segments were replaced meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,45 +40,33 @@ class Snapshot:
     Attributes:
         documents: how many are in it.
         bytes: the file's size.
-        waited: seconds that writers waited, while files were copied.
     """
 
     documents: int
     bytes: int
-    waited: float
 
 
 def take_snapshot(state: State, output: Path) -> Snapshot:
     """Write an index to one file; see `Index.snapshot`."""
     if output.exists():
         raise ArtifactError(f"{output} exists already: remove it or choose another output")
-    if state.current.manifest.engine != "edge":
-        raise ArtifactError(f"{state.path} is held by {state.current.manifest.engine}: take a snapshot there")
+    settings = state.current.settings
+    if not settings.local:
+        raise ArtifactError(f"{state.path} is held by {settings.engine}: take a snapshot there")
     with scratch_folder(output) as scratch, writing(output):
         copy, packed = scratch / "copy", scratch / "packed"
-        copy.mkdir()
-        start = time.perf_counter()
-        with state.writing:
-            state.durability.flush()
-            current = state.current
-            documents = current.backend.count()
-            manifest = replace(current.manifest, successor=None, documents=documents)
-            sizes = (file.stat() for part in manifest.parts for file in (state.path / part).rglob("*"))
-            check_room(copy, RESERVE + 2 * sum(getattr(size, "st_blocks", size.st_size // 512) * 512 for size in sizes))
-            for part in manifest.parts:
-                _copy_part(state.path / part, copy / part)
-        waited = time.perf_counter() - start
-        manifest.save(copy)
-        note_closed(copy, manifest.parts)
-        others = {file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()} - {MANIFEST, FILE}
-        write_archive(copy, [MANIFEST, FILE, *sorted(others)], packed)
+        size = sum(file.stat().st_size for file in state.path.rglob("*") if file.is_file())
+        _check_room(scratch, size + size // 2)
+        documents = _copy(state, copy)
+        others = {file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()} - {FILE}
+        write_archive(copy, [FILE, *sorted(others)], packed)
         fsync_path(packed)
         packed.replace(output)
         fsync_path(output.parent)
-    return Snapshot(documents, output.stat().st_size, waited)
+    return Snapshot(documents, output.stat().st_size)
 
 
-def restore_snapshot(file: Path, output: Path) -> IndexManifest:
+def restore_snapshot(file: Path, output: Path) -> int:
     """Make an index of a snapshot.
 
     Args:
@@ -77,11 +74,11 @@ def restore_snapshot(file: Path, output: Path) -> IndexManifest:
         output: a folder that does not exist.
 
     Returns:
-        The index's manifest.
+        How many documents it has.
 
     Raises:
-        ArtifactError: the file is no snapshot of an embedded index, damaged, or from a newer version; it holds more
-            than it declares, or than `Index.snapshot` writes; ``output`` exists; the disk is full.
+        ArtifactError: the file is no snapshot of a local index, damaged, or from a newer version; it holds more than it
+            declares, or than `Index.snapshot` writes; ``output`` exists; the disk is full.
     """
     if not file.is_file():
         raise ArtifactError(f"{file} does not exist, or is no file")
@@ -91,23 +88,95 @@ def restore_snapshot(file: Path, output: Path) -> IndexManifest:
         folder = scratch / "index"
         folder.mkdir()
         paths = read_archive(file, folder, RESERVE)
-        if paths[:2] != [MANIFEST, FILE]:
+        if paths[:1] != [FILE]:
             raise ArtifactError(f"{file} is no snapshot of an index: take another")
         with _saying(file, folder):
-            manifest = IndexManifest.load(folder)
-        if manifest.engine != "edge":
-            raise ArtifactError(f"{file} is of an index on a server ({manifest.engine}): a snapshot holds all of one")
-        stray = {path.partition("/")[0] for path in paths[2:]} - set(manifest.parts)
-        if stray:
-            raise ArtifactError(f"{file} holds {min(stray)!r}, which is no part of its index: take another")
-        with _saying(file, folder):
-            check_files(folder)
+            count = _check(folder, paths, file)
         for entry in folder.rglob("*"):
             fsync_path(entry)
         fsync_path(folder)
         folder.rename(output)
         fsync_path(output.parent)
-    return manifest
+    return count
+
+
+def _copy(state: State, copy: Path) -> int:
+    """The index of one moment, its large files by links; how many documents there are."""
+    for _ in range(_TRIES):
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir()
+        with explained(state.database.file), state.database.reading() as connection:
+            target = sqlite3.connect(copy / FILE)
+            try:
+                connection.backup(target)
+            finally:
+                target.close()
+        database = Database(copy / FILE)
+        try:
+            settings, documents, segments = _settled(database)
+        finally:
+            database.close()
+        try:
+            _link(state.path / settings.table, copy / settings.table)
+            for name in segments:
+                _link(state.path / FOLDER / name, copy / FOLDER / name)
+        except FileNotFoundError:
+            continue
+        return documents
+    raise ArtifactError(f"{state.path} is being built all the time: take the snapshot again")
+
+
+def _settled(database: Database) -> tuple[Settings, int, dict[str, Description]]:
+    """Drop what another document model has so far."""
+    with database.writing() as connection:
+        settings = read_settings(connection, database.file)
+        if settings.successor is not None:
+            connection.execute(drop_vectors(int(str(settings.successor["vectors"]))))
+            settings = replace(settings, successor=None)
+            write_settings(connection, settings)
+        return settings, read_state(connection).documents, read_descriptions(connection, database.file)
+
+
+def _check(folder: Path, paths: list[str], file: Path) -> int:
+    """Check that all of it belongs together, and is what was written."""
+    database = open_database(folder)
+    try:
+        with database.reading() as connection:
+            settings = read_settings(connection, database.file)
+            segments = read_descriptions(connection, database.file)
+        if not settings.local:
+            raise ArtifactError(f"{file} is of an index on a server ({settings.engine}): a snapshot holds all of one")
+        wanted = {FILE, settings.table, FOLDER}
+        stray = {path.partition("/")[0] for path in paths} - wanted
+        stray |= {path for path in paths if path.startswith(f"{FOLDER}/") and path.split("/")[1] not in segments}
+        if stray:
+            raise ArtifactError(f"{file} holds {min(stray)!r}, which is no part of its index: take another")
+        open_table(folder, settings)
+        restamp(folder, database)
+        return check_rows(database, settings)
+    finally:
+        database.close()
+
+
+def _link(source: Path, target: Path) -> None:
+    """A copy of a folder whose files never change."""
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        try:
+            os.link(file, target / file.name)
+        except FileNotFoundError:
+            raise
+        except OSError:  # the file system has no links
+            shutil.copyfile(file, target / file.name)
+
+
+def _check_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size + RESERVE:
+        raise ArtifactError(
+            f"{absolute(folder).parent}: the disk is full ({free >> 20:,} MB free, {size + RESERVE >> 20:,} MB "
+            "needed): make room and run again"
+        )
 
 
 @contextmanager
@@ -118,14 +187,3 @@ def _saying(file: Path, folder: Path) -> Iterator[None]:
     except ArtifactError as error:
         reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "it").rpartition(": ")[0]
         raise ArtifactError(f"{file} is damaged, or no snapshot ({reason or error}): take another") from None
-
-
-def _copy_part(source: Path, target: Path) -> None:
-    if source.is_file():
-        copy_file(source, target)
-    elif source.is_dir():
-        for folder, _, names in os.walk(source):
-            place = target / Path(folder).relative_to(source)
-            place.mkdir()
-            for name in names:
-                copy_file(Path(folder, name), place / name)

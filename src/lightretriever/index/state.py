@@ -1,266 +1,232 @@
-"""What of an open index changes while it is open: one writer at a time, and readers who see it change at once."""
+"""What belongs together of an open index, as it is now: a search asks, and goes over to what was committed since."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from threading import RLock
-from time import sleep
-from typing import IO, TypeVar
+from typing import Protocol, TypeAlias
 
-from lightretriever.errors import ArtifactError, UsageError
-from lightretriever.index.backend import Backend
-from lightretriever.index.checksums import check_files, note_closed, note_open
+from lightretriever.errors import ArtifactError
 from lightretriever.index.durability import Durability, FlushPolicy
-from lightretriever.index.folder import (
-    announce,
-    check_entries,
-    generation,
-    open_engine,
-    open_table,
-    own_folder,
-    remove_leftovers,
-    remove_named,
-    settle,
-)
-from lightretriever.index.manifest import PARTS, IndexManifest
-from lightretriever.index.novelty import NOTHING, Novelty
-from lightretriever.index.owner import check_owner
-from lightretriever.index.remote import RemoteBackend
+from lightretriever.index.engines.engine import Asked, Engine, Found
+from lightretriever.index.engines.local.engine import LocalEngine
+from lightretriever.index.folder import open_database, open_table
+from lightretriever.index.settings import Settings
 from lightretriever.index.sparse import SparseSide
+from lightretriever.index.store.database import Connection, Database
+from lightretriever.index.store.state import read_state, version_of
+from lightretriever.index.store.values import read_settings, write_settings
+from lightretriever.index.written import Written
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import same_rotation
 
-T = TypeVar("T")
+Version: TypeAlias = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+class Searcher(Protocol):
+    """What a search asks."""
+
+    def search(self, asked: Asked) -> Found:
+        """See `Engine.search`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Current:
-    """What belongs together at one moment; a reader takes it once and uses it throughout."""
+    """What belongs together at one moment.
 
-    manifest: IndexManifest
+    Attributes:
+        version: of the index's settings and segments, by which it is known whether this is still so.
+        settings: what the index is bound to.
+        encoder: over its table.
+        engine: holds its documents.
+    """
+
+    version: Version
+    settings: Settings
     encoder: QueryEncoder
-    backend: Backend
-    side: SparseSide
+    engine: Engine
 
-    @staticmethod
-    def of(path: Path, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> Current:
-        """The sparse side follows from the rest."""
-        return Current(
-            manifest, encoder, backend, SparseSide(manifest.sparse, encoder.table, path / manifest.statistics)
-        )
+    @property
+    def side(self) -> SparseSide:
+        """Where sparse vectors come from."""
+        return SparseSide(self.settings.sparse, self.encoder.table)
 
     def takes_vectors_of(self, before: Current) -> bool:
         """Whether documents encoded for what the index was before belong to what it is now."""
         names = ("model", "revision", "dim", "width", "sparse", "tokenizer_hash", "encoding")
-        return all(getattr(self.manifest, name) == getattr(before.manifest, name) for name in names) and same_rotation(
+        return all(getattr(self.settings, name) == getattr(before.settings, name) for name in names) and same_rotation(
             self.encoder.table, before.encoder.table
         )
 
 
 class State:
-    """An index that this process owns. Use `open_state`.
+    """An open index. Use `open_state`.
 
     Attributes:
         path: its folder.
-        live: whether engines are held by processes of their own.
+        database: its database.
         durability: what is not flushed yet.
-        pace: seconds that a writer gives way for each document it wrote, while a rebuild catches up.
+        named: the engine that the caller says holds the index; None where he left that to the settings.
+        written: what is written while a server's collection is being replaced.
     """
 
-    def __init__(self, path: Path, current: Current, owned: IO[bytes], live: bool, policy: FlushPolicy) -> None:
+    def __init__(self, path: Path, database: Database, engine: str | None, policy: FlushPolicy) -> None:
         self.path = path
-        self.live = live
+        self.database = database
+        self.durability = Durability(policy, self._flush)
+        self.named = engine
+        self.written = Written(database)
+        self._current: Current | None = None
+        self._local: LocalEngine | None = None
         self._process = os.getpid()
-        self._writing = RLock()
-        self.durability = Durability(policy, self._flush, self._writing)
-        self.pace = 0.0
-        self._current: Current | None = current
-        self._written = current.manifest
-        self._owned = owned
-        self._watched: set[int] | None = None
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether this process was forked from the one that opened the index: engine, pipe and locks are that one's."""
-        return os.getpid() != self._process
-
-    def check_process(self) -> None:
-        """Raise LockedError where another process opened the index."""
-        check_owner(self.path, self._process)
-
-    @property
-    def writing(self) -> AbstractContextManager[object]:
-        """What a writer holds; re-entrant. Raises LockedError in a process that did not open the index."""
-        self.check_process()
-        return self._writing
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was let go of."""
-        return self._current is None
+        self._changing = threading.Lock()
 
     @property
     def current(self) -> Current:
-        """What the index is now. Raises UsageError when it is closed, LockedError where another process opened it."""
-        self.check_process()
-        if self._current is None:
-            raise UsageError(f"{self.path} is closed: open it again")
-        return self._current
+        """What the index is now. Raises UsageError when it is closed."""
+        self._notice_fork()
+        with self.database.reading() as connection:
+            current = self._current
+            if current is not None and current.version == version_of(read_state(connection)):
+                return current
+            with self._changing:  # within the block: a fork waits for who reads, not for a lock
+                return self._go_over()
 
-    def read(self, action: Callable[[Current], T]) -> T:
-        """What an action makes of the index; tried again where another engine took the place of its own meanwhile."""
-        while True:
+    def searching(self) -> tuple[Current, Searcher]:
+        """What the index is now, and what to search: every committed write is in it. A search takes both once."""
+        local = self._local
+        if local is None:
             current = self.current
-            try:
-                return action(current)
-            except ArtifactError:
-                if self.closed or self.current.backend is current.backend:
-                    raise
+            return current, current.engine
+        self._notice_fork()
+        while True:
+            moment = local.moment()
+            version, known = version_of(moment.view.state), self._current
+            current = known if known is not None and known.version == version else self.current
+            if current.version == version:
+                return current, moment
+
+    @property
+    def has_damaged_segments(self) -> bool:
+        """Whether the last search found a segment damaged: its documents are searched out of the database."""
+        return self._local is not None and self._local.follower.found_damage
 
     @contextmanager
-    def changing(self, keys: Sequence[int]) -> Iterator[Current]:
-        """Hold the index to write points of these keys, or delete them; then let a rebuild catch up with what
-        `changed` was told of, so that it need not make writers wait for all of it at once."""
-        with self.writing:
-            if self._watched is not None:
-                self._watched.update(keys)
-            before = self.current.manifest.unoptimised
-            yield self.current
-            written = self.current.manifest.unoptimised - before
-        if self.pace:
-            sleep(self.pace * written)
+    def writing(self, documents: int = 0, flush: bool | None = None) -> Iterator[Connection]:
+        """A transaction in which so many documents are written; others that write wait. See `Database.writing`.
 
-    @contextmanager
-    def watching(self) -> Iterator[set[int]]:
-        """The keys that are written from now on; empty the set, holding `writing`, to learn what comes later."""
-        with self.writing:
-            watched = self._watched = set()
-        try:
-            yield watched
-        finally:
-            self._watched = None
-
-    def changed(self, documents: int, counted: bool = True, novelty: Novelty = NOTHING) -> None:
-        """Note that so many documents were written; ``counted``: by BM25 statistics that do not know them."""
-        manifest = self.current.manifest
-        known = novelty + manifest.novelty
-        drifted = documents if counted and manifest.sparse == "bm25" else 0
-        unoptimised, changes = manifest.unoptimised + documents, manifest.bm25_changes + drifted
-        manifest = replace(manifest, unoptimised=unoptimised, bm25_changes=changes)
-        manifest = replace(manifest, tokens_added=known.tokens, tokens_new=known.unknown)
-        self._current = replace(self.current, manifest=manifest)
-
-    def save(self, manifest: IndexManifest) -> None:
-        """Write a changed manifest, durably; the parts it names are those there were. Raises UsageError when closed."""
-        with self.writing:
-            changed = replace(self.current, manifest=manifest)  # before it is written: the folder may be another's now
-            manifest.save(self.path)
-            self._written, self._current = manifest, changed
-
-    def go_over(self, manifest: IndexManifest, encoder: QueryEncoder, backend: Backend) -> Current:
-        """Make other parts the index's, all at once, for readers and on disk.
-
-        The backend has been flushed. Readers who have the old one finish, or begin again: see `Index.search_encoded`.
-
-        Returns:
-            What there was before, to `put_away` when writers do not wait any more.
+        Args:
+            documents: how many, for the flush policy.
+            flush: whether to make all durable; None is as the policy says.
         """
-        manifest = replace(manifest, generation=generation(manifest))
-        with self.writing:
-            old = self.current
-            announce(old.manifest, manifest)
-            manifest.save(self.path)
-            self._written = manifest
-            self._current = Current.of(self.path, manifest, encoder, backend)
-            settle(manifest)
-        return old
+        durable = self.durability.is_due(documents, flush)
+        with self.database.writing(durable) as connection:
+            yield connection
+        self.durability.wrote(documents, durable, clock=flush is None)
+        self.written.pause(documents)
 
-    def put_away(self, old: Current) -> None:
-        """Close and remove what is the index's no more; once that is closed, its next owner removes."""
-        now = self._current
-        if now is None or old.backend is not now.backend:
-            if isinstance(old.backend, RemoteBackend):
-                old.backend.kill()  # closing would flush first, half a second in which its last searches wait
-            with suppress(ArtifactError):
-                old.backend.close()
-        if now is None:
-            return
-        for part in PARTS:
-            if getattr(old.manifest, part) != getattr(now.manifest, part):
-                remove_named(self.path, old.manifest, part)
+    def save(self, settings: Settings) -> None:
+        """Change the settings, durably."""
+        with self.database.writing() as connection:
+            write_settings(connection, settings)
 
     def close(self) -> None:
-        """Make everything durable and let go, whatever fails in that; a second call does nothing, nor does one in a
-        forked process."""
-        if self.is_copy:
+        """Make everything durable and let go; a second call does nothing."""
+        if self.database.closed:
             return
-        with self.writing:
-            if self._current is None:
-                return
-            backend = self._current.backend
-            try:
+        self._notice_fork()
+        try:
+            if self.durability.pending:
                 self.durability.flush()
-                if self._current.manifest != self._written:
-                    self.save(replace(self._current.manifest, documents=backend.count()))
-            finally:
-                self._current = None
-                try:
-                    backend.close()
-                    note_closed(self.path, self._written.parts)
-                finally:
-                    self._owned.close()
+        finally:
+            if self._current is not None:
+                self._current.engine.close()
+            self.database.close()
+            self._current = self._local = None  # and with them files that are mapped
+
+    def _go_over(self) -> Current:
+        """Open what the settings name; again, where they were changed and it was removed meanwhile."""
+        while True:
+            version, settings = self._settings()
+            try:
+                self._current = self._opened(version, settings)
+                return self._current
+            except ArtifactError:
+                if self._settings()[0] == version:
+                    raise
+
+    def _opened(self, version: Version, settings: Settings) -> Current:
+        before = self._current
+        if before is not None and _table_of(before.settings) == _table_of(settings):
+            encoder = before.encoder
+            settings.check_table(encoder.table, f"the table in {self.path / settings.table}")
+        else:
+            encoder = QueryEncoder(open_table(self.path, settings))
+        if self._local is not None:
+            return Current(version, settings, encoder, self._local)
+        if before is not None and _collection_of(before.settings) == _collection_of(settings):
+            engine = before.engine
+        else:
+            from lightretriever.index.server import open_collection  # it needs an extra, and some time
+
+            engine = open_collection(settings.named(self.named))
+        return Current(version, settings, encoder, engine)
+
+    def _settings(self) -> tuple[Version, Settings]:
+        with self.database.reading() as connection:
+            connection.execute("BEGIN")
+            return version_of(read_state(connection)), read_settings(connection, self.database.file)
 
     def _flush(self) -> None:
-        current = self.current
-        current.backend.flush()
-        now, written = current.manifest, self._written
-        changes = now.unoptimised - written.unoptimised + now.bm25_changes - written.bm25_changes
-        if changes > _NOTED:  # only counts differ, which a killed process may leave a little behind
-            self.save(replace(now, documents=current.backend.count()))
+        self.current.engine.flush()
 
-
-_NOTED = 1_000
+    def _notice_fork(self) -> None:
+        """A process that was forked has the parent's memory, and its own connections; nobody here holds a lock."""
+        if os.getpid() != self._process:
+            self._process = os.getpid()
+            self._changing = threading.Lock()
+            self.durability.begin_again()
+            if self._local is not None:
+                self._local.follower.begin_again()
 
 
 def open_state(
-    path: Path,
-    check: Callable[[IndexManifest], None],
-    live: bool = False,
-    policy: FlushPolicy | None = None,
-    engine: str | None = None,
+    path: Path, check: Callable[[Settings], None], policy: FlushPolicy | None = None, engine: str | None = None
 ) -> State:
-    """Own the folder of an index that there is, and open what its manifest names.
+    """Open what an index's settings name.
 
     Args:
         path: its folder.
-        check: raises what is wrong with the manifest; nothing was opened or removed by then.
-        live, policy: as `State`.
-        engine: what the caller says holds the index; None where he leaves that to the manifest.
+        check: raises what is wrong with the settings; nothing was opened by then.
+        policy: as `State`.
+        engine: what the caller says holds the index; None where he leaves that to the settings.
 
     Raises:
         What ``check`` raises.
-        LockedError: another process owns it, or this one.
         ArtifactError, MismatchError: a part is absent, damaged or not the index's, or ``engine`` is not what holds it.
     """
-    check_entries(path)  # before anything is written: not even the owner's file may be a link
-    owned = own_folder(path)
+    database = open_database(path)
     try:
-        manifest = IndexManifest.load(path).named(
-            engine
-        )  # not before: its last owner may have gone over to other parts
-        check(manifest)
-        encoder = QueryEncoder(open_table(path, manifest))
-        check_files(path)
-        note_open(path)
-        live = live and manifest.engine == "edge"  # a server is a process of its own already
-        current = Current.of(path, manifest, encoder, open_engine(path, manifest, live))
-        remove_leftovers(path, manifest)  # not before: where a part cannot be opened, its name may be what is wrong
-        settle(manifest)
+        with database.reading() as connection:
+            settings = read_settings(connection, database.file)
+        check(settings.named(engine))
+        state = State(path, database, engine, policy or FlushPolicy())
+        if settings.local:
+            state._local = LocalEngine(path, database)
+        state.current  # noqa: B018 - what cannot be opened is said now
     except BaseException:
-        owned.close()
+        database.close()
         raise
-    return State(path, current, owned, live, policy or FlushPolicy())
+    return state
+
+
+def _table_of(settings: Settings) -> tuple[str, str]:
+    return settings.table, settings.table_hash
+
+
+def _collection_of(settings: Settings) -> tuple[str, Mapping[str, object]]:
+    return settings.collection, settings.binding()

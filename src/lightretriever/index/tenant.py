@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.index.backend import Backend, point_key, stored_metadata
 from lightretriever.index.filter.language import And, Filter, In, Value, matches
 from lightretriever.text.corpus import Document
 from lightretriever.text.values import safe_text
@@ -49,26 +48,24 @@ def check_ids(documents: Sequence[Document], tenant: str | None) -> None:
         return
     owners: dict[str, Filter] = {}
     for document in documents:
-        owner = owners.setdefault(document.id, _of(document, tenant))
-        if not matches(owner, document.metadata):
+        found = owners.setdefault(document.id, owner(document, tenant))
+        if not matches(found, document.metadata):
             raise another_tenants(document.id, tenant)
 
 
-def check_owners(documents: Sequence[Document], present: Sequence[bool], backend: Backend, tenant: str) -> None:
-    """Check that stored documents which n given ones would replace are of the same tenants.
+def check_owner(document: Document, stored: Mapping[str, object], tenant: str) -> None:
+    """Check that a stored document, which a given one of its id would replace, is of the same tenant.
 
     Args:
-        documents: n, of distinct ids.
-        present: which of them have an id that the engine has; n.
+        document: the one that is given.
+        stored: the metadata of the one that there is.
+        tenant: the field.
 
     Raises:
-        InputError: one is another tenant's; its id is named.
+        InputError: it is another tenant's; its id is named.
     """
-    replacing = [document for document, there in zip(documents, present, strict=True) if there]
-    stored = backend.payloads([point_key(document.id) for document in replacing], ("metadata",))
-    for document, payload in zip(replacing, stored, strict=True):
-        if payload and not matches(_of(document, tenant), stored_metadata(payload)):
-            raise another_tenants(document.id, tenant)
+    if not matches(owner(document, tenant), stored):
+        raise another_tenants(document.id, tenant)
 
 
 def another_tenants(name: str, tenant: str) -> InputError:
@@ -89,7 +86,8 @@ def owner_digest(document: Document, tenant: str) -> bytes:
     ).digest()
 
 
-def _of(document: Document, tenant: str) -> Filter:
+def owner(document: Document, tenant: str) -> Filter:
+    """What documents of the same tenant pass."""
     return In(tenant, (cast(Value, document.metadata[tenant]),))
 
 

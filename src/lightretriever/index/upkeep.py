@@ -1,88 +1,131 @@
-"""What keeps an index fast and current while it is used: its graph, its statistics, its table, its document model."""
+"""What keeps an index fast and current while it is used: segments, statistics, table, document model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from subprocess import Popen
+from threading import Event
+from typing import TYPE_CHECKING, cast
 
 from lightretriever.errors import UsageError
 from lightretriever.index.background import Background
-from lightretriever.index.folder import next_part
-from lightretriever.index.plans import fresh_statistics, other_model, same_points
-from lightretriever.index.rebuild import Progress, Rebuild
-from lightretriever.index.state import State
+from lightretriever.index.bm25 import BM25
+from lightretriever.index.engines.engine import Rows
+from lightretriever.index.engines.local.build import is_building, is_due, run_build, start_building
+from lightretriever.index.engines.local.reindex import Reindexing
+from lightretriever.index.filter.language import Filter
+from lightretriever.index.folder import next_table, remove_tables
+from lightretriever.index.new_model import NewModel
+from lightretriever.index.state import Current, State
+from lightretriever.index.store.database import Connection
+from lightretriever.index.store.state import change_state, set_state
+from lightretriever.index.store.values import read_statistics, write_statistics
+from lightretriever.index.written import note_written
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.vectors.encode import Tower
 
-OPTIMISE_DOCUMENTS, OPTIMISE_SHARE = 5_000, 0.05
-"""A live index builds its graph anew when so many documents, and such a share, were written since it was built."""
+if TYPE_CHECKING:
+    from lightretriever.index.engines.qdrant.engine import QdrantEngine
+    from lightretriever.index.replacing import Replacing
+
+Progress = Callable[[int, int | None], None]
+_LOOK = 0.2  # seconds between two looks at whether another process is still building
+
+
+def store_rows(current: Current, connection: Connection, rows: Rows) -> int:
+    """Store rows within a transaction of the index's database; how many took the place of others.
+
+    Args:
+        current: the index.
+        connection: the transaction's. An engine elsewhere is written to within it too, so that writers wait for each
+            other, and is given impacts where BM25's statistics are.
+        rows: as `SparseSide.of` makes them.
+    """
+    engine, settings = current.engine, current.settings
+    if settings.sparse == "bm25" and not engine.keeps_counts:
+        assert rows.sparse is not None
+        statistics = read_statistics(connection, settings)
+        if statistics is None:
+            statistics = BM25.of([rows.sparse], settings.width)
+            write_statistics(connection, statistics)
+        rows = replace(rows, sparse=statistics.impacts(rows.sparse))
+    replaced = engine.store(rows, settings.tenant)
+    if not settings.local:
+        note_written(connection, [document.id for document in rows.documents])
+        change_state(connection, changes=len(rows))
+    return replaced
+
+
+def delete_documents(current: Current, connection: Connection, ids: Sequence[str], where: Filter | None) -> int:
+    """Remove documents within a transaction of the index's database, likewise; how many there were."""
+    removed = current.engine.delete(ids, where)
+    if not current.settings.local:
+        note_written(connection, ids)
+        change_state(connection, changes=removed)
+    return removed
 
 
 class Upkeep:
-    """Of one open index. One piece of work at a time; in a live index searches and writes go on beside it."""
+    """Of one open index. One piece of work at a time; searches and writes go on beside it."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._background = Background()
-        self._tried = 0  # written when the graph was last begun to be built
+        self._builder: Popen[bytes] | None = None
 
     @property
     def said(self) -> str:
         """What runs in the background, or how the last of it failed; "" when all is well."""
-        return self._background.said
+        if self._background.said or not self._state.current.settings.local:
+            return self._background.said
+        return "building" if is_building(self._state.path) else ""
+
+    def build_if_due(self) -> None:
+        """Let a process build what was written since the last segment, when it is enough."""
+        state = self._state
+        if not state.current.settings.local or not state.database.writable:
+            return
+        if self._builder is not None and self._builder.poll() is None:  # it may not have begun yet
+            return
+        if (is_due(state.database) or state.has_damaged_segments) and not is_building(state.path):
+            self._builder = start_building(state.path)
 
     def optimise(self, wait: bool = True) -> None:
-        """Build the graph anew, over all documents. Searches are right without it, and slower the more were written.
+        """Build all documents anew as one segment, beside searches and writes. Searches are right without it, and
+        slower the more were written.
 
-        In a live index it is built beside the engine that answers, and takes its place; without ``wait`` this returns
-        at once, and `wait` tells how it went. In another it is built in place, and everything waits.
+        Without ``wait`` a process of its own does it, and `wait` tells how it went.
 
         Raises:
-            UsageError: other such work is under way.
-            ArtifactError: the engine failed, or the disk is full; the index is as it was.
+            UsageError: other such work of this process is under way. A build of another process is waited for.
+            ArtifactError: the disk is full; the index is as it was.
         """
         state = self._state
-        if state.live:
-            self._background.run("optimising", Rebuild(state, same_points), wait)
-            return
-        with state.writing:
-            state.current.backend.optimise()
-            state.save(replace(state.current.manifest, unoptimised=0))
-            state.durability.flush()
+        engine = state.current.engine
+        if wait or not state.current.settings.local:
+            self._background.run("optimising", engine.optimise, wait)
+        else:
+            self._background.run("optimising", partial(run_build, state.path), wait)
 
-    def optimise_if_due(self) -> None:
-        """In a live index, when enough was written since the graph was built, or since the last attempt to; with BM25
-        statistics taken anew if they are stale."""
-        state = self._state
-        manifest = state.current.manifest
-        written = manifest.unoptimised
-        self._tried = self._tried if self._tried <= written else 0  # it went well since
-        if not state.live or self._background.running or written < self._tried + OPTIMISE_DOCUMENTS:
-            return
-        count = state.read(lambda current: current.backend.count())
-        if written >= self._tried + OPTIMISE_SHARE * count:
-            self._tried = written
-            side = state.current.side
-            with suppress(UsageError):  # another thread was quicker
-                if side.kind == "bm25" and side.info(manifest.bm25_changes, count)["stale"]:
-                    self.refresh_bm25(wait=False)
-                else:
-                    self.optimise(wait=False)
-
-    def refresh_bm25(self, wait: bool = True, queue: bool = False) -> None:
-        """Take the BM25 statistics anew from the stored texts, and every document's impacts with them, in a copy that
-        then takes the index's place; ``wait`` as for `optimise`, and ``queue`` waits for other work first.
+    def refresh_bm25(self, wait: bool = True) -> None:
+        """Take the BM25 statistics anew of all documents, and their impacts; ``wait`` as for `optimise`.
 
         Raises:
             UsageError: the index's sparse side is not BM25.
         """
-        kind = self._state.current.side.kind
-        if kind != "bm25":
-            raise UsageError(f"the sparse side of {self._state.path} is {kind!r}: there is nothing to refresh")
-        self._background.run("refreshing BM25", Rebuild(self._state, fresh_statistics), wait, queue=queue)
+        settings = self._state.current.settings
+        if settings.sparse != "bm25":
+            raise UsageError(
+                f"the sparse side of {self._state.path} is {settings.sparse!r}: there is nothing to refresh"
+            )
+        if settings.local:
+            self.optimise(wait)  # which takes them anew
+        else:
+            self._background.run("refreshing BM25", lambda stopped: self._replacing().refresh(stopped), wait)
 
     def set_table(self, table: TokenTable) -> None:
         """Replace the token table by another of the same model, at once and durably, while searches go on.
@@ -92,14 +135,18 @@ class Upkeep:
             ArtifactError: it is damaged, or the disk is full.
         """
         state = self._state
-        with state.writing:
+        with state.writing(flush=True) as connection:
             current = state.current
-            current.manifest.check_successor(table, "the new table", current.encoder.table)
-            name = next_part(state.path, current.manifest, "table")
+            current.settings.check_successor(table, "the new table", current.encoder.table)
+            name = next_table(state.path, current.settings)
             table.save(state.path / name)
-            manifest = replace(current.manifest, table=name, table_hash=table.hash, tokens_added=0, tokens_new=0)
-            old = state.go_over(manifest, QueryEncoder(TokenTable.load(state.path / name)), current.backend)
-        state.put_away(old)
+            settings = replace(current.settings, table=name, table_hash=table.hash)
+            if not settings.local:
+                self._engine().bind(settings.binding())  # before it is noted: the one before is accepted still
+            state.save(settings)
+            set_state(connection, tokens=0, unknown=0)
+        with state.database.writing(durable=False):
+            remove_tables(state.path, state.current.settings)
 
     def reindex(
         self,
@@ -121,21 +168,44 @@ class Upkeep:
             sparse: the sparse side of the new index; None keeps the kind.
             wait: as for `optimise`.
             progress: called with the number of documents seen and of all.
-            done: called when it is the index's model, before any writer finds it so.
+            done: called when it is the index's model, before any writer of this process finds it so.
 
         Raises:
             MismatchError: table and model do not belong together.
             UsageError: sparse="lm" with a tower that has no LM head, or other such work is under way.
             InputError: a document was stored without a text, and is named.
         """
-        kind = sparse or self._state.current.manifest.sparse
-        plan = partial(other_model, encoder=encoder, tower=tower, sparse=kind)
-        self._background.run("reindexing", Rebuild(self._state, plan, progress, done), wait)
+        state = self._state
+        kind = sparse or state.current.settings.sparse
+
+        model = NewModel.of(encoder.table, tower, kind)
+        if state.current.settings.local:
+            work = Reindexing(state.path, state.database, model, progress, done).run
+        else:
+            work = partial(self._reindex_there, model, progress, done)
+        self._background.run("reindexing", work, wait)
 
     def wait(self) -> None:
-        """Wait for what runs in the background. Raises what it failed with."""
+        """Wait for what runs in the background, also in a process of its own. Raises what it failed with."""
         self._background.wait()
+        while self._state.current.settings.local and is_building(self._state.path):
+            time.sleep(_LOOK)
 
     def stop(self) -> None:
         """End what runs in the background, done or not."""
         self._background.stop()
+
+    def _reindex_there(
+        self, model: NewModel, progress: Progress | None, done: Callable[[], None], stopped: Event
+    ) -> None:
+        self._replacing().reindex(model, progress, done, stopped)
+
+    def _replacing(self) -> Replacing:
+        from lightretriever.index.replacing import Replacing  # it needs an extra, and some time
+
+        state = self._state
+        return Replacing(state, self._engine(), state.current.settings.named(state.named), state.written)
+
+    def _engine(self) -> QdrantEngine:
+        """The server's, where there is one."""
+        return cast("QdrantEngine", self._state.current.engine)

@@ -111,7 +111,7 @@ class ExampleFile:
         for start, kind, example in _examples(source, path):
             count["lines"] += 1
             if check is None and kind.columns:
-                check = ColumnCheck(kind.columns)
+                check = ColumnCheck(kind.columns, kind.named)
             if check is not None:
                 check.see(
                     [example.query, *(passage.text for passage in (*example.positives, *example.negatives))], path

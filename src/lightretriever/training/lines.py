@@ -39,11 +39,13 @@ class LineKind:
         name: as people call it.
         columns: of TSV, what each holds: 0 the query, 1 the positive, 2 a negative; empty for JSON.
         quoted: of TSV, whether its fields are quoted as in CSV.
+        named: of TSV, whether its first line names the columns.
     """
 
     name: str
     columns: tuple[int, ...] = ()
     quoted: bool = False
+    named: bool = False
 
     def read(self, line: bytes, where: str) -> Example:
         """Read one line.
@@ -105,7 +107,7 @@ def find_kind(line: bytes, where: str, tabs: bool) -> tuple[LineKind, bool]:
     if not tabs:
         return LineKind(_kind_of(parse_object(text, where), where)), False
     columns, quoted, is_header = find_columns(text, where)
-    return LineKind("TSV", columns, quoted), is_header
+    return LineKind("TSV", columns, quoted, is_header), is_header
 
 
 def _decoded(line: bytes, where: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from lightretriever.artifact import read_json, sha256_file, write_json
 from lightretriever.errors import ArtifactError, InputError, UsageError
-from lightretriever.index.manifest import IndexManifest
 from lightretriever.training.config import TrainingConfig
 from lightretriever.training.exclusion import Exclusion
 from lightretriever.training.mining import Progress, describe_mining, mine_negatives
@@ -54,7 +53,14 @@ def mine_files(
     places = [folder / f"{file.label}.jsonl" for file in files]
     if len(set(places)) < len(places):
         raise UsageError("two of data.files have the same name: set name for each")
-    indexed = IndexManifest.load(index)
+    from lightretriever.index.index import Index
+
+    with Index.open(index) as opened:
+        settings, count = opened.settings, opened.count
+    indexed = {
+        **{f"{name} of the index": getattr(settings, name) for name in ("model", "revision", "table_hash")},
+        "documents of the index": count,
+    }
     made = [_made(config, file, indexed) for file in files]
     if os.environ.get("RANK", "0") != "0":
         while not all(map(_is_mined, places)):  # the first process mines; a barrier would time out
@@ -64,8 +70,6 @@ def mine_files(
             told = _check_same(place, origin)
             tell(f"{place} is there and used, remove it to mine again: {told}")
     if not all(map(_is_mined, places)):
-        from lightretriever.index.index import Index
-
         exclusion = Exclusion.of(config.data.exclude) if config.data.exclude else None
         with Index.open(index) as opened:
             search = index_search(opened, "dense")
@@ -104,7 +108,7 @@ def _is_mined(place: Path) -> bool:
     return place.is_file() and _record(place).is_file()  # the record is written last
 
 
-def _made(config: TrainingConfig, file: DataFile, index: IndexManifest) -> dict[str, object]:
+def _made(config: TrainingConfig, file: DataFile, indexed: Mapping[str, object]) -> dict[str, object]:
     """What decides a mined file's lines, by the names that a message gives them."""
     try:
         source = sha256_file(file.path)
@@ -112,7 +116,7 @@ def _made(config: TrainingConfig, file: DataFile, index: IndexManifest) -> dict[
         raise InputError(f"{file.path} cannot be read ({error.strerror})") from None
     return {
         "its source's SHA-256": source,
-        **{f"{name} of the index": getattr(index, name) for name in ("model", "revision", "table_hash", "documents")},
+        **indexed,
         **{f"mining.{name}": value for name, value in asdict(config.mining).items()},
         "data.max_examples": config.data.max_examples,
         "data.exclude": list(config.data.exclude),

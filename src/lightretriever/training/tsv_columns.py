@@ -64,10 +64,10 @@ def split_fields(line: str, quoted: bool, where: str) -> list[str]:
 
 
 class ColumnCheck:
-    """Looks for ids and scores in a file without a header, which would become passages."""
+    """Looks for ids in a file, and for scores where no header names its columns, which would become passages."""
 
-    def __init__(self, columns: Sequence[int]) -> None:
-        self._scores = [place for place, column in enumerate(columns) if column == NEGATIVE]
+    def __init__(self, columns: Sequence[int], named: bool) -> None:
+        self._scores = [place for place, column in enumerate(columns) if column == NEGATIVE and not named]
         self._lines, self._ids = 0, True
 
     def see(self, fields: Sequence[str], path: object) -> None:

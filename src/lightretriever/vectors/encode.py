@@ -107,14 +107,14 @@ def _encode_rest(
                 f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
             )
         start = time.monotonic()
-        encoded = usable(tower.encode(chunk, _onwards(progress, writer.done)), tower.dim)
-        size = _next_size(len(chunk), time.monotonic() - start)
+        encoded = usable(tower.encode(chunk, onwards(progress, writer.done)), tower.dim)
+        size = next_size(len(chunk), time.monotonic() - start)
         writer.append(chunk, encoded)
     if not writer.finished:
         writer.finish()
 
 
-def _next_size(last: int, seconds: float) -> int:
+def next_size(last: int, seconds: float) -> int:
     """How many documents the next part should have, the last having taken so long."""
     in_time = int(last * _SECONDS / max(seconds, 1e-3))
     return max(1, min(_PART, last * _GROWTH, in_time))
@@ -138,5 +138,5 @@ def begun(documents: Iterable[Document]) -> Iterator[Document]:
     return chain(first, stream)
 
 
-def _onwards(progress: Progress | None, done: int) -> Progress | None:
+def onwards(progress: Progress | None, done: int) -> Progress | None:
     return None if progress is None else lambda more, _: progress(done + more, None)

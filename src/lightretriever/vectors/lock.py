@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import IO
@@ -36,10 +37,11 @@ class _LockFile(FileIO):
         super().close()
 
 
-def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
+def lock_folder(folder: Path, name: str = LOCK, shared: bool = False) -> IO[bytes]:
     """Take the folder; it is held until the file that this gives is closed. The file, ``name``, stays.
 
-    On a file system that knows no locks nothing is held.
+    On a file system that knows no locks nothing is held. What is held ``shared`` is so against those only who do not
+    share it; Windows knows no such thing.
 
     Raises:
         LockedError: it is held already, here or in another process.
@@ -53,7 +55,7 @@ def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD:
             file.close()
@@ -61,3 +63,31 @@ def lock_folder(folder: Path, name: str = LOCK) -> IO[bytes]:
                 f"{folder} is being written to already: wait until that is done, or stop it and run again"
             ) from None
     return file
+
+
+@contextmanager
+def pass_lock(folder: Path, name: str) -> Iterator[tuple[int, ...]]:
+    """Take a lock for a process that is started in the block, which has it until it ends.
+
+    Yields:
+        The descriptors to pass to it; none on Windows, where nothing is held.
+
+    Raises:
+        LockedError: another process has it.
+        OSError: the file cannot be made.
+    """
+    if sys.platform == "win32":
+        yield ()
+        return
+    import fcntl
+
+    descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                raise LockedError(f"{folder} is being worked on already") from None
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)  # the system's lock stays as long as the process has its copy

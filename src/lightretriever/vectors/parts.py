@@ -23,6 +23,7 @@ from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, SparseVectors
 
 DONE = "done.jsonl"
+_HALF = 1e-3  # how far from 1 rounding to float16 may bring a length
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +86,29 @@ def usable(encoded: Encoded, dim: int, rotation: NDArray[np.float32] | None = No
     """What a tower gave, as an index can use it.
 
     Dense rows are multiplied by ``rotation`` [d, dim] where the index's table has one, else cut to their first ``dim``
-    dimensions (Matryoshka), and normalised, which not every tower does; a row that is not finite becomes the zero row,
-    which no dense search finds. Sparse weights that are not finite and
-    positive are left out.
+    dimensions (Matryoshka), and normalised, which not every tower does: those that are of unit length, as far as
+    float16 can tell, stay as they came. A row that is not finite becomes the zero row, which no dense search finds.
+    Sparse weights that are not finite and positive are left out.
     """
     dense = encoded.dense.astype(np.float32)
     dense = dense[:, :dim] if rotation is None else dense @ rotation
     norms = np.linalg.norm(dense, axis=1, keepdims=True)
     good = np.isfinite(norms) & (norms > 0)
-    dense = np.where(good, dense / np.where(good, norms, 1), 0).astype(np.float32)
-    sparse = encoded.sparse
+    scaled = dense / np.where(good, norms, 1)
+    dense = np.where(good, np.where(abs(norms - 1) < _HALF, dense, scaled), 0).astype(np.float32)
+    return Encoded(dense, positive(encoded.sparse))
+
+
+def positive(sparse: SparseVectors | None) -> SparseVectors | None:
+    """Without the weights that are not finite and positive, by which nothing is found."""
     if sparse is None:
-        return Encoded(dense)
+        return None
     kept = np.isfinite(sparse.values) & (sparse.values > 0)
-    if not kept.all():
-        before = np.concatenate([[0], np.cumsum(kept)])
-        indptr = before[sparse.indptr].astype(np.int64)
-        sparse = SparseVectors(indptr, sparse.indices[kept], sparse.values[kept], sparse.width)
-    return Encoded(dense, sparse)
+    if kept.all():
+        return sparse
+    before = np.concatenate([[0], np.cumsum(kept)])
+    indptr = before[sparse.indptr].astype(np.int64)
+    return SparseVectors(indptr, sparse.indices[kept], sparse.values[kept], sparse.width)
 
 
 def content_lines(documents: list[Document]) -> bytes:

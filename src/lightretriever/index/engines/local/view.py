@@ -1,0 +1,178 @@
+"""What a search looks at, of one moment: segments, the rows written since, and which of them are gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.index.bm25 import BM25
+from lightretriever.index.engines.engine import NOTHING, Ranking
+from lightretriever.index.filter.selection import Selection
+from lightretriever.index.segment import dense
+from lightretriever.index.segment.codes import rescore
+from lightretriever.index.segment.fresh import FreshRows
+from lightretriever.index.segment.fresh_sparse import search_fresh
+from lightretriever.index.segment.scratch import DenseScratch
+from lightretriever.index.segment.segment import Segment
+from lightretriever.index.segment.sparse import SparseScratch, search_sparse
+from lightretriever.index.settings import Settings
+from lightretriever.index.store.state import State
+
+SEEDS = 16
+"""Documents of the sparse list that a walk begins at."""
+Mask = NDArray[np.uint8] | None
+"""Of n places those that may be found are not 0; None is all of them."""
+
+
+class Scratch(threading.local):
+    """Room for a search to work in, of each thread its own."""
+
+    def __init__(self) -> None:
+        self.dense = DenseScratch()
+        self.sparse = SparseScratch()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """Which documents may be found: of each segment, and of the fresh rows."""
+
+    segments: tuple[Mask, ...]
+    fresh: Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """All that a search looks at.
+
+    Attributes:
+        state: the index's counts at that moment.
+        settings: what it was bound to.
+        statistics: BM25's, of which all impacts in it are made; None where the sparse side is another, or is empty.
+        segments: in the order of their keys.
+        rows: written since.
+        alive: which of all of them are not gone.
+        damaged: segments that could not be opened, and why; their documents are among the fresh rows.
+        filtered: masks of filters asked for before, by what the filter is.
+    """
+
+    state: State
+    settings: Settings
+    statistics: BM25 | None
+    segments: tuple[Segment, ...]
+    rows: FreshRows
+    alive: Masks
+    damaged: dict[str, str] = field(default_factory=dict)
+    filtered: dict[str, Masks] = field(default_factory=dict)
+
+    @property
+    def unbuilt(self) -> int:
+        """How many rows are in no segment, and documents in segments are gone."""
+        gone = self.state.next_gone - min((segment.description.gone for segment in self.segments), default=1)
+        return self.rows.count + gone
+
+    def best_dense(
+        self, query: NDArray[np.float32], k: int, masks: Masks, scratch: Scratch, near: Ranking = NOTHING
+    ) -> Ranking:
+        """The k documents of greatest inner product with float32 [d].
+
+        ``near``: what the sparse arm found for the query. Walks begin near its first documents too: look-up queries lie
+        off the documents' distribution, and this leads to where a graph alone leads late.
+        """
+        rows, room, first = self.rows, scratch.dense, near.keys[:SEEDS]
+        found = []
+        for segment, mask in zip(self.segments, masks.segments, strict=True):
+            seeds = _find(segment.keys, first)[1] if len(first) and len(segment.dense.neighbours) else None
+            found.append(_keyed(segment.keys, *dense.search(segment.dense, query, k, mask, room, seeds)))
+        if rows.count:
+            best = dense.scan(*rows.codes, rows.count, query, k, masks.fresh, room)
+            found.append(_keyed(rows.keys, *best))
+        return _merged(found, k)
+
+    def best_sparse(
+        self, tokens: NDArray[np.int32], counts: NDArray[np.float32], k: int, masks: Masks, scratch: Scratch
+    ) -> Ranking:
+        """Likewise of token counts with impacts; exact, and only of documents that have one of the tokens."""
+        found = [
+            _keyed(segment.keys, *search_sparse(segment.sparse, tokens, counts, k, mask, scratch.sparse))
+            for segment, mask in zip(self.segments, masks.segments, strict=True)
+            if segment.sparse is not None
+        ]
+        rows = self.rows
+        if rows.count and rows.postings is not None:
+            best = search_fresh(rows.postings, tokens, counts, k, masks.fresh, scratch.sparse)
+            found.append(_keyed(rows.keys, *best))
+        return _merged(found, k)
+
+    def dense_scores(self, query: NDArray[np.float32], keys: Sequence[int]) -> NDArray[np.float32]:
+        """Inner products with documents of keys; NaN for one that this view does not have."""
+        asked = np.asarray(keys, np.int64)
+        scores = np.full(len(asked), np.nan, np.float32)
+        for segment in self.segments:
+            at, places = _find(segment.keys, asked)
+            scores[at] = dense.score(segment.dense, query, places)
+        rows = self.rows
+        at, places = _find(rows.keys[: rows.count], asked)
+        scores[at] = rescore(rows.codes, query, places)
+        return scores
+
+    def masks_of(self, selection: Selection) -> Masks:
+        """Which documents may be found that are alive and selected."""
+        rows, alive = self.rows, self.alive
+        found = [
+            _both(selection.among(segment.keys), mask)
+            for segment, mask in zip(self.segments, alive.segments, strict=True)
+        ]
+        return Masks(tuple(found), _both(selection.among(rows.keys[: rows.count]), alive.fresh))
+
+    def without(self, gone: NDArray[np.int64]) -> Masks:
+        """What is alive when these keys went too."""
+        masks = [
+            _less(len(segment.keys), _find(segment.keys, gone)[1], alive)
+            for segment, alive in zip(self.segments, self.alive.segments, strict=True)
+        ]
+        rows = self.rows
+        return Masks(tuple(masks), _less(rows.count, _find(rows.keys[: rows.count], gone)[1], self.alive.fresh))
+
+
+def _keyed(keys: NDArray[np.int64], places: NDArray[np.int32], scores: NDArray[np.float32]) -> Ranking:
+    return Ranking(keys[places], scores)
+
+
+def _merged(found: list[Ranking], k: int) -> Ranking:
+    """The k best of several lists; equal scores by key."""
+    if len(found) < 2:
+        return found[0] if found else NOTHING
+    keys = np.concatenate([ranking.keys for ranking in found])
+    scores = np.concatenate([ranking.scores for ranking in found])
+    order = np.lexsort((keys, -scores))[:k]
+    return Ranking(keys[order], scores[order])
+
+
+def _find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Which of the keys asked for are in ascending ``keys``, and their places there."""
+    if not len(keys) or not len(asked):
+        return np.empty(0, np.intp), np.empty(0, np.int32)
+    places = np.searchsorted(keys, asked)
+    places[places == len(keys)] = 0
+    at = np.flatnonzero(keys[places] == asked)
+    return at, places[at].astype(np.int32)
+
+
+def _both(chosen: NDArray[np.uint8], alive: Mask) -> Mask:
+    return chosen if alive is None else chosen & alive[: len(chosen)]
+
+
+def _less(count: int, places: NDArray[np.int32], alive: Mask) -> Mask:
+    """A copy, for who searches by the mask there is goes on."""
+    long_enough = alive is None or len(alive) >= count
+    if not len(places) and long_enough:
+        return alive
+    mask = np.ones(count, np.uint8)
+    if alive is not None:
+        mask[: len(alive)] = alive[:count]
+    mask[places] = 0
+    return mask
