@@ -10,7 +10,7 @@ import numpy as np
 from lightretriever.query.table import TokenTable
 from lightretriever.text.tokenizer import encode_batch
 
-MOST = 128
+MOST = 64
 """Texts of one call whose tokens are counted: tokenising all would take longer than all else that storing them does."""
 LARGE = 0.05
 """Of the tokens of documents added: from this share on a new fit is worth it. More of the same has 0.01 to 0.02."""

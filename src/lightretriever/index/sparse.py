@@ -57,7 +57,7 @@ class SparseSide:
             raise UsageError(
                 "the index's sparse side is the model's own: sparse vectors are needed with the dense ones"
             )
-        if given.width not in (self.width, id_count(self.table.tokenizer)):
+        if given.width != self.width and given.width != id_count(self.table.tokenizer):
             raise MismatchError(
                 f"the sparse vectors have width {given.width}, the index's table {self.width} rows: another vocabulary"
             )
