@@ -110,6 +110,7 @@ def test_pools_of_processes_encode(tmp_path: Path, how: str, monkeypatch: pytest
     if how not in multiprocessing.get_all_start_methods():
         pytest.skip("not on this system")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # tokenizers then does not see to forks by itself
     made_encoder(wordpiece()).table.save(tmp_path / "table")
     encoder = QueryEncoder.load(tmp_path / "table")
     expected = encoder.encode_dense(TEXTS)

@@ -6,6 +6,7 @@ Only ``tokenizers`` is needed. Edits are made on the tokenizer's JSON, so that w
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
@@ -103,8 +104,14 @@ def encode_one(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def encode_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
-    """Many texts on all cores, without special tokens and without offsets. Raises ModelError as `encode_one` does."""
+    """Many texts on all cores, without special tokens and without offsets. Raises ModelError as `encode_one` does.
+
+    In a forked process one after the other: the threads of tokenizers' pool stayed behind, and where the environment
+    says TOKENIZERS_PARALLELISM=true it would wait for them for ever.
+    """
     try:
+        if os.getpid() != _PROCESS:
+            return [tokenizer.encode(text, add_special_tokens=False) for text in texts]
         encodings: list[Encoding] = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     except BaseException as error:
         raise _in_one_line(error, _FAILED) from None
@@ -112,6 +119,7 @@ def encode_batch(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoding]:
 
 
 _FAILED = "the tokenizer fails on a text"
+_PROCESS = os.getpid()  # that loaded this
 
 
 def _in_one_line(error: BaseException, what: str) -> BaseException:
