@@ -88,14 +88,6 @@ class Segment:
     dense: DensePart
     sparse: SparsePart | None
 
-    def places(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The places of those of the keys that it has; ``keys`` ascend."""
-        if not len(self.keys):
-            return np.empty(0, np.int64)
-        found = np.searchsorted(self.keys, keys)
-        found[found == len(self.keys)] = 0
-        return found[self.keys[found] == keys]
-
 
 def read_descriptions(connection: Connection, file: Path) -> dict[str, Description]:
     """Of all segments in force, by name, in the order of their keys; one whose row is damaged is as if it were not."""

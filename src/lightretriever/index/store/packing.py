@@ -19,7 +19,6 @@ from lightretriever.compiled import compiled
 from lightretriever.types import SparseVectors
 
 _BYTES, _HALVES, _FLOATS = 0, 1, 2
-_SIZES = np.array([1, 2, 4])
 _LONGEST = 5  # bytes of a number of 32 bits
 
 
