@@ -141,6 +141,11 @@ class Settings:
         """Whether the documents are in the index's own folder."""
         return self.engine == LOCAL
 
+    @property
+    def sparse_width(self) -> int | None:
+        """V of documents' sparse vectors; None where they have none."""
+        return None if self.sparse == "none" else self.width
+
     def named(self, engine: str | None) -> Settings:
         """The same, its engine named by the caller, if this is it.
 

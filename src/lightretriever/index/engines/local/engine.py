@@ -95,9 +95,8 @@ class LocalEngine:
 
     def _with_vectors(self, connection: Connection, found: Sequence[tuple[int, Document]]) -> Rows:
         settings = read_settings(connection, self.database.file)
-        width = None if settings.sparse == "none" else settings.width
         keys = [key for key, _ in found]
-        vectors = fetch_vectors(connection, settings.vectors, settings.dim, width, keys)
+        vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, keys)
         if len(vectors) != len(keys):
             raise ArtifactError(f"{self.database.file} is damaged: documents lack their vectors: restore a snapshot")
         order = np.argsort(np.argsort(keys)) if keys else np.empty(0, np.intp)
