@@ -21,6 +21,7 @@ from lightretriever.text.corpus import Document
 from lightretriever.types import SparseVectors
 
 _CHUNK = 500  # keys in one statement
+_PAGE = 2_048  # rows read at once
 _DECODER = json.JSONDecoder()
 
 
@@ -133,6 +134,14 @@ def page_documents(connection: Connection, after: int, size: int) -> list[tuple[
     return [(row[0], _document(*row)) for row in rows.fetchall()]
 
 
+def document_pages(connection: Connection) -> Iterator[list[tuple[int, Document]]]:
+    """All documents in the order of their keys, some at a time. Raises ArtifactError as `fetch_documents`."""
+    after = 0
+    while found := page_documents(connection, after, _PAGE):
+        yield found
+        after = found[-1][0]
+
+
 def read_vectors(
     connection: Connection, table: int, dim: int, width: int | None, after: int, until: int, most: int
 ) -> VectorRows:
@@ -150,6 +159,15 @@ def read_vectors(
         f"SELECT * FROM {vectors_table(table)} WHERE key > ? AND key <= ? ORDER BY key LIMIT ?", (after, until, most)
     )
     return _vector_rows(rows.fetchall(), dim, width)
+
+
+def vector_pages(
+    connection: Connection, table: int, dim: int, width: int | None, after: int, until: int
+) -> Iterator[VectorRows]:
+    """The vectors of all keys greater than ``after`` and at most ``until``, some at a time; else as `read_vectors`."""
+    while after < until and len(rows := read_vectors(connection, table, dim, width, after, until, _PAGE)):
+        yield rows
+        after = int(rows.keys[-1])
 
 
 def fetch_vectors(connection: Connection, table: int, dim: int, width: int | None, keys: Sequence[int]) -> VectorRows:

@@ -47,7 +47,7 @@ from lightretriever.index.segment.segment import (
 from lightretriever.index.segment.sparse import build_sparse
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, Connection, Database
-from lightretriever.index.store.documents import read_vectors
+from lightretriever.index.store.documents import vector_pages
 from lightretriever.index.store.state import State, change_state, read_state, set_state
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.types import SparseVectors
@@ -57,7 +57,6 @@ DUE = 4_096
 """Documents that are in no segment, from which on one is built of them."""
 NICENESS = 10
 _LARGER = 3  # a segment is taken into the next as long as it is not so many times larger
-_CHUNK = 4_096
 _STARTED = "started"
 _LOOK = 0.1  # seconds between two looks at a process that builds
 _LOOKED_AT = 0.5  # seconds in which those are gone who only looked whether anybody builds
@@ -332,20 +331,19 @@ def _read(
     keys = np.empty(count, np.int64)
     high, low = (new_array(folder, f"dense.{name}", "int8", (count, settings.dim)) for name in ("hi", "lo"))
     codes = Codes(high, low, np.empty(count, np.float32))
-    width = None if settings.sparse == "none" else settings.width
+    width = settings.sparse_width
     parts: list[SparseVectors] = []
-    done, after = 0, plan.after
-    while done < count:
-        rows = read_vectors(connection, settings.vectors, settings.dim, width, after, until, _CHUNK)
-        if not len(rows):
-            raise ArtifactError("documents of the index lack their vectors: restore a snapshot")
+    done = 0
+    for rows in vector_pages(connection, settings.vectors, settings.dim, width, plan.after, until):
         these = slice(done, done + len(rows))
         keys[these] = rows.keys
         codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(rows.dense)
         sparse = impacts_of(rows, settings, plan.statistics)
         if sparse is not None:
             parts.append(sparse)
-        done, after = done + len(rows), int(rows.keys[-1])
+        done = these.stop
+    if done < count:
+        raise ArtifactError("documents of the index lack their vectors: restore a snapshot")
     return keys, codes, None if width is None else parts
 
 

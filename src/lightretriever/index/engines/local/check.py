@@ -13,14 +13,13 @@ from lightretriever.index.folder import open_database
 from lightretriever.index.segment.segment import check_segment, open_segment, read_segments
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, WAL, Connection, Database
-from lightretriever.index.store.documents import page_documents, read_gone, read_vectors
+from lightretriever.index.store.documents import document_pages, read_gone, read_vectors, vector_pages
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.index.store.wal import lost_commits
 from lightretriever.query.table import TokenTable
 from lightretriever.text.tokenizer import tokenizer_hash
 
-_CHUNK = 1_024
 _MOST = 20  # things wrong that are named
 _LAST = (1 << 63) - 1
 
@@ -133,11 +132,11 @@ def _check_rows(database: Database, settings: Settings) -> Iterator[str]:
 
 
 def _check_documents(connection: Connection, settings: Settings, documents: int, next_key: int) -> str:
-    width = None if settings.sparse == "none" else settings.width
+    width = settings.sparse_width
     count, after = 0, 0
-    while found := page_documents(connection, after, _CHUNK):
+    for found in document_pages(connection):
         last = found[-1][0]
-        rows = read_vectors(connection, settings.vectors, settings.dim, width, after, last, _CHUNK + 1)
+        rows = read_vectors(connection, settings.vectors, settings.dim, width, after, last, len(found) + 1)
         if rows.keys.tolist() != [key for key, _ in found]:
             return f"documents lack their vectors, after key {after}: restore a snapshot"
         count, after = count + len(found), last
@@ -164,10 +163,8 @@ def _check_conditions(connection: Connection) -> str:
 
 
 def _metadata(connection: Connection) -> Iterator[tuple[int, Mapping[str, object]]]:
-    after = 0
-    while found := page_documents(connection, after, _CHUNK):
+    for found in document_pages(connection):
         yield from ((key, document.metadata) for key, document in found)
-        after = found[-1][0]
 
 
 def _check_statistics(connection: Connection, settings: Settings) -> str:
@@ -179,10 +176,7 @@ def _check_successor(connection: Connection, settings: Settings) -> str:
     """The vectors of another document model, as far as there are any."""
     assert settings.successor is not None
     table, dim, width = (int(str(settings.successor[name])) for name in ("vectors", "dim", "width"))
-    after = 0
-    while True:
-        sparse = None if settings.successor["sparse"] == "none" else width
-        rows = read_vectors(connection, table, dim, sparse, after, _LAST, _CHUNK)
-        if not len(rows):
-            return ""
-        after = int(rows.keys[-1])
+    sparse = None if settings.successor["sparse"] == "none" else width
+    for _ in vector_pages(connection, table, dim, sparse, 0, _LAST):
+        pass  # reading is what checks them
+    return ""

@@ -25,12 +25,11 @@ from lightretriever.index.segment.fresh import Fresh
 from lightretriever.index.segment.segment import Segment, open_segment, read_segments
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import Connection, Database
-from lightretriever.index.store.documents import VectorRows, keys_after, read_gone, read_metadata, read_vectors
+from lightretriever.index.store.documents import VectorRows, keys_after, read_gone, read_metadata, vector_pages
 from lightretriever.index.store.state import State, read_state
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.types import SparseVectors
 
-_CHUNK = 2_048  # rows read at once
 _FILTERS = 64  # of which the keys that pass are kept
 _ROUNDS = 8  # of a filter, while documents go
 _MASKS = 16  # filters of which a view keeps the masks
@@ -185,13 +184,9 @@ class Follower:
         after: int,
         until: int,
     ) -> None:
-        width = None if settings.sparse == "none" else settings.width
-        while after < until:
-            rows = read_vectors(connection, settings.vectors, settings.dim, width, after, until, _CHUNK)
-            if not len(rows):
-                return
+        width = settings.sparse_width
+        for rows in vector_pages(connection, settings.vectors, settings.dim, width, after, until):
             fresh.append(rows.keys, rows.dense, impacts_of(rows, settings, statistics))
-            after = int(rows.keys[-1])
 
     def _selected(self, name: str, where: Filter) -> tuple[Selection, State]:
         """What passes, and when. Nothing that is known of a key changes, so what was found before holds."""

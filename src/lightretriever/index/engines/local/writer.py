@@ -15,8 +15,8 @@ from lightretriever.index.store.documents import (
     insert_documents,
     insert_vectors,
     read_metadata,
-    read_vectors,
     remove_documents,
+    vector_pages,
 )
 from lightretriever.index.store.state import change_state, read_state, set_state
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
@@ -26,7 +26,6 @@ from lightretriever.types import SparseVectors
 SMALL = 20_000
 """So many documents, without segments, have their BM25 statistics taken anew when a fifth of them has changed."""
 _DRIFT = 0.2
-_CHUNK = 2_048
 
 
 def store_rows(connection: Connection, file: Path, rows: Rows, tenant: str | None) -> int:
@@ -76,14 +75,9 @@ def _keep_statistics(connection: Connection, settings: Settings) -> None:
 
 
 def _counts(connection: Connection, settings: Settings, until: int) -> Iterator[SparseVectors]:
-    after = 0
-    while True:
-        rows = read_vectors(connection, settings.vectors, settings.dim, settings.width, after, until, _CHUNK)
-        if not len(rows):
-            return
+    for rows in vector_pages(connection, settings.vectors, settings.dim, settings.width, 0, until):
         assert rows.sparse is not None
         yield rows.sparse
-        after = int(rows.keys[-1])
 
 
 def _remove(connection: Connection, settings: Settings, keys: Sequence[int], next_gone: int) -> None:
