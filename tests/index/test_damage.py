@@ -310,14 +310,22 @@ def test_damage_is_named_where_it_is_met(tmp_path: Path, damage: str) -> None:
             call(index)
 
 
-def test_building_from_damaged_truth_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("UPDATE vectors_1 SET checksum = checksum + 1 WHERE key = 8", "the vectors of key 8"),
+        ("DELETE FROM vectors_1 WHERE key = 8", "documents of the index lack their vectors"),
+        ("DELETE FROM documents WHERE key = 8", "vectors of documents that it lacks"),
+    ],
+)
+def test_building_from_damaged_truth_says_so(tmp_path: Path, damage: str, said: str) -> None:
     index, _, _ = fill(tmp_path / "i", 40)
     with index:
         connection = sqlite3.connect(tmp_path / "i" / "index.db")
-        connection.execute("UPDATE vectors_1 SET checksum = checksum + 1 WHERE key = 8")
+        connection.execute(damage)
         connection.commit()
         connection.close()
         for _ in range(2):
-            with pytest.raises(ArtifactError, match="the vectors of key 8"):
+            with pytest.raises(ArtifactError, match=said):
                 build.optimise(index.path, index._state.database)
         assert not [entry for entry in (tmp_path / "i" / "segments").iterdir() if entry.is_dir()]

@@ -336,6 +336,8 @@ def _read(
     done = 0
     for rows in vector_pages(connection, settings.vectors, settings.dim, width, plan.after, until):
         these = slice(done, done + len(rows))
+        if these.stop > count:
+            raise ArtifactError("the index has vectors of documents that it lacks: restore a snapshot")
         keys[these] = rows.keys
         codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(rows.dense)
         sparse = impacts_of(rows, settings, plan.statistics)
