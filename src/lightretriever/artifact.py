@@ -43,6 +43,13 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder, and all that is in it, to the disk."""
+    for entry in folder.rglob("*"):
+        fsync_path(entry)
+    fsync_path(folder)
+
+
 @contextmanager
 def writing(target: str | Path) -> Iterator[None]:
     """Make one line of what the system says when ``target``, or what is beside or in it, cannot be written.

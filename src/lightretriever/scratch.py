@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lightretriever.artifact import fsync_path, writing
+from lightretriever.artifact import fsync_folder, fsync_path, writing
 from lightretriever.errors import ArtifactError, LockedError
 from lightretriever.paths import absolute
 from lightretriever.vectors.lock import LOCK, lock_folder
@@ -59,9 +59,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         temporary = scratch / "new"
         temporary.mkdir()  # not the scratch folder itself, which is private: it is as open as any new folder
         yield temporary
-        for entry in temporary.rglob("*"):
-            fsync_path(entry)
-        fsync_path(temporary)
+        fsync_folder(temporary)
         temporary.rename(target)
         fsync_path(target.parent)
 

@@ -27,7 +27,7 @@ from lightretriever.index.store.schema import drop_vectors
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.values import read_settings, write_settings
 from lightretriever.paths import absolute
-from lightretriever.scratch import scratch_folder
+from lightretriever.scratch import new_folder, scratch_folder
 
 RESERVE = 64 << 20  # bytes of the disk that a copy leaves free
 _TRIES = 5  # of copying, where segments were replaced meanwhile
@@ -82,22 +82,12 @@ def restore_snapshot(file: Path, output: Path) -> int:
     """
     if not file.is_file():
         raise ArtifactError(f"{file} does not exist, or is no file")
-    if output.exists():
-        raise ArtifactError(f"{output} exists already: remove it or choose another output")
-    with scratch_folder(output) as scratch, writing(output):
-        folder = scratch / "index"
-        folder.mkdir()
+    with new_folder(output) as folder:
         paths = read_archive(file, folder, RESERVE)
         if paths[:1] != [FILE]:
             raise ArtifactError(f"{file} is no snapshot of an index: take another")
         with _saying(file, folder):
-            count = _check(folder, paths, file)
-        for entry in folder.rglob("*"):
-            fsync_path(entry)
-        fsync_path(folder)
-        folder.rename(output)
-        fsync_path(output.parent)
-    return count
+            return _check(folder, paths, file)
 
 
 def _copy(state: State, copy: Path) -> int:

@@ -122,13 +122,3 @@ def map_arrays(folder: Path, listing: Listing) -> dict[str, NDArray[Any]]:
             raise ArtifactError(f"{file} cannot be read ({error.strerror})") from None
         found[name] = np.asarray(mapped).view(np.ndarray)
     return found
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring every file of a folder, and the folder, to the disk."""
-    from lightretriever.artifact import fsync_path
-
-    for file in folder.iterdir():
-        fsync_path(file)
-    fsync_path(folder)
-    fsync_path(folder.parent)

@@ -25,7 +25,7 @@ from typing import IO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import writing
+from lightretriever.artifact import fsync_folder, fsync_path, writing
 from lightretriever.errors import ArtifactError, LightRetrieverError, LockedError
 from lightretriever.index.background import check_stopped
 from lightretriever.index.bm25 import BM25
@@ -33,7 +33,7 @@ from lightretriever.index.engines.local.follower import impacts_of
 from lightretriever.index.engines.local.writer import take_statistics
 from lightretriever.index.segment.codes import Codes, encode_unit
 from lightretriever.index.segment.dense import build as build_dense
-from lightretriever.index.segment.files import list_arrays, new_array, sync_folder, write_arrays
+from lightretriever.index.segment.files import list_arrays, new_array, write_arrays
 from lightretriever.index.segment.segment import (
     FOLDER,
     Description,
@@ -264,7 +264,8 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
             arrays = parts_of(keys, dense, None if sparse is None else build_sparse(sparse))
             write_arrays(folder, arrays)
             listing = list_arrays(folder, arrays)
-            sync_folder(folder)
+            fsync_folder(folder)
+            fsync_path(folder.parent)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
