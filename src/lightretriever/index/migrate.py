@@ -27,7 +27,6 @@ from lightretriever.index.settings import Settings, check_engine
 from lightretriever.index.state import State, open_state
 from lightretriever.index.store.values import write_statistics
 from lightretriever.paths import absolute
-from lightretriever.types import take_sparse
 
 BUILT_FROM = "migration"
 PAGE = 500  # documents read at once
@@ -138,7 +137,7 @@ class _Migrating:
             equal = _equal(rows, self._target.rows(list(self._target.existing(_ids(rows)))))
             wanted = [row for row, document in enumerate(rows.documents) if document.id not in equal]
             if wanted:
-                self._target.store(_taken(rows, wanted), None)
+                self._target.store(rows.take(wanted), None)
             copied, passed = copied + len(wanted), passed + len(rows) - len(wanted)
             progress(copied + passed, total)
         return copied, passed
@@ -214,11 +213,6 @@ def _terms(rows: Rows, row: int) -> list[tuple[int, float]]:
         return []
     indices, values = rows.sparse.row(row)
     return sorted(zip(indices.tolist(), values.tolist(), strict=True))
-
-
-def _taken(rows: Rows, wanted: list[int]) -> Rows:
-    sparse = None if rows.sparse is None else take_sparse(rows.sparse, wanted)
-    return Rows([rows.documents[row] for row in wanted], rows.dense[wanted], sparse)
 
 
 def _no_report(phase: str) -> Progress:

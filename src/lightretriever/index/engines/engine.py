@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lightretriever.index.filter.language import Filter
 from lightretriever.text.corpus import Document
-from lightretriever.types import SparseVectors
+from lightretriever.types import SparseVectors, take_sparse
 
 START = -1
 """Where `Engine.page` begins."""
@@ -39,6 +39,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.documents)
+
+    def take(self, rows: Sequence[int]) -> Rows:
+        """Some of them, in the given order."""
+        sparse = None if self.sparse is None else take_sparse(self.sparse, rows)
+        return Rows([self.documents[row] for row in rows], self.dense[np.asarray(rows, np.intp)], sparse)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,6 @@ from threading import Event
 from time import perf_counter
 from typing import Protocol
 
-import numpy as np
-
 from lightretriever.errors import ArtifactError
 from lightretriever.index.engines.engine import Rows, pages
 from lightretriever.index.engines.qdrant.collection import Contents, number_of
@@ -25,7 +23,6 @@ from lightretriever.index.engines.qdrant.engine import QdrantEngine
 from lightretriever.index.engines.qdrant.points import document_payload
 from lightretriever.index.engines.qdrant.server import QdrantServer
 from lightretriever.text.corpus import Document
-from lightretriever.types import take_sparse
 
 PAGE = 256  # documents copied at once
 LAST = 64  # documents copied while writers wait
@@ -221,9 +218,9 @@ class _Copying:
 def _differing(page: Rows, target: QdrantEngine) -> Rows:
     """Those whose document is not in the target as it is here; their vectors are made of that."""
     stored = target.documents([document.id for document in page.documents])
-    wanted = [row for row, document in enumerate(page.documents) if not _same(document, stored.get(document.id))]
-    sparse = None if page.sparse is None else take_sparse(page.sparse, wanted)
-    return Rows([page.documents[row] for row in wanted], page.dense[np.array(wanted, int)], sparse)
+    return page.take(
+        [row for row, document in enumerate(page.documents) if not _same(document, stored.get(document.id))]
+    )
 
 
 def _same(one: Document, other: Document | None) -> bool:
