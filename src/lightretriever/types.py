@@ -95,6 +95,13 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.dense)
 
+    def take(self, rows: NDArray[np.intp] | Sequence[int]) -> Encoded:
+        """Some of them, in the given order."""
+        chosen = np.asarray(rows, dtype=np.intp)
+        sparse = None if self.sparse is None else take_sparse(self.sparse, chosen)
+        trust, unknown = (None if array is None else array[chosen] for array in (self.trust, self.unknown))
+        return Encoded(self.dense[chosen], sparse, trust, unknown)
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

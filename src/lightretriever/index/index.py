@@ -16,7 +16,7 @@ from lightretriever.fusion import Fusion
 from lightretriever.index.added import Added
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.durability import FlushPolicy
-from lightretriever.index.engines.engine import START, Engine, Rows
+from lightretriever.index.engines.engine import START, Engine
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.given import check_encoded, given_documents, given_ids
@@ -30,12 +30,12 @@ from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
-from lightretriever.index.upkeep import Upkeep, delete_documents, store_rows
+from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
-from lightretriever.types import Encoded, Hit, take_sparse
+from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, positive, usable
 
 if TYPE_CHECKING:
@@ -354,17 +354,16 @@ class Index:
         documents = list(of_tenants(documents, tenant))
         check_vectors([document.id for document in documents], encoded, encoded_for.settings.dim, zeros=True)
         check_ids(documents, tenant)
-        rows = list({document.id: row for row, document in enumerate(documents)}.values())
-        if not rows:
+        if not documents:
             return Added()
-        chosen, side = [documents[row] for row in rows], encoded_for.side
-        given = None if encoded.sparse is None else positive(take_sparse(encoded.sparse, rows))
-        sparse, novelty = side.of(chosen, given), measure_novelty(side.table, [document.input for document in chosen])
+        side = encoded_for.side
+        rows = rows_of(documents, Encoded(encoded.dense, positive(encoded.sparse)), side)
+        novelty = measure_novelty(side.table, [document.input for document in rows.documents])
         with self._state.writing(len(rows), flush) as connection:
             current = self._state.current
             if not current.takes_vectors_of(encoded_for):
                 return None
-            replaced = store_rows(current, connection, Rows(chosen, encoded.dense[rows], sparse))
+            replaced = store_rows(current, connection, rows)
             change_state(connection, tokens=novelty.tokens, unknown=novelty.unknown)
         self._upkeep.build_if_due()
         durable = not self._state.durability.pending

@@ -22,18 +22,17 @@ from numpy.typing import NDArray
 from lightretriever.artifact import writing
 from lightretriever.checked import begun_otherwise
 from lightretriever.errors import MismatchError, UsageError
-from lightretriever.index.engines.engine import Rows
 from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.settings import LOCAL, Settings, check_engine, check_model
 from lightretriever.index.state import State, open_state
 from lightretriever.index.store.values import write_settings
 from lightretriever.index.tenant import another_tenants, check_ids, of_tenants, owner_digest
-from lightretriever.index.upkeep import store_rows
+from lightretriever.index.upkeep import rows_of, store_rows
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import id_count
-from lightretriever.types import Encoded, take_sparse
+from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Progress, Tower, begun, next_size, onwards, origin_of
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.lock import lock_folder
@@ -160,8 +159,7 @@ def ingest_vectors(
                 done += len(documents)
                 if build.complete or number <= build.settings.ingested:
                     continue
-                sparse_rows = None if encoded.sparse is None else take_sparse(encoded.sparse, rows)
-                chosen = usable(Encoded(encoded.dense[rows], sparse_rows), table.dim, table.rotation)
+                chosen = usable(encoded.take(rows), table.dim, table.rotation)
                 build.store([documents[row] for row in rows], chosen, number, vectors.digest)
                 progress(done, vectors.count)
         return build.finish(vectors.count)
@@ -221,11 +219,8 @@ class _Build:
     def store(self, documents: list[Document], encoded: Encoded, ingested: int, source: str) -> None:
         """Store documents, and in the same transaction that so much of the source is in, and its digest."""
         check_ids(documents, self.settings.tenant)
-        last = list({document.id: row for row, document in enumerate(documents)}.values())
-        chosen = [documents[row] for row in last]
-        given = None if encoded.sparse is None else take_sparse(encoded.sparse, last)
         current = self._state.current
-        rows = Rows(chosen, encoded.dense[last], current.side.of(chosen, given))
+        rows = rows_of(documents, encoded, current.side)
         with self._state.database.writing(durable=False) as connection:
             if len(rows):
                 store_rows(current, connection, rows)

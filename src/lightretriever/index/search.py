@@ -21,7 +21,7 @@ from lightretriever.index.settings import Settings
 from lightretriever.index.state import Searcher
 from lightretriever.index.tenant import check_tenant
 from lightretriever.text.corpus import Document
-from lightretriever.types import Encoded, Hit, take_sparse
+from lightretriever.types import Encoded, Hit
 from lightretriever.weigher import Weigher, features, places_in, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
@@ -69,18 +69,12 @@ def search(
     if threads < 2 or not settings.local:  # a server has its own ways
         return _search(searcher, encoded, request, settings, gaps)
     bounds = np.linspace(0, len(encoded), threads + 1).astype(int).tolist()
-    parts = [_part(encoded, slice(start, end)) for start, end in pairwise(bounds)]
+    parts = [encoded.take(range(start, end)) for start, end in pairwise(bounds)]
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(_search, searcher, part, request, settings, gaps) for part in parts[1:]]
         found = [_search(searcher, parts[0], request, settings, gaps), *(other.result() for other in others)]
     whole = [hits for hits in found if hits is not None]
     return list(chain(*whole)) if len(whole) == len(found) else None
-
-
-def _part(encoded: Encoded, rows: slice) -> Encoded:
-    sparse = None if encoded.sparse is None else take_sparse(encoded.sparse, range(rows.start, rows.stop))
-    trust, unknown = (None if array is None else array[rows] for array in (encoded.trust, encoded.unknown))
-    return Encoded(encoded.dense[rows], sparse, trust, unknown)
 
 
 def _search(

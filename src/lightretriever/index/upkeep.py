@@ -19,6 +19,7 @@ from lightretriever.index.engines.local.reindex import Reindexing
 from lightretriever.index.filter.language import Filter
 from lightretriever.index.folder import next_table, remove_tables
 from lightretriever.index.new_model import NewModel
+from lightretriever.index.sparse import SparseSide
 from lightretriever.index.state import Current, State
 from lightretriever.index.store.database import Connection
 from lightretriever.index.store.state import change_state, set_state
@@ -26,6 +27,8 @@ from lightretriever.index.store.values import read_statistics, write_statistics
 from lightretriever.index.written import note_written
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
+from lightretriever.text.corpus import Document
+from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Tower
 
 if TYPE_CHECKING:
@@ -36,6 +39,13 @@ Progress = Callable[[int, int | None], None]
 _LOOK = 0.2  # seconds between two looks at whether another process is still building
 
 
+def rows_of(documents: Sequence[Document], encoded: Encoded, side: SparseSide) -> Rows:
+    """Documents with the vectors that their tower gave them, as they are stored; of those of one id the last."""
+    last = list({document.id: row for row, document in enumerate(documents)}.values())
+    chosen, vectors = [documents[row] for row in last], encoded.take(last)
+    return Rows(chosen, vectors.dense, side.of(chosen, vectors.sparse))
+
+
 def store_rows(current: Current, connection: Connection, rows: Rows) -> int:
     """Store rows within a transaction of the index's database; how many took the place of others.
 
@@ -43,7 +53,7 @@ def store_rows(current: Current, connection: Connection, rows: Rows) -> int:
         current: the index.
         connection: the transaction's. An engine elsewhere is written to within it too, so that writers wait for each
             other, and is given impacts where BM25's statistics are.
-        rows: as `SparseSide.of` makes them.
+        rows: as `rows_of` makes them.
     """
     engine, settings = current.engine, current.settings
     if settings.sparse == "bm25" and not engine.keeps_counts:

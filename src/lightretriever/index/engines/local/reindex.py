@@ -24,7 +24,6 @@ from lightretriever.index.store.documents import fetch_documents, insert_vectors
 from lightretriever.index.store.schema import create_vectors, drop_vectors, vectors_table
 from lightretriever.index.store.state import read_state, set_state
 from lightretriever.index.store.values import read_settings
-from lightretriever.types import take_sparse
 
 _CHUNK = 64  # documents encoded at once: what a kill costs
 _ROUNDS = 20  # of encoding what came meanwhile, before writers wait however much is left
@@ -81,8 +80,8 @@ class Reindexing:
             with self._database.writing(durable=False) as connection:
                 there = set(fetch_documents(connection, keys, texts=False))
                 rows = [row for row, key in enumerate(keys) if key in there]
-                sparse = None if encoded.sparse is None else take_sparse(encoded.sparse, rows)
-                insert_vectors(connection, settings.vectors, [keys[row] for row in rows], encoded.dense[rows], sparse)
+                kept, left = encoded.take(rows), [keys[row] for row in rows]
+                insert_vectors(connection, settings.vectors, left, kept.dense, kept.sparse)
             after, done = keys[-1], done + len(keys)
             if self._progress:
                 self._progress(min(done, total), total)
