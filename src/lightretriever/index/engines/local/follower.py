@@ -17,7 +17,7 @@ import numpy as np
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.local.view import Masks, View
+from lightretriever.index.engines.local.view import Masks, View, mask_without
 from lightretriever.index.filter.language import Filter
 from lightretriever.index.filter.selection import Keys, Selection
 from lightretriever.index.filter.sql import passing, select
@@ -128,12 +128,7 @@ class Follower:
             self._append(connection, fresh, settings, statistics, after, segment.description.after)
             after = segment.description.until
         self._append(connection, fresh, settings, statistics, after, state.next_key - 1)
-        nothing = Masks((None,) * len(segments), None)
-        view = View(state, settings, statistics, tuple(segments), fresh.rows, nothing, damaged)
-        masks = []
-        for segment in segments:
-            gone = read_gone(connection, segment.description.gone)
-            masks.append(replace(view, segments=(segment,), alive=Masks((None,), None)).without(gone).segments[0])
+        masks = [mask_without(segment.keys, read_gone(connection, segment.description.gone)) for segment in segments]
         there = fresh.rows.count + sum(
             len(segment.keys) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(segments, masks, strict=True)
@@ -144,7 +139,7 @@ class Follower:
                 f"stored): `lightretriever check {self.path}` says where; restore a snapshot"
             )
         self._fresh = fresh
-        return replace(view, alive=Masks(tuple(masks), None))
+        return View(state, settings, statistics, tuple(segments), fresh.rows, Masks(tuple(masks), None), damaged)
 
     def _go_on(self, connection: Connection, view: View, state: State) -> View:
         assert self._fresh is not None

@@ -131,11 +131,11 @@ class View:
     def without(self, gone: NDArray[np.int64]) -> Masks:
         """What is alive when these keys went too."""
         masks = [
-            _less(len(segment.keys), _find(segment.keys, gone)[1], alive)
+            mask_without(segment.keys, gone, alive)
             for segment, alive in zip(self.segments, self.alive.segments, strict=True)
         ]
         rows = self.rows
-        return Masks(tuple(masks), _less(rows.count, _find(rows.keys[: rows.count], gone)[1], self.alive.fresh))
+        return Masks(tuple(masks), mask_without(rows.keys[: rows.count], gone, self.alive.fresh))
 
 
 def _keyed(keys: NDArray[np.int64], places: NDArray[np.int32], scores: NDArray[np.float32]) -> Ranking:
@@ -166,8 +166,10 @@ def _both(chosen: NDArray[np.uint8], alive: Mask) -> Mask:
     return chosen if alive is None else chosen & alive[: len(chosen)]
 
 
-def _less(count: int, places: NDArray[np.int32], alive: Mask) -> Mask:
-    """A copy, for who searches by the mask there is goes on."""
+def mask_without(keys: NDArray[np.int64], gone: NDArray[np.int64], alive: Mask = None) -> Mask:
+    """A mask of ascending keys that leaves out those that are gone, and what ``alive`` does; a copy of that, for who
+    searches by it goes on."""
+    count, places = len(keys), _find(keys, gone)[1]
     long_enough = alive is None or len(alive) >= count
     if not len(places) and long_enough:
         return alive
