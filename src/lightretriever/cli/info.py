@@ -52,10 +52,12 @@ def describe(path: Path) -> dict[str, object]:
         InputError: no such path.
         ArtifactError: it is none of them, or damaged.
     """
+    from lightretriever.index.store.database import FILE
+
     if not path.exists():
         raise InputError(f"{path} does not exist")
     kinds = {
-        "index": (path / "index.db").exists() or _manifest_kind(path) == "index",
+        "index": (path / FILE).exists() or _manifest_kind(path) == "index",
         "vectors": _manifest_kind(path) == "vectors",
         "table": _manifest_kind(path, "table.json") == "token table",
         "model": (path / "config.json").is_file() or (path / "adapter_config.json").is_file(),

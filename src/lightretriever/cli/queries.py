@@ -80,7 +80,9 @@ def command(
 
 def _table(path: Path) -> Path:
     """The folder of the table, itself or an index's."""
-    if not (path / "index.db").exists():
+    from lightretriever.index.store.database import FILE
+
+    if not (path / FILE).exists():
         return path
     from lightretriever.index.folder import load_settings
 
