@@ -16,6 +16,7 @@ from lightretriever.bench.made import Maker, Real, made_texts
 from lightretriever.bench.storage import bytes_by_kind
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.index import Index
+from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.types import Encoded, SparseVectors
@@ -24,7 +25,6 @@ CHUNK = 5_000  # documents in one call while building
 K = 10
 CALLS = 100
 Encode = Callable[[list[str]], NDArray[np.float32]]
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

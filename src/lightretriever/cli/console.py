@@ -14,18 +14,17 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.progress import Progress
 
 if TYPE_CHECKING:
     from lightretriever.query.table import TokenTable
-
-Progress = Callable[[int, int | None], None]
 
 
 class Begin(Protocol):

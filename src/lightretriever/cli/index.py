@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import Progress, phases, say
+from lightretriever.cli.console import phases, say
 from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import MODEL_HELP, Base, ColumnNames, Corpus, Device, MaxLength, TopK
 from lightretriever.counted import counted
 from lightretriever.errors import UsageError
+from lightretriever.progress import Progress, Report
 
 if TYPE_CHECKING:
     from lightretriever.index.ingest import IngestReport
@@ -86,7 +86,7 @@ def _index_corpus(
     encoder: QueryEncoder,
     output: Path,
     sparse: str | None,
-    report: Callable[[str], Progress],
+    report: Report,
     tenant: str | None,
     engine: str,
     base: str | None,

@@ -15,7 +15,8 @@ from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
-    from lightretriever.query.vectors_file import Progress, Written
+    from lightretriever.progress import Progress
+    from lightretriever.query.vectors_file import Written
     from lightretriever.text.corpus import Query
 
 EXAMPLE = "lightretriever queries table queries.jsonl -o queries.npy"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.cli.console import Progress, phases, refuse_existing, say
+from lightretriever.cli.console import phases, refuse_existing, say
 from lightretriever.errors import InputError, UsageError
+from lightretriever.progress import Report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,7 +124,7 @@ def _index(
     tower: DocumentEncoder | None,
     vectors: Vectors | None,
     collection: Collection | None,
-    report: Callable[[str], Progress],
+    report: Report,
 ) -> Index:
     """The documents given with their vectors, or else the collection's, encoded."""
     from lightretriever.index.index import Index
@@ -160,7 +161,7 @@ def _index_unjudged(
     vectors: Vectors | None,
     held: Held,
     cache: Path | None,
-    report: Callable[[str], Progress],
+    report: Report,
 ) -> Index:
     """The documents given with their vectors, or else sentences of the fit in the place of documents."""
     if vectors is not None:

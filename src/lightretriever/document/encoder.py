@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,12 @@ from lightretriever.document.prefix import common_prefix, run_after, run_prefix
 from lightretriever.document.sparse import sparse_vectors
 from lightretriever.document.tokenise import make_text_tokenizer
 from lightretriever.errors import UsageError
+from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, as_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, SparseVectors, concatenate_sparse, take_sparse
 
-Progress = Callable[[int, int | None], None]
 """Called with how many are done, and of how many (None when that is not known)."""
 
 SPARSE = ("auto", "lm", "none")

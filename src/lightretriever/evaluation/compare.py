@@ -10,9 +10,10 @@ from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
-from lightretriever.evaluation.runs import Progress, search_queries, without_own_ids
+from lightretriever.evaluation.runs import search_queries, without_own_ids
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.tenant import check_tenant
+from lightretriever.progress import Report
 from lightretriever.types import Encoded, Run
 from lightretriever.vectors.parts import usable
 
@@ -54,7 +55,7 @@ def compare(
     tower: DocumentEncoder | None = None,
     measures: Sequence[str] = MEASURES,
     depth: int = DEPTH,
-    progress: Callable[[str], Progress] | None = None,
+    progress: Report | None = None,
     *,
     bm25: bool = False,
     ignore_own_ids: bool = False,

@@ -12,9 +12,10 @@ from lightretriever.errors import UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.compare import BM25, SYMMETRIC, Comparison
 from lightretriever.evaluation.features import divergence, group_queries
-from lightretriever.evaluation.lexical import Progress, count_index
+from lightretriever.evaluation.lexical import count_index
 from lightretriever.evaluation.significance import PairedTest, paired_test
 from lightretriever.index.index import Index
+from lightretriever.progress import Progress
 from lightretriever.types import Run
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

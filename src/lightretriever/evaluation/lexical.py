@@ -5,7 +5,7 @@ The impacts are those of `lightretriever.index.bm25`, the statistics being taken
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +16,12 @@ from lightretriever.index.engines.engine import pages
 from lightretriever.index.filter.language import Filter, matches
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
+from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
 from lightretriever.types import Hit, Run, SparseVectors, concatenate_sparse
 
 _PAGE = 256  # documents read back from the engine at once
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

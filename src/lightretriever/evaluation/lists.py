@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import UsageError
-from lightretriever.evaluation.runs import BATCH, Progress
+from lightretriever.evaluation.runs import BATCH
 from lightretriever.fusion import Fusion, fuse_scores, hearing_of
+from lightretriever.progress import Progress
 from lightretriever.types import Hit
 from lightretriever.weigher import DEPTH, features, places_in, token_numbers
 

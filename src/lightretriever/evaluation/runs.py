@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from lightretriever.progress import Progress
 from lightretriever.text.trec import run_from_hits
 from lightretriever.types import Encoded, Run
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index
 
-Progress = Callable[[int, int | None], None]
 BATCH = 64  # queries whose hits, a thousand each, are in memory at once
 
 

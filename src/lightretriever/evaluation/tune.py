@@ -20,9 +20,9 @@ from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import Judged, check_sides, judge_lists
 from lightretriever.evaluation.measures import check_qrels
-from lightretriever.evaluation.runs import Progress
 from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.index import Index
+from lightretriever.progress import Progress
 from lightretriever.weigher import Weigher
 
 FIXED = (0.7, 0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -32,6 +32,7 @@ from lightretriever.index.store.values import read_statistics
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
 from lightretriever.paths import absolute
+from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 _CHUNK = 512  # documents encoded at once
 _TRIES = 4  # of a search, where documents of its lists are replaced before they are fetched
 _PAGE = 256  # documents read back from the engine at once
-Progress = Callable[[int, int | None], None]
 
 
 class Index:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,18 +29,17 @@ from lightretriever.index.store.values import write_settings
 from lightretriever.index.tenant import another_tenants, check_ids, of_tenants, owner_digest
 from lightretriever.index.upkeep import rows_of, store_rows
 from lightretriever.paths import absolute
+from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded
-from lightretriever.vectors.encode import Progress, Tower, begun, next_size, onwards, origin_of
+from lightretriever.vectors.encode import Tower, begun, next_size, onwards, origin_of
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.lock import lock_folder
 from lightretriever.vectors.parts import content_lines, usable
 
 _BUILDING = "building"
-Report = Callable[[str], Progress]
-"""Called when a phase begins ("encoding", "storing", "optimising"); gives what to tell its progress to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def index_corpus(
         tower: the document tower.
         encoder: the query encoder, of the same model; the index keeps a copy of its table.
         sparse: "lm" (the tower's own), "bm25" or "none".
-        report: gives the progress function of each phase.
+        report: gives the progress function of each phase: "encoding", "optimising".
         tenant: as for `Index.create`.
         engine: "local", or a Qdrant server's URL; see `Index.create`.
 
@@ -152,7 +151,7 @@ def ingest_vectors(
         if build.settings.source:
             build.check_source(build.settings.ingested, vectors.digest, f"vectors than {vectors.path}")
         with build.clock.phase("storing") as progress:
-            wanted = _last_of_each_id(vectors, tenant, _silent)
+            wanted = _last_of_each_id(vectors, tenant, silent)
             done = 0
             for number, (documents, encoded) in enumerate(vectors.parts(), 1):
                 rows = np.flatnonzero(wanted[done : done + len(documents)])
@@ -317,10 +316,6 @@ def _id_at(vectors: VectorsFolder, row: int) -> str:
     return next(islice(ids, row, None))
 
 
-def _silent(done: int, total: int | None) -> None:
-    """Progress that nobody asked for."""
-
-
 class _Clock:
     """Seconds of each phase, and its progress function."""
 
@@ -331,5 +326,5 @@ class _Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[Progress]:
         start = time.perf_counter()
-        yield self._report(name) if self._report else _silent
+        yield self._report(name) if self._report else silent
         self.seconds[name] = time.perf_counter() - start

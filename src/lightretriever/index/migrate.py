@@ -11,7 +11,6 @@ has, by the same statistics. What is copied must not be written to meanwhile; th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,12 +26,10 @@ from lightretriever.index.settings import Settings, check_engine
 from lightretriever.index.state import State, open_state
 from lightretriever.index.store.values import write_statistics
 from lightretriever.paths import absolute
+from lightretriever.progress import Progress, Report, silent
 
 BUILT_FROM = "migration"
 PAGE = 500  # documents read at once
-Progress = Callable[[int, int | None], None]
-Report = Callable[[str], Progress]
-"""Called when a phase begins ("copying", "optimising", "comparing"); gives what to tell its progress to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
         source: the index's folder; opened for the whole time.
         engine: "local", or a Qdrant server's URL; see `Index.create`.
         output: the new index's folder; new, or begun by the same call. A complete one is compared once more.
-        report: gives the progress function of each phase.
+        report: gives the progress function of each phase: "copying", "optimising", "comparing".
 
     Raises:
         UsageError: there is no such engine.
@@ -67,7 +64,7 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
         ArtifactError: the output is something else or damaged, an engine failed, or the two are not equal at the end.
     """
     engine, path = check_engine(engine), absolute(output)
-    report = report or _no_report
+    report = report or (lambda _: silent)
     with Index.open(source) as index:
         place = str(index.path.resolve()) if index.settings.local else index.settings.engine
         target, resumed = _begin(path, engine, index, place)
@@ -213,12 +210,3 @@ def _terms(rows: Rows, row: int) -> list[tuple[int, float]]:
         return []
     indices, values = rows.sparse.row(row)
     return sorted(zip(indices.tolist(), values.tolist(), strict=True))
-
-
-def _no_report(phase: str) -> Progress:
-    del phase
-
-    def silent(done: int, total: int | None) -> None:
-        """Progress that nobody asked for."""
-
-    return silent

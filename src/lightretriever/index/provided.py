@@ -11,9 +11,10 @@ from pathlib import Path
 from lightretriever.artifact import MANIFEST, sha256_file
 from lightretriever.errors import UsageError
 from lightretriever.index.added import Added
-from lightretriever.index.index import Index, Progress
-from lightretriever.index.ingest import IngestReport, Report, ingest_vectors
+from lightretriever.index.index import Index
+from lightretriever.index.ingest import IngestReport, ingest_vectors
 from lightretriever.index.settings import LOCAL, check_model
+from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.query.table_manifest import read_table_manifest
@@ -96,7 +97,7 @@ def index_provided(
         vectors = VectorsFolder.open(given.source)
         kind = sparse or ("lm" if vectors.sparse_width is not None else "bm25")
         return ingest_vectors(path, vectors, encoder, kind, report, tenant, engine)
-    progress = report("reading") if report else _silent
+    progress = report("reading") if report else silent
     with _staged(path.with_name(f"{path.name}.vectors"), given, encoder.table, progress) as vectors:
         return ingest_vectors(path, vectors, encoder, sparse or "bm25", report, tenant, engine)
 
@@ -154,7 +155,3 @@ def _staged(folder: Path, given: Provided, table: TokenTable, progress: Progress
         if writer is not None:
             writer.close()
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Progress that nobody asked for."""

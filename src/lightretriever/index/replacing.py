@@ -29,9 +29,9 @@ from lightretriever.index.store.values import (
     write_settings,
     write_statistics,
 )
+from lightretriever.progress import Progress
 
 PAGE = 256  # documents whose tokens are counted at once
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

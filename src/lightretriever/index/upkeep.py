@@ -25,6 +25,7 @@ from lightretriever.index.store.database import Connection
 from lightretriever.index.store.state import change_state, set_state
 from lightretriever.index.store.values import read_statistics, write_statistics
 from lightretriever.index.written import note_written
+from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from lightretriever.index.engines.qdrant.engine import QdrantEngine
     from lightretriever.index.replacing import Replacing
 
-Progress = Callable[[int, int | None], None]
 _LOOK = 0.2  # seconds between two looks at whether another process is still building
 
 

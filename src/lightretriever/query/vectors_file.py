@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import InputError, UsageError
+from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Query
 from lightretriever.types import Encoded
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from lightretriever.errors import LightRetrieverError, MismatchError, MissingExtraError, ModelError, UsageError
+from lightretriever.progress import Progress
 from lightretriever.tables.prior import Prior, asks_model
 from lightretriever.tables.row_store import ModelRows, RowsKey, make_rows, rows_kept, stored_rows
-from lightretriever.tables.samples import Progress, Vectors
+from lightretriever.tables.samples import Vectors
 from lightretriever.text.tokenizer import tokenizer_hash
 from lightretriever.vectors.folder import VectorsFolder
 

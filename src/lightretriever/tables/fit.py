@@ -16,6 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
+from lightretriever.progress import Progress
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.at_hand import Begin, model_rows, silent
 from lightretriever.tables.axes import principal_axes
@@ -39,7 +40,7 @@ from lightretriever.tables.prior import (
     prior_rows,
 )
 from lightretriever.tables.refine import Refined, fit_general, fit_refined
-from lightretriever.tables.samples import Progress, Samples, Vectors, encode_sentences, read_vectors, unique_sentences
+from lightretriever.tables.samples import Samples, Vectors, encode_sentences, read_vectors, unique_sentences
 from lightretriever.tables.strength import fit_rows, scale_bags
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import id_count, load_tokenizer, tokenizer_hash, without_limits

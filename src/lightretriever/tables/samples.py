@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError
+from lightretriever.progress import Progress
 from lightretriever.tables.bags import text_key
 from lightretriever.tables.teacher import encode_cached
 from lightretriever.text.corpus import Document, as_document
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 Vectors = VectorsFolder | tuple[Iterable[str | Mapping[str, object] | Document], NDArray[np.floating]]
 """Documents with their vectors: a folder that ``encode`` wrote, or texts and an array [n, d]."""
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from lightretriever.artifact import read_json, sha256_file, write_json
 from lightretriever.errors import ArtifactError, InputError, UsageError
+from lightretriever.progress import Progress
 from lightretriever.training.config import TrainingConfig
 from lightretriever.training.exclusion import Exclusion
-from lightretriever.training.mining import Progress, describe_mining, mine_negatives
+from lightretriever.training.mining import describe_mining, mine_negatives
 from lightretriever.training.sampling import DataFile
 from lightretriever.training.searches import index_search
 

@@ -8,12 +8,13 @@ hard-negative mining" (arXiv 2407.15831).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from lightretriever.artifact import new_file
 from lightretriever.errors import UsageError
+from lightretriever.progress import Progress
 from lightretriever.training.example import Example, Passage, write_lines
 from lightretriever.training.example_file import ExampleCounts, ExampleFile, describe_counts, join_counts
 from lightretriever.training.exclusion import Exclusion, passage_keys
@@ -21,7 +22,6 @@ from lightretriever.training.searches import Search
 from lightretriever.training.text_keys import text_key
 from lightretriever.types import Hit
 
-Progress = Callable[[int, int | None], None]
 BATCH = 64  # queries whose hits, with texts, are in memory at once
 
 

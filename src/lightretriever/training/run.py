@@ -20,6 +20,7 @@ from lightretriever.document.folder import MINILM, find_folder
 from lightretriever.document.transformer import quiet
 from lightretriever.errors import UsageError
 from lightretriever.index.bm25 import inverse_frequencies
+from lightretriever.progress import Progress
 from lightretriever.scratch import new_folder
 from lightretriever.training.batch import Collator
 from lightretriever.training.config import TrainingConfig, refusals_told, training_arguments
@@ -36,7 +37,7 @@ from lightretriever.training.output import (
 from lightretriever.training.sampling import TrainingData
 from lightretriever.training.tower import ModelConfig, TrainableTower
 from lightretriever.training.tower_folder import write_merged
-from lightretriever.training.trainer import LookupTrainer, Progress, last_checkpoint
+from lightretriever.training.trainer import LookupTrainer, last_checkpoint
 from lightretriever.training.validation import Validation, open_validation
 
 Notice = Callable[[str], None]

@@ -25,6 +25,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 
 from lightretriever.errors import TrainingError, UsageError
+from lightretriever.progress import Progress
 from lightretriever.training.batch import Batch, Collator
 from lightretriever.training.config import TrainingConfig
 from lightretriever.training.gather import gather
@@ -34,7 +35,6 @@ from lightretriever.training.sampling import TrainingData
 from lightretriever.training.tower import TrainableTower, represent
 from lightretriever.training.validation import Processes, Validation, measure
 
-Progress = Callable[[int, int | None], None]
 STATE = "trainer_state.json"
 """What Trainer writes last into a checkpoint: one without it was cut short."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError
+from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsWriter, take_shard
@@ -19,7 +20,6 @@ from lightretriever.vectors.parts import usable
 _PART = 1024  # documents encoded between two writes, and about so many seconds: what a kill costs at most
 _SECONDS = 20.0
 _GROWTH = 8  # of parts until the tower's pace is known; its first batch is slow
-Progress = Callable[[int, int | None], None]
 
 
 class Tower(Protocol):

@@ -24,10 +24,10 @@ from lightretriever.index.store.documents import fetch_documents, insert_vectors
 from lightretriever.index.store.schema import create_vectors, drop_vectors, vectors_table
 from lightretriever.index.store.state import read_state, set_state
 from lightretriever.index.store.values import read_settings
+from lightretriever.progress import Progress
 
 _CHUNK = 64  # documents encoded at once: what a kill costs
 _ROUNDS = 20  # of encoding what came meanwhile, before writers wait however much is left
-Progress = Callable[[int, int | None], None]
 
 
 class Reindexing:

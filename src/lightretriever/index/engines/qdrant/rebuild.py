@@ -22,13 +22,13 @@ from lightretriever.index.engines.qdrant.collection import Contents, number_of
 from lightretriever.index.engines.qdrant.engine import QdrantEngine
 from lightretriever.index.engines.qdrant.points import document_payload
 from lightretriever.index.engines.qdrant.server import QdrantServer
+from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document
 
 PAGE = 256  # documents copied at once
 LAST = 64  # documents copied while writers wait
 ROUNDS = 20  # of catching up before writers wait, however many documents are left
 LONGEST_PACE = 0.1  # seconds that a writer gives way for a document, at most
-Progress = Callable[[int, int | None], None]
 
 
 class Writers(Protocol):
