@@ -285,6 +285,26 @@ def test_commits_behind_a_damaged_place_of_the_log(whole: tuple[Path, Answers], 
     assert not list(check_index(taken))
 
 
+@pytest.mark.parametrize("table", ["documents", "vectors_1"])
+def test_keys_that_do_not_ascend_do_not_go_round_for_ever(tmp_path: Path, table: str) -> None:
+    """Where the last row of a leaf should be a page points to an earlier one (https://www.sqlite.org/fileformat.html):
+    what comes after it is what came before."""
+    fill(tmp_path / "i", 8)[0].close()
+    file = tmp_path / "i" / "index.db"
+    connection = sqlite3.connect(file)
+    (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+    connection.close()
+    data, first = bytearray(file.read_bytes()), (root - 1) * PAGE + 8  # where the pointers begin
+    assert int.from_bytes(data[first - 5 : first - 3]) == 8
+    data[first + 14 : first + 16] = data[first + 4 : first + 6]
+    file.write_bytes(data)
+    assert any("do not ascend" in line for line in check_index(tmp_path / "i"))
+    with pytest.raises(ArtifactError, match="damaged"), Index.open(tmp_path / "i") as index:
+        list(index.documents())
+        list(pages(index.engine, 3, vectors=True))
+        index.optimise()
+
+
 @pytest.mark.parametrize("damage", ["text", "vector"])
 def test_damage_is_named_where_it_is_met(tmp_path: Path, damage: str) -> None:
     fill(tmp_path / "i", 40)[0].close()

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -128,10 +129,13 @@ def fetch_documents(connection: Connection, keys: Sequence[int], texts: bool = T
 
 
 def page_documents(connection: Connection, after: int, size: int) -> list[tuple[int, Document]]:
-    """The next documents in the order of their keys. Raises ArtifactError as `fetch_documents`."""
+    """The next documents in the order of their keys. Raises ArtifactError as `fetch_documents`, and where keys do not
+    ascend: pages of them would never end."""
     columns = "key, id, title, text, metadata, checksum"
     rows = connection.execute(f"SELECT {columns} FROM documents WHERE key > ? ORDER BY key LIMIT ?", (after, size))
-    return [(row[0], _document(*row)) for row in rows.fetchall()]
+    found = [(row[0], _document(*row)) for row in rows.fetchall()]
+    _check_order([key for key, _ in found], after)
+    return found
 
 
 def document_pages(connection: Connection) -> Iterator[list[tuple[int, Document]]]:
@@ -153,12 +157,14 @@ def read_vectors(
         width: V; None where the index has no sparse side.
 
     Raises:
-        ArtifactError: a row is not what was written; it is named.
+        ArtifactError: a row is not what was written; it is named. Or keys do not ascend.
     """
     rows = connection.execute(
         f"SELECT * FROM {vectors_table(table)} WHERE key > ? AND key <= ? ORDER BY key LIMIT ?", (after, until, most)
     )
-    return _vector_rows(rows.fetchall(), dim, width)
+    found = _vector_rows(rows.fetchall(), dim, width)
+    _check_order(found.keys.tolist(), after)
+    return found
 
 
 def vector_pages(
@@ -226,6 +232,15 @@ def _damaged(key: int, what: str) -> ArtifactError:
     return ArtifactError(
         f"the index's database is damaged: the {what} of key {key} cannot be read: restore a snapshot, or add it anew"
     )
+
+
+def _check_order(keys: Sequence[int], after: int) -> None:
+    """SQLite takes keys to ascend, and gives them in the order in which they are."""
+    if any(key <= before for before, key in pairwise([after, *keys])):
+        raise ArtifactError(
+            f"the index's database is damaged: keys after {after} do not ascend: restore a snapshot, or add the "
+            "documents to a new index"
+        )
 
 
 def _chunks(keys: Sequence[int]) -> Iterator[list[int]]:
