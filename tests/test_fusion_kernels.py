@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import isnan
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,31 +24,37 @@ def rankings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.array([keys[i] for i in order], np.int64), np.array([scores[i] for i in order], np.float32)
 
 
+def side_by_side(lists: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    counts = np.array([len(keys) for keys, _ in lists])
+    keys, scores = np.zeros((len(lists), 20), np.int64), np.zeros((len(lists), 20), np.float32)
+    for i, one in enumerate(lists):
+        keys[i, : counts[i]], scores[i, : counts[i]] = one
+    return counts, keys, scores
+
+
 @given(
-    rankings(),
-    rankings(),
+    st.lists(st.tuples(rankings(), rankings(), st.one_of(st.none(), st.floats(0, 1)), st.floats(0, 1)), max_size=4),
     st.integers(0, 50),
     st.sampled_from(["linear", "rrf"]),
     st.sampled_from(["best", "paper"]),
-    st.one_of(st.none(), st.floats(0, 1)),
-    st.floats(0, 1),
 )
-def test_it_is_the_plain_fusion(
-    dense: tuple[np.ndarray, np.ndarray],
-    sparse: tuple[np.ndarray, np.ndarray],
-    k: int,
-    method: str,
-    tied: str,
-    weight: float | None,
-    hearing: float,
-) -> None:
+def test_it_is_the_plain_fusion(queries: list, k: int, method: str, tied: str) -> None:
     fusion = Fusion(method=method, tied=tied)
-    keys = dense[0].tolist(), sparse[0].tolist()
-    scores = dense[1].tolist(), sparse[1].tolist()
-    places = places_in(keys[1], keys[0])
-    expected = fuse_ranked(keys[0], scores[0], keys[1], scores[1], places, fusion, weight, hearing)[:k]
-    found = fuse_lists(*dense, *sparse, k, fusion, weight, hearing)
-    assert list(zip(found.keys.tolist(), found.scores.tolist(), strict=True)) == expected
-    for key, one, two in zip(found.keys.tolist(), found.dense.tolist(), found.sparse.tolist(), strict=True):
-        assert one == (keys[0].index(key) if key in keys[0] else -1)
-        assert two == (keys[1].index(key) if key in keys[1] else -1)
+    dense, sparse, weights, hearings = ([query[i] for query in queries] for i in range(4))
+    found = fuse_lists(side_by_side(dense), side_by_side(sparse), k, fusion, weights, hearings)
+    assert len(found.starts) == len(queries) + 1
+    assert found.starts[-1] == len(found.keys)
+    for i, (start, end) in enumerate(pairwise(found.starts.tolist())):
+        keys = dense[i][0].tolist(), sparse[i][0].tolist()
+        scores = dense[i][1].tolist(), sparse[i][1].tolist()
+        places = places_in(keys[1], keys[0])
+        expected = fuse_ranked(keys[0], scores[0], keys[1], scores[1], places, fusion, weights[i], hearings[i])[:k]
+        _, fused, total, *of_arms = (array[start:end].tolist() for array in found)
+        assert list(zip(fused, total, strict=True)) == expected
+        for arm in (0, 1):
+            for key, place, score in zip(fused, of_arms[arm], of_arms[arm + 2], strict=True):
+                if key in keys[arm]:
+                    assert (place, score) == (keys[arm].index(key), scores[arm][place])
+                else:
+                    assert place == -1
+                    assert isnan(score)

@@ -5,7 +5,8 @@ Loaded with the first search of an index. It holds no lock on the interpreter.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,48 +14,71 @@ from numpy.typing import NDArray
 from lightretriever.compiled import compiled
 from lightretriever.fusion import EPSILON, Fusion, heard_weights
 
+Listed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""One arm's lists of q queries: how long each is int64 [q], keys int64 [q, k] and scores float32 [q, k]."""
 _EMPTY = -1
 _SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Fused(NamedTuple):
-    """A fused list of n documents, best first.
+    """The fused lists of q queries, one behind the other, each best first; n documents in all.
 
     Attributes:
+        starts: int64 [q + 1], where each query's list begins, and the last one ends.
         keys: int64 [n].
         scores: float64 [n].
-        dense, sparse: int32 [n], each one's place in that list, from 0; −1 where it does not have it.
+        dense, sparse: int32 [n], each one's place in that arm's list, from 0; −1 where it does not have it.
+        dense_scores, sparse_scores: float32 [n], its scores there; NaN likewise.
     """
 
+    starts: NDArray[np.int64]
     keys: NDArray[np.int64]
     scores: NDArray[np.float64]
     dense: NDArray[np.int32]
     sparse: NDArray[np.int32]
+    dense_scores: NDArray[np.float32]
+    sparse_scores: NDArray[np.float32]
 
-    def take(self, rows: slice | NDArray[np.intp]) -> Fused:
-        """Some of the documents."""
-        return Fused(self.keys[rows], self.scores[rows], self.dense[rows], self.sparse[rows])
+    def take(self, kept: NDArray[np.bool_]) -> Fused:
+        """Some of the documents: of n those that are kept."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return self._with(before[self.starts], kept)
+
+    def first(self, count: int) -> Fused:
+        """Without the room that was not needed."""
+        return self if count == len(self.keys) else self._with(self.starts, slice(count))
+
+    def _with(self, starts: NDArray[np.int64], rows: slice | NDArray[np.bool_]) -> Fused:
+        arrays: list[Any] = [array[rows] for array in self[1:]]
+        return Fused(starts, *arrays)
+
+
+def new_fused(starts: NDArray[np.int64]) -> Fused:
+    """Room for lists that begin there; nothing is in them, and no arm has it."""
+    n = int(starts[-1])
+    keys, scores = np.empty(n, np.int64), np.empty(n)
+    dense, sparse = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
+    return Fused(starts, keys, scores, dense, sparse, np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32))
 
 
 def fuse_lists(
-    dense_keys: NDArray[np.int64],
-    dense_scores: NDArray[np.float32],
-    sparse_keys: NDArray[np.int64],
-    sparse_scores: NDArray[np.float32],
+    dense: Listed,
+    sparse: Listed,
     k: int,
     fusion: Fusion,
-    weight: float | None = None,
-    hearing: float = 1.0,
+    weights: Sequence[float | None] | None = None,
+    hearings: Sequence[float] | None = None,
 ) -> Fused:
-    """The k best of two lists that are best first, keys distinct in each; see `lightretriever.fusion.fuse_scores`."""
-    first, second = heard_weights(fusion, weight, hearing)
-    most = min(k, len(dense_keys) + len(sparse_keys))
-    found = Fused(np.empty(most, np.int64), np.empty(most), np.empty(most, np.int32), np.empty(most, np.int32))
+    """The k best of each query's two lists, which are best first, keys distinct in each; see
+    `lightretriever.fusion.fuse_scores`, also for weights and hearings, one a query."""
+    queries = len(dense[0])
+    told = zip(weights or [None] * queries, hearings or [1.0] * queries, strict=True)
+    heard = np.array([heard_weights(fusion, *of) for of in told], np.float64).reshape(queries, 2)
+    starts = np.zeros(queries + 1, np.int64)
+    np.cumsum(np.minimum(dense[0] + sparse[0], k), out=starts[1:])
+    found = new_fused(starts)
     linear, best_tied = fusion.method == "linear", fusion.tied == "best"
-    count = _fuse(
-        dense_keys, dense_scores, sparse_keys, sparse_scores, first, second, linear, fusion.rrf_k, best_tied, *found
-    )
-    return found if count == most else found.take(slice(count))
+    return found.first(_fuse_all(*dense, *sparse, heard, linear, fusion.rrf_k, best_tied, *found))
 
 
 @compiled()
@@ -114,6 +138,8 @@ def _fuse(  # type: ignore[no-untyped-def]
     out_scores,
     out_dense,
     out_sparse,
+    out_dense_scores,
+    out_sparse_scores,
 ):
     n, m = len(dense_keys), len(sparse_keys)
     added = np.empty(m)
@@ -156,6 +182,34 @@ def _fuse(  # type: ignore[no-untyped-def]
     for last in range(k - 1, -1, -1):
         i = heap[0]
         out_keys[last], out_scores[last], out_dense[last], out_sparse[last] = keys[i], fused[i], dense[i], sparse[i]
+        if dense[i] >= 0:
+            out_dense_scores[last] = dense_scores[dense[i]]
+        if sparse[i] >= 0:
+            out_sparse_scores[last] = sparse_scores[sparse[i]]
         heap[0] = heap[last]
         _sink(heap, 0, last, fused, own, keys)
     return k
+
+
+@compiled()
+def _fuse_all(  # type: ignore[no-untyped-def]
+    dense_counts, dense_keys, dense_scores, sparse_counts, sparse_keys, sparse_scores, weights, linear, constant,
+    best_tied, starts, out_keys, out_scores, out_dense, out_sparse, out_dense_scores, out_sparse_scores,
+):  # fmt: skip
+    """Each query's list behind the one before; ``starts``, which say how much room each has, then where it begins.
+
+    Returns how many documents there are in all.
+    """
+    begin = starts[0]
+    for i in range(len(dense_counts)):
+        n, m = dense_counts[i], sparse_counts[i]
+        end = begin + starts[i + 1] - starts[i]
+        count = _fuse(
+            dense_keys[i, :n], dense_scores[i, :n], sparse_keys[i, :m], sparse_scores[i, :m], weights[i, 0],
+            weights[i, 1], linear, constant, best_tied, out_keys[begin:end], out_scores[begin:end],
+            out_dense[begin:end], out_sparse[begin:end], out_dense_scores[begin:end], out_sparse_scores[begin:end],
+        )  # fmt: skip
+        starts[i] = begin
+        begin += count
+    starts[len(dense_counts)] = begin
+    return begin

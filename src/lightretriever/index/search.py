@@ -6,22 +6,24 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from math import isfinite
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, hearing_of
-from lightretriever.fusion_kernels import Fused, fuse_lists
-from lightretriever.index.engines.engine import NOTHING, Asked, Found, Ranking
+from lightretriever.fusion_kernels import Fused, fuse_lists, new_fused
+from lightretriever.index.engines.engine import Asked, Found, Rankings
 from lightretriever.index.filter.language import parse_filter
 from lightretriever.index.settings import Settings
 from lightretriever.index.state import Searcher
 from lightretriever.index.tenant import check_tenant
 from lightretriever.text.corpus import Document
-from lightretriever.types import Encoded, Hit
+from lightretriever.types import Encoded, Hit, SparseVectors
 from lightretriever.weigher import Weigher, features, places_in, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
@@ -29,6 +31,10 @@ CANDIDATES = 100
 """A hybrid search fuses this many of each arm, or k where that is more."""
 SHARE = 16
 """Queries from which on a thread of its own is worth its start."""
+TOGETHER = 256
+"""Queries that are searched at once: what they find is in memory."""
+Payload: TypeAlias = tuple[str | None, str, str, Mapping[str, object]]
+"""Id, title, text and metadata of a document; no id where it is gone."""
 _ENDLESS = 1 << 40  # more documents than there are
 
 
@@ -64,15 +70,18 @@ def search(
 
     Without ``gaps`` None when a document went after the lists were made: another version may have taken its place.
     """
-    threads = len(encoded) // SHARE
-    threads = threads if threads < 2 else min(os.cpu_count() or 1, threads)
-    if threads < 2 or not settings.local:  # a server has its own ways
+    threads = len(encoded) // SHARE if settings.local else 1  # a server has its own ways
+    if threads < 2 and len(encoded) <= TOGETHER:
         return _search(searcher, encoded, request, settings, gaps)
-    bounds = np.linspace(0, len(encoded), threads + 1).astype(int).tolist()
-    parts = [encoded.take(range(start, end)) for start, end in pairwise(bounds)]
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(_search, searcher, part, request, settings, gaps) for part in parts[1:]]
-        found = [_search(searcher, parts[0], request, settings, gaps), *(other.result() for other in others)]
+    threads = min(os.cpu_count() or 1, threads)
+    size = min(-(-len(encoded) // max(threads, 1)), TOGETHER)
+    parts = [encoded.take(range(start, min(start + size, len(encoded)))) for start in range(0, len(encoded), size)]
+    work = partial(_search, searcher, request=request, settings=settings, gaps=gaps)
+    if threads < 2:
+        found = [work(part) for part in parts]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(work, parts))
     whole = [hits for hits in found if hits is not None]
     return list(chain(*whole)) if len(whole) == len(found) else None
 
@@ -86,24 +95,21 @@ def _search(
     mode = "dense" if settings.sparse == "none" else request.mode
     depth = max(k, CANDIDATES) if mode == "hybrid" else k
     dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
-    if mode != "dense" and encoded.sparse is None:
-        raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
-    found = searcher.search(Asked(dense, encoded.sparse if mode != "dense" else None, depth, where))
-    nothing = [NOTHING] * len(encoded)
-    one, two = found.dense or nothing, found.sparse or nothing
+    sparse = _checked_sparse(encoded) if mode != "dense" else None
+    found = searcher.search(Asked(dense, sparse, depth, where))
     least = request.min_dense
-    fused = _fused(one, two, encoded, settings.fusion, mode, k if least is None else 2 * depth)
-    known: Sequence[Mapping[int, float]] = [{}] * len(encoded)
+    fused = _fused(found, encoded, settings.fusion, mode, k if least is None else 2 * depth)
     if least is not None:
-        known = [_similarities(found, query, *lists) for query, *lists in zip(encoded.dense, one, two, strict=True)]
-        fused = [
-            _near(list_, ranking, scores, least, k) for list_, ranking, scores in zip(fused, one, known, strict=True)
-        ]
-    wanted = list(dict.fromkeys(chain.from_iterable(list_.keys.tolist() for list_ in fused)))
-    documents = dict(zip(wanted, found.fetch(wanted, request.texts), strict=True))
+        fused = _near(_with_cosines(fused, found, encoded), least, k)
+    if not request.texts:
+        return _hits(fused, [(name, "", "", {}) for name in found.ids(fused.keys)])
+    keys = fused.keys.tolist()
+    wanted = list(dict.fromkeys(keys))
+    documents = dict(zip(wanted, found.fetch(wanted), strict=True))
     if not gaps and None in documents.values():
         return None
-    return [_hits(list_, documents, *of) for list_, of in zip(fused, zip(one, two, known, strict=True), strict=True)]
+    payloads = {key: _payload(document) for key, document in documents.items()}
+    return _hits(fused, [payloads[key] for key in keys])
 
 
 def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
@@ -115,84 +121,98 @@ def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
     return dense
 
 
-def _fused(
-    dense: Sequence[Ranking], sparse: Sequence[Ranking], encoded: Encoded, fusion: Fusion, mode: str, k: int
-) -> list[Fused]:
+def _checked_sparse(encoded: Encoded) -> SparseVectors:
+    sparse = encoded.sparse
+    if sparse is None:
+        raise UsageError("a sparse or hybrid search needs the queries' token counts: encode them with QueryEncoder")
+    if len(sparse) != len(encoded):
+        raise MismatchError(f"there are {len(encoded)} query vectors, and token counts of {len(sparse)}")
+    return SparseVectors(
+        np.ascontiguousarray(sparse.indptr, np.int64),
+        np.ascontiguousarray(sparse.indices, np.int32),
+        np.ascontiguousarray(sparse.values, np.float32),
+        sparse.width,
+    )
+
+
+def _fused(found: Found, encoded: Encoded, fusion: Fusion, mode: str, k: int) -> Fused:
     """The k best of each query's two lists, under a weight of its own where a weigher gives one; or of the one list."""
     if mode != "hybrid":
-        return [_alone(one, two, k) for one, two in zip(dense, sparse, strict=True)]
-    weights: Sequence[float | None] = [None] * len(encoded)
-    if fusion.weigher is not None:
-        weights = _weights(fusion.weigher, dense, sparse, encoded)
-    hearings = hearing_of(encoded, [two.scores[:1].tolist() for two in sparse])
-    return [
-        fuse_lists(one.keys, one.scores, two.keys, two.scores, k, fusion, weight, hearing)
-        for one, two, weight, hearing in zip(dense, sparse, weights, hearings, strict=True)
-    ]
+        return _alone(found.dense, found.sparse, mode, k)
+    weights = None if fusion.weigher is None else _weights(fusion.weigher, found, encoded)
+    hearings = None
+    if encoded.trust is not None:
+        hearings = hearing_of(encoded, [found.sparse[i].scores[:1].tolist() for i in range(len(encoded))])
+    return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings)
 
 
-def _weights(
-    weigher: Weigher, dense: Sequence[Ranking], sparse: Sequence[Ranking], encoded: Encoded
-) -> Sequence[float]:
+def _weights(weigher: Weigher, found: Found, encoded: Encoded) -> Sequence[float]:
     assert encoded.sparse is not None  # or there would be no sparse lists
-    found = [
+    of_each = zip(found.dense, found.sparse, token_numbers(encoded.sparse), strict=True)
+    told = [
         features(one.scores.tolist(), two.scores.tolist(), places_in(two.keys.tolist(), one.keys.tolist()), tokens)
-        for one, two, tokens in zip(dense, sparse, token_numbers(encoded.sparse), strict=True)
+        for one, two, tokens in of_each
     ]
-    return [weigher.weight(found[0])] if len(found) == 1 else weigher.weights(found).tolist()
+    return [weigher.weight(told[0])] if len(told) == 1 else weigher.weights(told).tolist()
 
 
-def _alone(dense: Ranking, sparse: Ranking, k: int) -> Fused:
-    """The list of the one arm that was asked."""
-    ranking = dense if len(dense) else sparse
-    places = np.arange(min(k, len(ranking)), dtype=np.int32)
-    missing = np.full(len(places), -1, np.int32)
-    keys, scores = ranking.keys[: len(places)], ranking.scores[: len(places)].astype(np.float64)
-    return Fused(keys, scores, places, missing) if len(dense) else Fused(keys, scores, missing, places)
+def _alone(dense: Rankings, sparse: Rankings, mode: str, k: int) -> Fused:
+    """The lists of the one arm that was asked."""
+    ranking = dense if mode == "dense" else sparse
+    counts = np.minimum(ranking.counts, k)
+    listed = np.arange(ranking.keys.shape[1], dtype=np.int32)[None] < counts[:, None]
+    fused = new_fused(np.concatenate([[0], np.cumsum(counts)]))
+    scores = ranking.scores[listed]
+    fused.keys[:], fused.scores[:] = ranking.keys[listed], scores
+    places, own = (fused.dense, fused.dense_scores) if mode == "dense" else (fused.sparse, fused.sparse_scores)
+    places[:], own[:] = np.nonzero(listed)[1], scores
+    return fused
 
 
-def _similarities(found: Found, query: NDArray[np.float32], dense: Ranking, sparse: Ranking) -> Mapping[int, float]:
-    """Dense scores of the documents that only the sparse list found, as far as they have one."""
-    missing = sparse.keys[~np.isin(sparse.keys, dense.keys)].tolist()
-    if not missing:
-        return {}
-    scores = found.dense_scores(np.asarray(query, np.float32), missing)
-    return {key: float(score) for key, score in zip(missing, scores, strict=True) if not np.isnan(score)}
+def _with_cosines(fused: Fused, found: Found, encoded: Encoded) -> Fused:
+    """With dense scores of the documents that only the sparse list found too, as far as they have one."""
+    for query, (start, end) in zip(encoded.dense, pairwise(fused.starts.tolist()), strict=True):
+        missing = start + np.flatnonzero(fused.dense[start:end] < 0)
+        if len(missing):
+            scores = found.dense_scores(np.asarray(query, np.float32), fused.keys[missing].tolist())
+            fused.dense_scores[missing] = scores
+    return fused
 
 
-def _near(fused: Fused, dense: Ranking, known: Mapping[int, float], least: float, k: int) -> Fused:
-    """The k best without the documents whose dense score is less."""
-    scores = [
-        float(dense.scores[place]) if place >= 0 else known.get(key, np.inf)
-        for key, place in zip(fused.keys.tolist(), fused.dense.tolist(), strict=True)
-    ]
-    kept = np.flatnonzero(np.array(scores) >= least)[:k]
+def _near(fused: Fused, least: float, k: int) -> Fused:
+    """The k best of each query without the documents whose dense score is less."""
+    kept = ~(fused.dense_scores < least)
+    for start, end in pairwise(fused.starts.tolist()):
+        kept[start + np.flatnonzero(kept[start:end])[k:]] = False
     return fused.take(kept)
 
 
-def _hits(
-    fused: Fused,
-    documents: Mapping[int, Document | None],
-    dense: Ranking,
-    sparse: Ranking,
-    known: Mapping[int, float],
-) -> list[Hit]:
-    hits = []
-    for key, score, first, second in zip(*(array.tolist() for array in fused), strict=True):
-        document = documents[key]
-        if document is None:
-            continue  # deleted since the lists were made
-        hits.append(
-            Hit(
-                id=document.id,
-                score=score,
-                title=document.title,
-                text=document.text,
-                metadata=document.metadata,
-                dense_score=known.get(key) if first < 0 else float(dense.scores[first]),
-                dense_rank=None if first < 0 else first + 1,
-                sparse_score=None if second < 0 else float(sparse.scores[second]),
-                sparse_rank=None if second < 0 else second + 1,
-            )
+def _payload(document: Document | None) -> Payload:
+    if document is None:
+        return None, "", "", {}
+    return document.id, document.title, document.text, document.metadata
+
+
+def _hits(fused: Fused, payloads: Sequence[Payload]) -> list[list[Hit]]:
+    """Of each query, without documents that were deleted since the lists were made."""
+    starts = fused.starts.tolist()
+    arrays = (fused.scores, fused.dense, fused.sparse, fused.dense_scores, fused.sparse_scores)
+    hits = [
+        None
+        if name is None
+        else Hit(
+            name,
+            score,
+            title,
+            text,
+            metadata,
+            None if one != one else one,
+            None if first < 0 else first + 1,
+            None if two != two else two,
+            None if second < 0 else second + 1,
         )
-    return hits
+        for (name, title, text, metadata), score, first, second, one, two in zip(
+            payloads, *(array.tolist() for array in arrays), strict=True
+        )
+    ]
+    return [[hit for hit in hits[start:end] if hit is not None] for start, end in pairwise(starts)]

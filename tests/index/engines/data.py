@@ -33,9 +33,9 @@ def part(rows: Rows, chosen: Sequence[int]) -> Rows:
 
 
 def names(found: Found, ranking: Ranking) -> list[str]:
-    documents = found.fetch(ranking.keys.tolist(), False)
-    assert all(document is not None for document in documents)
-    return [document.id for document in documents if document is not None]
+    ids = [name for name in found.ids(ranking.keys) if name is not None]
+    assert len(ids) == len(ranking)
+    return ids
 
 
 def assert_equal(stored: Rows, given: Rows) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index.segment.one_query import scan, search
 from made_clusters import clustered, queries_off, unit
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.codes import decode, encode
-from lightretriever.index.segment.dense import FEW, DensePart, build, scan, score, search
+from lightretriever.index.segment.dense import FEW, DensePart, build, score
+from lightretriever.index.segment.dense import search as search_many
 from lightretriever.index.segment.graph import GraphOptions
 from lightretriever.index.segment.scratch import DenseScratch
 
@@ -79,7 +81,7 @@ def test_a_scan_is_exact(data):
     query = unit(rng.standard_normal((1, dim)))[0]
     mask = (rng.random(n) < data.draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))).astype(np.uint8)
     for given_mask in (None, mask):
-        found = scan(*part.codes, n, query, k, given_mask, DenseScratch())
+        found = scan(part.codes, n, query, k, given_mask, DenseScratch())
         assert found[0].dtype == np.int32
         assert found[1].dtype == np.float32
         check_exact(found, exact(part, query, k, given_mask))
@@ -91,7 +93,7 @@ def test_a_scan_of_near_equals_is_exact(rows, queries):
     near = unit(rows[:1] + 0.01 * np.random.default_rng(2).standard_normal((3000, 64)) / 8)
     part = build(encode(near))
     for query in queries[:10]:
-        check_exact(scan(*part.codes, 3000, query, 100, None, DenseScratch()), exact(part, query, 100))
+        check_exact(scan(part.codes, 3000, query, 100, None, DenseScratch()), exact(part, query, 100))
 
 
 def test_equal_scores_go_by_place():
@@ -103,7 +105,7 @@ def test_equal_scores_go_by_place():
 
 def test_rows_beyond_the_count_are_not_read(rows):
     codes = encode(rows[:100])
-    places, _ = scan(*codes, 10, rows[50], 100, None, DenseScratch())
+    places, _ = scan(codes, 10, rows[50], 100, None, DenseScratch())
     assert sorted(places.tolist()) == list(range(10))
 
 
@@ -122,7 +124,7 @@ def test_a_walk_scores_as_a_scan_does(part, queries):
         assert (score(part, query, places) == scores).all()
         walked = dict(zip(places.tolist(), scores.tolist(), strict=True))
         scanned = dict(
-            zip(*(array.tolist() for array in scan(*part.codes, COUNT, query, 10, None, scratch)), strict=True)
+            zip(*(array.tolist() for array in scan(part.codes, COUNT, query, 10, None, scratch)), strict=True)
         )
         assert all(walked[place] == scanned[place] for place in walked.keys() & scanned.keys())
 
@@ -198,7 +200,7 @@ def test_zero_vectors_are_never_found(rows, queries):
 def test_a_zero_query_finds_nothing(part):
     zero = np.zeros(64, np.float32)
     assert len(search(part, zero, 10, None, DenseScratch())[0]) == 0
-    assert len(scan(*part.codes, COUNT, zero, 10, None, DenseScratch())[0]) == 0
+    assert len(scan(part.codes, COUNT, zero, 10, None, DenseScratch())[0]) == 0
 
 
 def test_more_asked_for_than_there_are(rows, queries):
@@ -238,6 +240,17 @@ def test_scores_do_not_depend_on_whose_scratch_it_is(part, queries):
             assert all((a == b).all() for a, b in zip(mine, fresh, strict=True))
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.01])
+def test_queries_together_find_what_each_finds(part, queries, share):
+    scratch, mask = DenseScratch(), (np.random.default_rng(4).random(COUNT) < share).astype(np.uint8)
+    asked = np.concatenate([queries[:40], np.zeros((1, 64), np.float32)])
+    together = search_many(part, asked, 20, mask, scratch)
+    assert (together.counts[-1], together.places[-1].max()) == (0, -1)
+    for i in range(40):
+        alone = search(part, asked[i], 20, mask, scratch)
+        assert [array.tolist() for array in together.row(i)] == [array.tolist() for array in alone]
+
+
 def test_threads_do_not_disturb_each_other(part, queries):
     def ask(offset):
         scratch = DenseScratch()
@@ -269,7 +282,7 @@ def test_a_search_allocates_for_the_answer_alone(part, queries):
     for query in queries[:20]:
         search(part, query, 10, None, scratch)
         search(part, query, 10, mask, scratch)
-        scan(*part.codes, COUNT, query, 10, mask, scratch)
+        scan(part.codes, COUNT, query, 10, mask, scratch)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < COUNT / 2
@@ -279,11 +292,11 @@ def test_the_interpreter_is_free_meanwhile(rows):
     """While another thread scans, this one goes on: it would wait for the whole scan if that held the lock."""
     codes = encode(np.tile(rows, (10, 1)))
     scratch, done = DenseScratch(len(codes.hi)), threading.Event()
-    scan(*codes, 10, rows[0], 10, None, scratch)
+    scan(codes, 10, rows[0], 10, None, scratch)
 
     def work():
         for _ in range(20):
-            scan(*codes, len(codes.hi), rows[0], 10, None, scratch)
+            scan(codes, len(codes.hi), rows[0], 10, None, scratch)
         done.set()
 
     thread = threading.Thread(target=work)
@@ -330,9 +343,9 @@ def test_an_array_is_missing(part):
 
 
 def test_lengths_that_do_not_fit(part, queries):
-    with pytest.raises(ValueError, match="the query has"):
+    with pytest.raises(ValueError, match="the queries have"):
         search(part, queries[0, :63], 10, None, DenseScratch())
     with pytest.raises(ValueError, match="the mask tells of 5 documents"):
         search(part, queries[0], 10, np.ones(5, np.uint8), DenseScratch())
     with pytest.raises(ValueError, match="rows were asked for"):
-        scan(*part.codes, COUNT + 1, queries[0], 10, None, DenseScratch())
+        scan(part.codes, COUNT + 1, queries[0], 10, None, DenseScratch())

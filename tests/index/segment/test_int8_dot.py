@@ -31,8 +31,8 @@ from lightretriever.index.segment.scratch import DenseScratch
 
 codes = encode(np.random.default_rng(3).standard_normal((300, 200), dtype=np.float32))
 query = np.random.default_rng(4).standard_normal(200, dtype=np.float32)
-places, scores = scan(*codes, 300, query, 20, None, DenseScratch())
-kernel = dense_kernels.find_by_scan
+places, scores = scan(codes, 300, query[None], 20, None, DenseScratch()).row(0)
+kernel = dense_kernels.find_all
 loaded = sum(kernel.stats.cache_hits.values())
 narrow = np.zeros(200, np.int8)
 dense_kernels.narrow_query(query, narrow)

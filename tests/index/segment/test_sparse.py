@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from index.segment.one_query import search_sparse
 from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, InputError
@@ -20,9 +21,8 @@ from lightretriever.index.segment.sparse import (
     SparseScratch,
     build_sparse,
     score_sparse,
-    search_places,
-    search_sparse,
 )
+from lightretriever.index.segment.sparse import search_sparse as search_sparse_many
 from lightretriever.types import SparseVectors, sparse_from_dense, take_sparse
 
 NEAR = 1e-5  # of the greatest score that a query could have
@@ -87,14 +87,35 @@ def test_the_best_are_those_of_the_dense_product(
     wanted, greatest = products(vectors, tokens, counts)
     found = search_sparse(part, tokens, counts, k, mask, SparseScratch())
     agree(*found, wanted if mask is None else wanted * mask, greatest, k)
-    if mask is not None:
-        some = np.flatnonzero(mask).astype(np.int32)
-        one_by_one = search_places(part, some, tokens, counts, k, SparseScratch())
-        assert [array.tolist() for array in one_by_one] == [array.tolist() for array in found]
     everywhere = rng.permutation(documents).astype(np.int32)
     scores = score_sparse(part, everywhere, tokens, counts)
     assert np.allclose(scores, wanted[everywhere], rtol=1e-6, atol=NEAR * greatest)
     assert (score_sparse(part, found[0], tokens, counts) == found[1]).all()
+
+
+@pytest.mark.parametrize("passing", [0, 1, 5, 6, 40])
+def test_few_that_pass_are_scored_one_by_one(passing: int) -> None:
+    vectors, rng = made(2_000, 30, 7), np.random.default_rng(passing)
+    part, mask = build_sparse([vectors]), np.zeros(2_000, np.uint8)
+    mask[rng.choice(2_000, passing, replace=False)] = 1
+    for _ in range(20):
+        tokens, counts = question(40, 12, rng)
+        wanted, greatest = products(vectors, tokens, counts)
+        for k in (3, 100):
+            agree(*search_sparse(part, tokens, counts, k, mask, SparseScratch()), wanted * mask, greatest, k)
+
+
+def test_queries_together_find_what_each_finds() -> None:
+    vectors, rng, scratch = made(3_000, 40, 8), np.random.default_rng(1), SparseScratch()
+    part, queries = build_sparse([vectors]), made(50, 45, 9, values=3)
+    mask = (rng.random(3_000) < 0.5).astype(np.uint8)
+    for allowed in (None, mask):
+        together = search_sparse_many(part, queries, 20, allowed, scratch)
+        assert together.places.shape == (50, 20)
+        for i in range(50):
+            alone = search_sparse(part, *queries.row(i), 20, allowed, scratch)
+            assert [array.tolist() for array in together.row(i)] == [array.tolist() for array in alone]
+            assert (together.places[i, together.counts[i] :] == -1).all()
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,50 @@ NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Rankings:
+    """The rankings of q queries side by side.
+
+    Attributes:
+        counts: int64 [q], how long each is.
+        keys, scores: int64 [q, k] and float32 [q, k], as of `Ranking`; of no meaning beyond a list's end.
+    """
+
+    counts: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+    @staticmethod
+    def of(rankings: Sequence[Ranking]) -> Rankings:
+        """Of one for each query."""
+        counts = np.fromiter(map(len, rankings), np.int64, len(rankings))
+        shape = len(rankings), int(counts.max(initial=0))
+        keys, scores = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+        for i, ranking in enumerate(rankings):
+            keys[i, : len(ranking)], scores[i, : len(ranking)] = ranking.keys, ranking.scores
+        return Rankings(counts, keys, scores)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def __getitem__(self, i: int) -> Ranking:
+        count = self.counts[i]
+        return Ranking(self.keys[i, :count], self.scores[i, :count])
+
+    def __iter__(self) -> Iterator[Ranking]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Its three."""
+        return self.counts, self.keys, self.scores
+
+
+def nothing(queries: int) -> Rankings:
+    """What an arm finds that was not asked."""
+    return Rankings(np.zeros(queries, np.int64), np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Asked:
     """q queries.
 
@@ -81,6 +125,11 @@ class Asked:
     depth: int
     where: Filter | None = None
 
+    def __len__(self) -> int:
+        if self.dense is not None:
+            return len(self.dense)
+        return 0 if self.sparse is None else len(self.sparse)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
@@ -88,15 +137,17 @@ class Found:
 
     Attributes:
         dense, sparse: the lists of each query; empty where the arm was left out.
-        fetch: documents of keys, in their order; None for one that is gone by now. Without texts (the second argument)
-            title, text and metadata are empty.
+        ids: of the documents of keys int64 [n], in their order; None for one that is gone by now, unless the engine
+            has it at hand still.
+        fetch: the documents of keys, in their order; None for one that is gone by now.
         dense_scores: cosines of one query's vector float32 [d] with documents of keys; NaN for one that is gone,
             unless the engine has its vector at hand still.
     """
 
-    dense: list[Ranking]
-    sparse: list[Ranking]
-    fetch: Callable[[Sequence[int], bool], list[Document | None]]
+    dense: Rankings
+    sparse: Rankings
+    ids: Callable[[NDArray[np.int64]], Sequence[str | None]]
+    fetch: Callable[[Sequence[int]], list[Document | None]]
     dense_scores: Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
 
 

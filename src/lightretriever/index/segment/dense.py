@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.codes import Codes, rescore
-from lightretriever.index.segment.dense_kernels import find_by_scan, find_by_walk
+from lightretriever.index.segment.dense_kernels import find_all
 from lightretriever.index.segment.graph import GraphOptions, build_graph
+from lightretriever.index.segment.lists import Lists, new_lists, no_lists
 from lightretriever.index.segment.scratch import DenseScratch
-
-Found = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""Places and scores, best first; of equal scores the lower place."""
 
 FEW = 10_000  # documents: fewer are scanned faster than walked through, and have no neighbour lists
 _LEAST, _FIRST, _GROWTH = 80, 30_000, 0.4  # places kept up to so many documents, and then by this power of theirs
 _SCANNED = 90  # rows that a scan reads in the time that a walk takes for each place it keeps
 _PICKED = 40  # the same where a mask says which rows
-_NONE = plain_view(np.zeros(0, np.int32))
+_NONE, _NO_LISTS = plain_view(np.zeros(0, np.int32)), plain_view(np.zeros((0, 1), np.int32))
 _ALL = plain_view(np.zeros(0, np.uint8))
 
 
@@ -120,84 +118,87 @@ def width(count: int, k: int) -> int:
 
 def search(
     part: DensePart,
-    query: NDArray[np.float32],
+    queries: NDArray[np.float32],
     k: int,
     mask: NDArray[np.uint8] | None,
     scratch: DenseScratch,
     seeds: NDArray[np.int32] | None = None,
     ef: int | None = None,
     passing: int | None = None,
-) -> Found:
-    """The k documents of the highest inner product with the query, as good as all of them; none for a zero query.
+) -> Lists:
+    """The k documents of the highest inner product with each query, as good as all; none for a zero query.
 
     With a mask the walk keeps as many more as the mask leaves out, so that about as many are left as without; where
     that takes longer than a scan of what the mask leaves, or far fewer are left after all, it is a scan.
 
     Args:
-        query: float32 [d], finite.
+        queries: float32 [q, d], finite.
         mask: uint8 [n], 0 leaves a document out; None for none.
         scratch: this thread's.
-        seeds: places near which the walk begins too, for example what the sparse side found.
+        seeds: int32 [q, s], places near which each walk begins too, for example what the sparse side found; what is
+            no place is passed over.
         ef: places that a walk keeps, at least k; `width` of them when None.
         passing: how many documents the mask lets pass; counted when None.
 
     Raises:
-        ValueError: the query or the mask has another length than the part.
+        ValueError: the queries or the mask have another length than the part.
     """
-    _check_lengths(part.hi, len(part), query, mask)
+    _check_lengths(part.hi, len(part), queries, mask)
     k = min(k, len(part))
     if passing is None:
         passing = len(part) if mask is None else int(np.count_nonzero(mask))
     if k < 1 or passing < 1:
-        return np.empty(0, np.int32), np.empty(0, np.float32)
-    mask, query = _ALL if mask is None else plain_view(mask), plain_view(query)
+        return no_lists(len(queries))
+    masked = _ALL if mask is None else plain_view(mask)
     least = width(len(part), k) if ef is None else max(ef, k)
     wide = least * len(part) // passing
-    places, scores = np.empty(k, np.int32), np.empty(k, np.float32)
-    found = -1
-    if len(part.neighbours) and passing > wide * (_PICKED if len(mask) else _SCANNED):
-        scratch.reserve(len(part), max(wide, 4 * k, part.neighbours.shape[1]))
-        found = find_by_walk(
-            part.hi, part.lo, part.scales, part.neighbours, part.starts, _NONE if seeds is None else plain_view(seeds),
-            mask, query, scratch.narrow(len(query)), scratch.pool(wide), scratch.marks, scratch.touched, scratch.keys,
-            min(max(least * 3 // 4, k), passing), places, scores,
-        )  # fmt: skip
-    if found < 0:
-        found = _scan(part.codes, len(part), query, mask, scratch, places, scores)
-    return places[:found], scores[:found]
+    walks = len(part.neighbours) > 0 and passing > wide * (_SCANNED if mask is None else _PICKED)
+    scratch.reserve(len(part), max(wide if walks else 0, 4 * k, part.neighbours.shape[1]))
+    found = new_lists(len(queries), k)
+    seeds = _no_seeds(len(queries)) if seeds is None else plain_view(np.ascontiguousarray(seeds))
+    find_all(
+        part.hi, part.lo, part.scales, part.neighbours, part.starts, seeds, walks, len(part), masked,
+        plain_view(queries), scratch.narrow(queries.shape[1]), scratch.pool(wide if walks else 0), scratch.marks,
+        scratch.touched, scratch.keys, min(max(least * 3 // 4, k), passing), *found,
+    )  # fmt: skip
+    return found
 
 
 def scan(
-    hi: NDArray[np.int8],
-    lo: NDArray[np.int8],
-    scales: NDArray[np.float32],
+    codes: Codes,
     count: int,
-    query: NDArray[np.float32],
+    queries: NDArray[np.float32],
     k: int,
     mask: NDArray[np.uint8] | None,
     scratch: DenseScratch,
-) -> Found:
+) -> Lists:
     """The k best of the first ``count`` rows of codes by exact score, out of all rows; none for a zero query.
 
     Candidates are kept by narrow score with 4.5 standard deviations of what rounding does to it, though at most half
     of what ``scratch.keys`` has room for: among thousands of nearly equal scores some may be lost to others as good.
 
     Args:
-        hi, lo, scales: `Codes` of at least ``count`` rows.
-        query: float32 [d], finite.
+        codes: at least ``count`` rows.
+        queries: float32 [q, d], finite.
         mask: uint8, at least [count], 0 leaves a row out; None for none.
         scratch: this thread's.
 
     Raises:
-        ValueError: the query has another length than the rows, or the mask has fewer than ``count``.
+        ValueError: the queries have another length than the rows, or the mask has fewer than ``count``.
     """
-    _check_lengths(hi, count, query, mask)
-    k = max(min(k, count), 0)
-    places, scores = np.empty(k, np.int32), np.empty(k, np.float32)
-    codes = Codes(plain_view(hi), plain_view(lo), plain_view(scales))
-    mask = _ALL if mask is None else plain_view(mask)
-    found = _scan(codes, count, plain_view(query), mask, scratch, places, scores) if k else 0
-    return places[:found], scores[:found]
+    _check_lengths(codes.hi, count, queries, mask)
+    k = min(k, count)
+    if k < 1:
+        return no_lists(len(queries))
+    masked = _ALL if mask is None else plain_view(mask)
+    scratch.reserve(count, 4 * k)
+    found = new_lists(len(queries), k)
+    find_all(
+        *(plain_view(array) for array in codes), _NO_LISTS, _NONE, _no_seeds(len(queries)), False, count,
+        masked, plain_view(queries), scratch.narrow(queries.shape[1]), scratch.pool(0), scratch.marks,
+        scratch.touched, scratch.keys, 0, *found,
+    )  # fmt: skip
+    return found
 
 
 def score(part: DensePart, query: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -209,25 +210,13 @@ def score(part: DensePart, query: NDArray[np.float32], places: NDArray[np.int32]
     return rescore(part.codes, query, places)
 
 
-def _scan(
-    codes: Codes,
-    count: int,
-    query: NDArray[np.float32],
-    mask: NDArray[np.uint8],
-    scratch: DenseScratch,
-    places: NDArray[np.int32],
-    scores: NDArray[np.float32],
-) -> int:
-    """Scan plain arrays into places and scores; returns how many there are."""
-    scratch.reserve(count, 4 * len(places))
-    narrow = scratch.narrow(len(query))
-    found: int = find_by_scan(*codes, count, mask, query, narrow, scratch.touched, scratch.keys, places, scores)
-    return found
+def _no_seeds(queries: int) -> NDArray[np.int32]:
+    return plain_view(np.empty((queries, 0), np.int32))
 
 
-def _check_lengths(hi: NDArray[np.int8], count: int, query: NDArray, mask: NDArray | None) -> None:
-    if query.shape != hi.shape[1:]:
-        raise ValueError(f"the query has {query.shape} numbers, documents have {hi.shape[1]}")
+def _check_lengths(hi: NDArray[np.int8], count: int, queries: NDArray, mask: NDArray | None) -> None:
+    if queries.ndim != 2 or queries.shape[1] != hi.shape[1]:
+        raise ValueError(f"the queries have {queries.shape[1:]} numbers, documents have {hi.shape[1]}")
     if mask is not None and len(mask) < count:
         raise ValueError(f"the mask tells of {len(mask)} documents, and there are {count}")
     if count > len(hi):

@@ -319,3 +319,30 @@ def find_by_walk(  # type: ignore[no-untyped-def]
     if size < least:
         return -1
     return rank(hi, lo, scales, query, doubt, k, keys, size, places, scores)
+
+
+# fmt: off
+@compiled()
+def find_all(  # type: ignore[no-untyped-def]
+    hi, lo, scales, neighbours, starts, seeds, walks, count, mask, queries,
+    narrow, pool, marks, touched, keys, least, counts, places, scores,
+):
+    # fmt: on
+    """The best for each of q queries float32 [q, d]: of a walk, where ``walks`` and enough of it passes, else of a scan
+    of the first ``count`` rows.
+
+    Args:
+        seeds: int32 [q, s], of each query, see `walk`.
+        counts, places, scores: int64 [q], int32 [q, k], float32 [q, k], written; how many each query has, and these.
+    """
+    for i in range(len(queries)):
+        found = -1
+        if walks:
+            found = find_by_walk(
+                hi, lo, scales, neighbours, starts, seeds[i], mask, queries[i],
+                narrow, pool, marks, touched, keys, least, places[i], scores[i],
+            )  # fmt: skip
+        if found < 0:
+            query = queries[i]
+            found = find_by_scan(hi, lo, scales, count, mask, query, narrow, touched, keys, places[i], scores[i])
+        counts[i] = found

@@ -6,6 +6,7 @@ written again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +26,14 @@ class FreshRows:
     Attributes:
         count: n.
         keys: int64, ascending.
+        ids: of the documents.
         codes: of their dense vectors.
         postings: their sparse vectors; None where the index has none.
     """
 
     count: int
     keys: NDArray[np.int64]
+    ids: Sequence[str]
     codes: Codes
     postings: FreshView | None
 
@@ -42,14 +45,18 @@ class Fresh:
         """Empty, for vectors of d dimensions."""
         postings = FreshSparse() if sparse else None
         self._postings = postings
+        self._ids: list[str] = []
         self.rows = FreshRows(
             0,
             np.empty(_LEAST, np.int64),
+            self._ids,
             Codes(np.empty((_LEAST, dim), np.int8), np.empty((_LEAST, dim), np.int8), np.empty(_LEAST, np.float32)),
             None if postings is None else postings.view(),
         )
 
-    def append(self, keys: NDArray[np.int64], dense: NDArray[np.float32], sparse: SparseVectors | None) -> None:
+    def append(
+        self, keys: NDArray[np.int64], ids: Sequence[str], dense: NDArray[np.float32], sparse: SparseVectors | None
+    ) -> None:
         """Add n rows of keys greater than all before."""
         rows = self.rows
         count = rows.count + len(keys)
@@ -57,13 +64,14 @@ class Fresh:
             rows = _grown(rows, max(count, 2 * len(rows.keys)))
         new = slice(rows.count, count)
         rows.keys[new] = keys
+        self._ids += ids
         coded = encode_unit(dense)
         rows.codes.hi[new], rows.codes.lo[new], rows.codes.scales[new] = coded
         if self._postings is not None:
             assert sparse is not None
             self._postings.append(sparse)
         postings = None if self._postings is None else self._postings.view()
-        self.rows = FreshRows(count, rows.keys, rows.codes, postings)
+        self.rows = FreshRows(count, rows.keys, self._ids, rows.codes, postings)
 
 
 def _grown(rows: FreshRows, room: int) -> FreshRows:
@@ -73,4 +81,4 @@ def _grown(rows: FreshRows, room: int) -> FreshRows:
         return copy
 
     codes = Codes(longer(rows.codes.hi), longer(rows.codes.lo), longer(rows.codes.scales))
-    return FreshRows(rows.count, longer(rows.keys), codes, rows.postings)
+    return FreshRows(rows.count, longer(rows.keys), rows.ids, codes, rows.postings)

@@ -15,16 +15,9 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import plain_view
 from lightretriever.compiled import compiled
-from lightretriever.index.segment.sparse import (
-    ALL,
-    SparseScratch,
-    check_rows,
-    decode_keys,
-    plain_query,
-    plain_rows,
-    refuse_counts,
-)
-from lightretriever.index.segment.sparse_scores import rank
+from lightretriever.index.segment.lists import Lists, new_lists, no_lists
+from lightretriever.index.segment.sparse import ALL, SparseScratch, check_rows, plain_rows, refuse_counts
+from lightretriever.index.segment.sparse_scores import rank, write_best
 from lightretriever.types import SparseVectors
 
 _NONE = -1
@@ -152,6 +145,25 @@ def _best(  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _find_all(  # type: ignore[no-untyped-def]
+    indptr, tokens, counts, k, mask, masked, postings, heads, following, places, values, sums, touched,
+    found, scores, keys, out_counts, out_places, out_scores,
+):  # fmt: skip
+    """As `sparse_kernels.find_all`, of the documents that are in no segment."""
+    for i in range(len(indptr) - 1):
+        row, times = tokens[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+        count = _best(
+            row, times, k, mask, masked, postings, heads, following, places, values, sums, touched,
+            found, scores, keys,
+        )  # fmt: skip
+        if count < 0:
+            return i
+        write_best(keys, count, out_places[i], out_scores[i])
+        out_counts[i] = count
+    return -1
+
+
+@compiled()
 def _scores(wanted, tokens, counts, postings, heads, following, places, values, sums, touched, scores):  # type: ignore[no-untyped-def]
     count = _add_up(tokens, counts, postings, heads, following, places, values, sums, touched)
     for i in range(len(wanted)):
@@ -165,35 +177,22 @@ def _arrays(view: FreshView) -> tuple[Any, ...]:
 
 
 def search_fresh(
-    view: FreshView,
-    tokens: NDArray[np.int32],
-    counts: NDArray[np.float32],
-    k: int,
-    mask: NDArray[np.uint8] | None,
-    scratch: SparseScratch,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    view: FreshView, queries: SparseVectors, k: int, mask: NDArray[np.uint8] | None, scratch: SparseScratch
+) -> Lists:
     """As `search_sparse`, of the documents of a view; the mask may be longer than these are many."""
-    tokens, counts = plain_query(tokens, counts)
     k = min(k, len(view))
     if k < 1:
-        return decode_keys(np.empty(0, np.uint64))
-    found, _, _, scores, keys = scratch.reserve(k)
+        return no_lists(len(queries))
+    room, _, _, scores, keys = scratch.reserve(k)
     allowed = ALL if mask is None else plain_view(mask)
-    count = _best(
-        tokens,
-        counts,
-        k,
-        allowed,
-        mask is not None,
-        *_arrays(view),
-        *scratch.reserve_sums(len(view)),
-        found,
-        scores,
-        keys,
-    )
-    if count < 0:
+    found = new_lists(len(queries), k)
+    refused = _find_all(
+        *plain_rows(queries), k, allowed, mask is not None, *_arrays(view), *scratch.reserve_sums(len(view)),
+        room, scores, keys, *found,
+    )  # fmt: skip
+    if refused >= 0:
         raise refuse_counts()
-    return decode_keys(keys[:count])
+    return found
 
 
 def score_fresh(
@@ -206,5 +205,6 @@ def score_fresh(
     """As `score_sparse`, of the documents of a view."""
     scores = np.empty(len(places), np.float32)
     wanted = plain_view(np.asarray(places, np.int32))
-    _scores(wanted, *plain_query(tokens, counts), *_arrays(view), *scratch.reserve_sums(len(view)), scores)
+    query = plain_view(np.ascontiguousarray(tokens, np.int32)), plain_view(np.ascontiguousarray(counts, np.float32))
+    _scores(wanted, *query, *_arrays(view), *scratch.reserve_sums(len(view)), scores)
     return scores

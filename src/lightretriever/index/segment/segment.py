@@ -22,6 +22,7 @@ from lightretriever.checksum import CHECKSUMS, check_files
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.dense import DensePart
 from lightretriever.index.segment.files import ARRAYS, STAMPS, Listing, map_arrays, stamps
+from lightretriever.index.segment.ids import Ids
 from lightretriever.index.segment.sparse import SparsePart
 from lightretriever.index.store.database import Connection, Database
 from lightretriever.index.store.seal import seal
@@ -29,7 +30,7 @@ from lightretriever.index.store.seal import seal
 FOLDER = "segments"
 NAME = re.compile(r"[0-9a-f]{16}")
 KEYS = "keys"
-_DENSE, _SPARSE = "dense.", "sparse."
+_IDS, _DENSE, _SPARSE = "ids.", "dense.", "sparse."
 _LONGEST = 1 << 20  # bytes of a description
 _WAY_OUT = "`lightretriever optimise` builds it again"
 
@@ -78,6 +79,7 @@ class Segment:
         name: its folder's.
         description: what the database says of it.
         keys: int64 [n], ascending.
+        ids: of the documents.
         dense: their vectors.
         sparse: their sparse vectors; None where the index has none.
     """
@@ -85,6 +87,7 @@ class Segment:
     name: str
     description: Description
     keys: NDArray[np.int64]
+    ids: Ids
     dense: DensePart
     sparse: SparsePart | None
 
@@ -126,11 +129,12 @@ def write_description(connection: Connection, name: str, description: Descriptio
     connection.execute("INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", (name, stored, seal(name, stored)))
 
 
-def parts_of(keys: NDArray[np.int64], dense: DensePart, sparse: SparsePart | None) -> dict[str, NDArray[Any]]:
+def parts_of(keys: NDArray[np.int64], ids: Ids, dense: DensePart, sparse: SparsePart | None) -> dict[str, NDArray[Any]]:
     """All arrays of a segment by name."""
-    found = {KEYS: keys, **{_DENSE + name: array for name, array in dense.arrays().items()}}
-    if sparse is not None:
-        found |= {_SPARSE + name: array for name, array in sparse.arrays().items()}
+    found = {KEYS: keys}
+    for prefix, part in ((_IDS, ids), (_DENSE, dense), (_SPARSE, sparse)):
+        if part is not None:
+            found |= {prefix + name: array for name, array in part.arrays().items()}
     return found
 
 
@@ -149,16 +153,20 @@ def open_segment(index: Path, name: str, description: Description, dim: int, spa
     folder = index / FOLDER / name
     arrays = map_arrays(folder, description.listing)
     try:
-        keys = arrays[KEYS]
+        keys, ids = arrays[KEYS], Ids.of(_with(arrays, _IDS))
         dense = DensePart.of(_with(arrays, _DENSE))
         lexical = SparsePart.of(_with(arrays, _SPARSE)) if sparse else None
         if keys.dtype != np.int64 or keys.shape != (description.documents,) or not _ascend(keys, description):
             raise ValueError("its keys are not what is described")
-        if dense.hi.shape != (len(keys), dim) or (lexical is not None and len(lexical) != len(keys)):
+        if (
+            len(ids) != len(keys)
+            or dense.hi.shape != (len(keys), dim)
+            or (lexical is not None and len(lexical) != len(keys))
+        ):
             raise ValueError("its parts are of other sizes than its keys")
     except (KeyError, ValueError, TypeError, ArtifactError) as error:
         raise ArtifactError(f"{folder} is damaged ({error}): {_WAY_OUT}") from None
-    return Segment(name, description, keys, dense, lexical)
+    return Segment(name, description, keys, ids, dense, lexical)
 
 
 def check_segment(index: Path, name: str, description: Description) -> None:

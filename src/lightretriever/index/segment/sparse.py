@@ -17,21 +17,17 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError, InputError
+from lightretriever.index.segment.lists import Lists, new_lists, no_lists
 from lightretriever.index.segment.sparse_build import count_rows, fill_rows, scales_of
 from lightretriever.index.segment.sparse_group import GROUP
-from lightretriever.index.segment.sparse_kernels import (
-    MAX_TERMS,
-    ROOM,
-    WINDOW,
-    best_documents,
-    list_allowed,
-)
-from lightretriever.index.segment.sparse_scores import best_of_places, scores_of_places
+from lightretriever.index.segment.sparse_kernels import ROOM, WINDOW, find_all, list_allowed
+from lightretriever.index.segment.sparse_scores import scores_of_places
 from lightretriever.types import SparseVectors
 
 _FREQUENT = 16  # a token in more than one of so many documents is a column
 _COLUMNS = 2  # at most, for each non-zero of the average document
 _FEW = 400  # where no more than one of so many documents is allowed, these are scored one by one
+_NONE = np.empty(0, np.int32)
 ALL = plain_view(np.ones(1, np.uint8))
 """In place of a mask where there is none."""
 
@@ -232,68 +228,36 @@ class SparseScratch:
 
 
 def search_sparse(
-    part: SparsePart,
-    tokens: NDArray[np.int32],
-    counts: NDArray[np.float32],
-    k: int,
-    mask: NDArray[np.uint8] | None,
-    scratch: SparseScratch,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The k best documents of a query, exactly; those that share no token with it are never listed.
+    part: SparsePart, queries: SparseVectors, k: int, mask: NDArray[np.uint8] | None, scratch: SparseScratch
+) -> Lists:
+    """The k best documents of each query, exactly; those that share no token with it are never listed.
 
     Args:
-        tokens, counts: of the query, tokens all different and counts positive.
+        queries: tokens of each all different, and their counts, which are positive.
         k: at least 1.
         mask: uint8 [n], 0 for a document that is left out; None leaves none out.
-
-    Returns:
-        Places int32 and scores float32, best first; of equal scores the lower place first.
 
     Raises:
         InputError: a count is not positive and finite.
     """
-    tokens, counts = plain_query(tokens, counts)
     documents = len(part)
     k = min(k, documents)
     if k < 1:
-        return decode_keys(np.empty(0, np.uint64))
-    allowed = ALL if mask is None else plain_view(mask)
+        return no_lists(len(queries))
+    allowed, listed, few = ALL if mask is None else plain_view(mask), _NONE, False
     if mask is not None:
-        few = scratch.reserve_places(documents // _FEW)
-        listed = list_allowed(allowed, few)
-        if listed >= 0:
-            return search_places(part, few[:listed], tokens, counts, k, scratch)
-    if len(tokens) > MAX_TERMS:
-        every = np.arange(documents) if mask is None else np.flatnonzero(mask)
-        return search_places(part, every.astype(np.int32), tokens, counts, k, scratch)
-    lists = scratch.reserve(k)
-    count = best_documents(
-        tokens, counts, k, allowed, mask is not None, documents, *_by_token(part), scratch.sums, *lists
-    )
-    return _answer(count, lists[-1])
-
-
-def search_places(
-    part: SparsePart,
-    places: NDArray[np.int32],
-    tokens: NDArray[np.int32],
-    counts: NDArray[np.float32],
-    k: int,
-    scratch: SparseScratch,
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """As `search_sparse`, of a few documents only, whose places ascend: each of them is scored."""
-    k = min(k, len(places))
-    if k < 1:
-        return decode_keys(np.empty(0, np.uint64))
-    *_, scores, keys = scratch.reserve(k)
-    count = best_of_places(plain_view(places), *plain_query(tokens, counts), k, *_by_token(part), scores, keys)
-    return _answer(count, keys)
-
-
-def _answer(count: int, keys: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    if count < 0:
+        listed = scratch.reserve_places(documents // _FEW)
+        count = list_allowed(allowed, listed)
+        few = count >= 0
+        listed = listed[:count]
+    found = new_lists(len(queries), k)
+    refused = find_all(
+        *plain_rows(queries), k, allowed, mask is not None, few, plain_view(listed), documents, *_by_token(part),
+        scratch.sums, *scratch.reserve(k), *found,
+    )  # fmt: skip
+    if refused >= 0:
         raise refuse_counts()
-    return decode_keys(keys[:count])
+    return found
 
 
 def _by_token(part: SparsePart) -> tuple[Any, ...]:
@@ -301,23 +265,8 @@ def _by_token(part: SparsePart) -> tuple[Any, ...]:
     return part.starts, part.places, part.codes, part.column_of, part.scales, part.high, part.low, stride
 
 
-def plain_query(
-    tokens: NDArray[np.int32], counts: NDArray[np.float32]
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """What compiled code takes of a query."""
-    return plain_view(np.ascontiguousarray(tokens, np.int32)), plain_view(np.ascontiguousarray(counts, np.float32))
-
-
 def refuse_counts() -> InputError:
     return InputError("a query's token counts have to be positive and finite: encode the query again")
-
-
-def decode_keys(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Places and scores of keys, which are sorted where they are; best first."""
-    keys.sort()
-    best = keys[::-1]
-    places = (~best & np.uint64(0xFFFFFFFF)).astype(np.int32)
-    return places, (best >> np.uint64(32)).astype(np.uint32).view(np.float32)
 
 
 def score_sparse(
@@ -328,7 +277,8 @@ def score_sparse(
     scores = np.empty(len(places), np.float32)
     scores_of_places(
         np.asarray(places, np.int32)[order],
-        *plain_query(tokens, counts),
+        plain_view(np.ascontiguousarray(tokens, np.int32)),
+        plain_view(np.ascontiguousarray(counts, np.float32)),
         *_by_token(part),
         scores,
     )

@@ -15,6 +15,7 @@ from lightretriever.index.segment.sparse_group import GROUP, add_columns, lowest
 from lightretriever.index.segment.sparse_scores import (
     FULL,
     MOST,
+    best_of_places,
     find,
     key_of,
     kth,
@@ -22,6 +23,7 @@ from lightretriever.index.segment.sparse_scores import (
     rank,
     score_places,
     total_of,
+    write_best,
 )
 
 WINDOW = 8192
@@ -257,3 +259,70 @@ def best_documents(  # type: ignore[no-untyped-def]
         count = _keep(found, bounds, count, least)
     score_places(found[:count], firsts, plan, places, codes, high, low, stride, scores)
     return rank(found, scores, count, k, keys, 0)
+
+
+@compiled()
+def _list_all(mask, masked, n):  # type: ignore[no-untyped-def]
+    """All places that may be found, int32, ascending."""
+    listed, count = np.empty(n, np.int32), 0
+    for place in range(n):
+        listed[count] = place
+        count += not masked or mask[place] != 0
+    return listed[:count]
+
+
+@compiled()
+def find_all(  # type: ignore[no-untyped-def]
+    indptr,
+    tokens,
+    counts,
+    k,
+    mask,
+    masked,
+    few,
+    listed,
+    n,
+    starts,
+    places,
+    codes,
+    column_of,
+    scales,
+    high,
+    low,
+    stride,
+    sums,
+    found,
+    bounds,
+    copy,
+    scores,
+    keys,
+    out_counts,
+    out_places,
+    out_scores,
+):
+    """The k best documents of each of q queries, which are compressed sparse rows.
+
+    Args:
+        few: whether only the places ``listed``, int32, ascending, may be found: each of them is then scored.
+        out_counts, out_places, out_scores: int64 [q], int32 [q, k], float32 [q, k], written.
+
+    Returns:
+        The first query with a count that is no positive number, after which nothing was written; -1 where all are.
+    """
+    for i in range(len(indptr) - 1):
+        row, times = tokens[indptr[i] : indptr[i + 1]], counts[indptr[i] : indptr[i + 1]]
+        if few or len(row) > MAX_TERMS:
+            wanted = listed if few else _list_all(mask, masked, n)
+            count = best_of_places(
+                wanted, row, times, k, starts, places, codes, column_of, scales, high, low, stride, scores, keys
+            )
+        else:
+            count = best_documents(
+                row, times, k, mask, masked, n, starts, places, codes, column_of, scales, high, low, stride,
+                sums, found, bounds, copy, scores, keys,
+            )  # fmt: skip
+        if count < 0:
+            return i
+        write_best(keys, count, out_places[i], out_scores[i])
+        out_counts[i] = count
+    return -1

@@ -167,6 +167,17 @@ def rank(found, scores, count, k, keys, filled):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def write_best(keys, count, places, scores):  # type: ignore[no-untyped-def]
+    """Places and scores of the first ``count`` keys, which are sorted where they are; best first."""
+    best, bits = keys[:count], scores.view(np.uint32)
+    best.sort()
+    for i in range(count):
+        key = best[count - 1 - i]
+        places[i] = np.int32(~key & _LAST)
+        bits[i] = np.uint32(key >> np.uint64(32))
+
+
+@compiled()
 def best_of_places(  # type: ignore[no-untyped-def]
     wanted, tokens, counts, k, starts, places, codes, column_of, scales, high, low, stride, scores, keys
 ):

@@ -23,6 +23,7 @@ from lightretriever.types import SparseVectors
 
 _CHUNK = 500  # keys in one statement
 _PAGE = 2_048  # rows read at once
+_DOCUMENT = "key, id, title, text, metadata, checksum"
 _DECODER = json.JSONDecoder()
 
 
@@ -55,6 +56,21 @@ def keys_after(connection: Connection, after: int) -> NDArray[np.int64]:
     """All keys greater than one, ascending."""
     rows = connection.execute("SELECT key FROM documents WHERE key > ? ORDER BY key", (after,)).fetchall()
     return np.fromiter((key for (key,) in rows), np.int64, len(rows))
+
+
+def keys_among(connection: Connection, keys: Sequence[int]) -> set[int]:
+    """Those of the keys that there are."""
+    found: set[int] = set()
+    for some in _chunks(keys):
+        rows = connection.execute(f"SELECT key FROM documents WHERE key IN ({_marks(some)})", some)
+        found.update(key for (key,) in rows)
+    return found
+
+
+def read_ids(connection: Connection, after: int, until: int) -> list[str]:
+    """The ids of all keys greater than ``after`` and at most ``until``, in the order of their keys."""
+    rows = connection.execute("SELECT id FROM documents WHERE key > ? AND key <= ? ORDER BY key", (after, until))
+    return [name for (name,) in rows]
 
 
 def insert_documents(connection: Connection, first: int, documents: Sequence[Document]) -> None:
@@ -113,26 +129,25 @@ def read_metadata(connection: Connection, keys: Sequence[int]) -> Iterator[tuple
             yield key, parse_metadata(metadata, key)
 
 
-def fetch_documents(connection: Connection, keys: Sequence[int], texts: bool = True) -> dict[int, Document]:
-    """The documents of keys, those that there are; without texts their ids alone.
+def fetch_documents(connection: Connection, keys: Sequence[int]) -> dict[int, Document]:
+    """The documents of keys, those that there are.
 
     Raises:
         ArtifactError: a row is not what was written; it is named.
     """
-    columns = "id, title, text, metadata, checksum" if texts else "id"
     found = {}
     for some in _chunks(keys):
-        rows = connection.execute(f"SELECT key, {columns} FROM documents WHERE key IN ({_marks(some)})", some)
+        rows = connection.execute(f"SELECT {_DOCUMENT} FROM documents WHERE key IN ({_marks(some)})", some)
         for row in rows.fetchall():
-            found[row[0]] = _document(*row) if texts else Document(row[1], "")
+            found[row[0]] = _document(*row)
     return found
 
 
 def page_documents(connection: Connection, after: int, size: int) -> list[tuple[int, Document]]:
     """The next documents in the order of their keys. Raises ArtifactError as `fetch_documents`, and where keys do not
     ascend: pages of them would never end."""
-    columns = "key, id, title, text, metadata, checksum"
-    rows = connection.execute(f"SELECT {columns} FROM documents WHERE key > ? ORDER BY key LIMIT ?", (after, size))
+    query = f"SELECT {_DOCUMENT} FROM documents WHERE key > ? ORDER BY key LIMIT ?"
+    rows = connection.execute(query, (after, size))
     found = [(row[0], _document(*row)) for row in rows.fetchall()]
     _check_order([key for key, _ in found], after)
     return found

@@ -54,10 +54,8 @@ def answers(engine: LocalEngine) -> list[list[tuple[str, float]]]:
     for where in FILTERS:
         asked = Asked(encoded.dense, encoded.sparse, 1_000, parse_filter(where))
         result = engine.search(asked)
-        for ranking in (*result.dense, *result.sparse):
-            documents = [document for document in result.fetch(ranking.keys.tolist(), False) if document is not None]
-            names = [document.id for document in documents]
-            found.append(list(zip(names, ranking.scores.tolist(), strict=True)))
+        rankings = (*result.dense, *result.sparse)
+        found += [list(zip(result.ids(one.keys), one.scores.tolist(), strict=True)) for one in rankings]
     return found
 
 

@@ -210,7 +210,7 @@ def test_a_payload_that_is_none_of_ours_is_said(server: RestServer, payload: dic
     made.store(rows, None)
     damage(server, payload=payload)
     found = made.search(Asked(rows.dense[1:2], None, 1))
-    for read in (lambda: found.fetch([0], True), lambda: list(pages(made, 9)), lambda: made.rows(["d1"])):
+    for read in (lambda: found.fetch([0]), lambda: list(pages(made, 9)), lambda: made.rows(["d1"])):
         with pytest.raises(ArtifactError, match=f"the engine holds a document with {said}"):
             read()
 

@@ -68,7 +68,7 @@ def test_a_server_that_nobody_named_gets_no_key_whatever_is_asked_of_it(
     monkeypatch.setenv(SERVERS, server.url)
     made, rows = reach(f"{stranger.url}/everest", named=False).create(CONTENTS), make_rows(4)
     made.store(rows, None)
-    made.search(Asked(rows.dense, rows.sparse, 3)).fetch([0], True)
+    made.search(Asked(rows.dense, rows.sparse, 3)).fetch([0])
     made.bind({**CONTENTS.binding, "table_hash": "bb"})
     successor = Successor("everest-2", made.contents, lambda old: old)
     replace_collection(made, successor, Writers(), lambda _: None).delete(["d1"], None)

@@ -216,7 +216,7 @@ def test_what_is_written_meanwhile_is_in_the_new_one(
         query[0, turn % DIM] = 1
         try:
             found = engine.search(Asked(query, None, 10))
-            documents = found.fetch(found.dense[0].keys.tolist(), True)
+            documents = found.fetch(found.dense[0].keys.tolist())
             assert len(found.dense[0]) == 10
             assert all(document is None or document.text.startswith("text") for document in documents)
         except MismatchError:  # the other took its place: an index asks that one

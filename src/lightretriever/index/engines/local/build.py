@@ -34,6 +34,7 @@ from lightretriever.index.engines.local.writer import take_statistics
 from lightretriever.index.segment.codes import Codes, encode_unit
 from lightretriever.index.segment.dense import build as build_dense
 from lightretriever.index.segment.files import list_arrays, new_array, write_arrays
+from lightretriever.index.segment.ids import pack_ids
 from lightretriever.index.segment.segment import (
     FOLDER,
     Description,
@@ -47,7 +48,7 @@ from lightretriever.index.segment.segment import (
 from lightretriever.index.segment.sparse import build_sparse
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, Connection, Database
-from lightretriever.index.store.documents import vector_pages
+from lightretriever.index.store.documents import read_ids, vector_pages
 from lightretriever.index.store.state import State, change_state, read_state, set_state
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.types import SparseVectors
@@ -256,12 +257,13 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
             with database.reading() as connection:
                 connection.execute("BEGIN")
                 plan = planned(connection, database.file)
-                keys, codes, sparse = _read(connection, plan, folder)
+                ids = pack_ids(read_ids(connection, plan.after, plan.until))
+                keys, codes, sparse = _read(connection, plan, folder, len(ids))
             for array in (codes.hi, codes.lo):
                 if isinstance(array, np.memmap):
                     array.flush()
             dense = build_dense(codes, threads=os.cpu_count() or 1)
-            arrays = parts_of(keys, dense, None if sparse is None else build_sparse(sparse))
+            arrays = parts_of(keys, ids, dense, None if sparse is None else build_sparse(sparse))
             write_arrays(folder, arrays)
             listing = list_arrays(folder, arrays)
             fsync_folder(folder)
@@ -322,13 +324,10 @@ def _plan_next(connection: Connection, file: Path) -> Plan:
 
 
 def _read(
-    connection: Connection, plan: Plan, folder: Path
+    connection: Connection, plan: Plan, folder: Path, count: int
 ) -> tuple[NDArray[np.int64], Codes, list[SparseVectors] | None]:
-    """Keys, dense codes and sparse vectors of the documents to build; codes straight into the files."""
+    """Keys, dense codes and sparse vectors of the so many documents to build; codes straight into the files."""
     settings, until = plan.settings, plan.until
-    (count,) = connection.execute(
-        "SELECT count(*) FROM documents WHERE key > ? AND key <= ?", (plan.after, until)
-    ).fetchone()
     keys = np.empty(count, np.int64)
     high, low = (new_array(folder, f"dense.{name}", "int8", (count, settings.dim)) for name in ("hi", "lo"))
     codes = Codes(high, low, np.empty(count, np.float32))

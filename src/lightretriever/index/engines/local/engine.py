@@ -13,14 +13,13 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion_kernels import fuse_lists
-from lightretriever.index.engines.engine import NOTHING, Asked, Found, Ranking, Rows
+from lightretriever.index.engines.engine import Asked, Found, Rows
 from lightretriever.index.engines.local.build import optimise
 from lightretriever.index.engines.local.follower import Follower
-from lightretriever.index.engines.local.view import Masks, Scratch, View
+from lightretriever.index.engines.local.view import Scratch, View
 from lightretriever.index.engines.local.writer import delete_rows, store_rows
 from lightretriever.index.filter.language import Filter
 from lightretriever.index.settings import LOCAL
@@ -134,8 +133,7 @@ class LocalEngine:
         query[0, 0] = 1
         token = SparseVectors(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), settings.width)
         found = self.search(Asked(query, None if settings.sparse == "none" else token, 10))
-        for one, two in zip(found.dense, found.sparse, strict=False):
-            fuse_lists(one.keys, one.scores, two.keys, two.scores, 10, settings.fusion)
+        fuse_lists(found.dense.arrays, found.sparse.arrays, 10, settings.fusion)
 
     def close(self) -> None:
         self.database.close()
@@ -160,37 +158,20 @@ class Moment:
 
     def search(self, asked: Asked) -> Found:
         """See `Engine.search`. Raises MismatchError for vectors of another dimension."""
+        dim = self.view.settings.dim
+        if asked.dense is not None and asked.dense.shape[1] != dim:
+            raise MismatchError(f"the query vectors have {asked.dense.shape[1]} dimensions, the index {dim}")
         view, masks = self.engine.follower.masks(self.view, asked.where)
-        moment = self if view is self.view else Moment(self.engine, view)
-        sparse = [] if asked.sparse is None else moment._sparse(asked.sparse, asked.depth, masks)
-        dense = [] if asked.dense is None else moment._dense(asked.dense, asked.depth, masks, sparse)
-        return Found(dense, sparse, moment._fetch, view.dense_scores)
+        dense, sparse = view.best(asked, masks, self.engine.scratch)
+        return Found(dense, sparse, view.ids, Moment(self.engine, view).fetch, view.dense_scores)
 
-    def _dense(self, queries: NDArray[np.float32], depth: int, masks: Masks, near: Sequence[Ranking]) -> list[Ranking]:
-        if queries.shape[1] != self.view.settings.dim:
-            raise MismatchError(
-                f"the query vectors have {queries.shape[1]} dimensions, the index {self.view.settings.dim}"
-            )
-        scratch, view = self.engine.scratch, self.view
-        return [
-            view.best_dense(query, depth, masks, scratch, of) if query.any() else NOTHING
-            for query, of in zip(queries, near or [NOTHING] * len(queries), strict=True)
-        ]
-
-    def _sparse(self, queries: SparseVectors, depth: int, masks: Masks) -> list[Ranking]:
-        scratch, view = self.engine.scratch, self.view
-        found = []
-        for i in range(len(queries)):
-            tokens, counts = queries.row(i)
-            found.append(view.best_sparse(tokens, counts, depth, masks, scratch) if len(tokens) else NOTHING)
-        return found
-
-    def _fetch(self, keys: Sequence[int], texts: bool) -> list[Document | None]:
+    def fetch(self, keys: Sequence[int]) -> list[Document | None]:
+        """See `Found`."""
         engine, then = self.engine, self.view.state
         with engine.database.reading(looked=True) as connection:
-            found = fetch_documents(connection, keys, texts)
+            found = fetch_documents(connection, keys)
             if len(found) < len(set(keys)):
                 now = read_state(connection)
                 if (now.identity, now.next_gone) == (then.identity, then.next_gone):  # nothing went since
                     raise ArtifactError(f"{engine.database.file} is damaged: it lacks documents: restore a snapshot")
-        return [found.get(int(key)) for key in keys]
+        return [found.get(key) for key in keys]

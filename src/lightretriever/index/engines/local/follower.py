@@ -25,7 +25,14 @@ from lightretriever.index.segment.fresh import Fresh
 from lightretriever.index.segment.segment import Segment, open_segment, read_segments
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import Connection, Database
-from lightretriever.index.store.documents import VectorRows, keys_after, read_gone, read_metadata, vector_pages
+from lightretriever.index.store.documents import (
+    VectorRows,
+    keys_after,
+    read_gone,
+    read_ids,
+    read_metadata,
+    vector_pages,
+)
 from lightretriever.index.store.state import State, read_state
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.types import SparseVectors
@@ -179,9 +186,13 @@ class Follower:
         after: int,
         until: int,
     ) -> None:
-        width = settings.sparse_width
+        width, file = settings.sparse_width, self._database.file
         for rows in vector_pages(connection, settings.vectors, settings.dim, width, after, until):
-            fresh.append(rows.keys, rows.dense, impacts_of(rows, settings, statistics))
+            ids = read_ids(connection, after, int(rows.keys[-1]))
+            after = int(rows.keys[-1])
+            if len(ids) != len(rows):
+                raise ArtifactError(f"{file} is damaged: documents and vectors differ: restore a snapshot")
+            fresh.append(rows.keys, ids, rows.dense, impacts_of(rows, settings, statistics))
 
     def _selected(self, name: str, where: Filter) -> tuple[Selection, State]:
         """What passes, and when. Nothing that is known of a key changes, so what was found before holds."""

@@ -20,7 +20,7 @@ from lightretriever.index.new_model import NewModel, take_over
 from lightretriever.index.segment.segment import FOLDER, read_descriptions, remove_others
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import Connection, Database
-from lightretriever.index.store.documents import fetch_documents, insert_vectors
+from lightretriever.index.store.documents import fetch_documents, insert_vectors, keys_among
 from lightretriever.index.store.schema import create_vectors, drop_vectors, vectors_table
 from lightretriever.index.store.state import read_state, set_state
 from lightretriever.index.store.values import read_settings
@@ -78,7 +78,7 @@ class Reindexing:
                 return
             encoded = self._model.encode([documents[key] for key in keys])
             with self._database.writing(durable=False) as connection:
-                there = set(fetch_documents(connection, keys, texts=False))
+                there = keys_among(connection, keys)
                 rows = [row for row, key in enumerate(keys) if key in there]
                 kept, left = encoded.take(rows), [keys[row] for row in rows]
                 insert_vectors(connection, settings.vectors, left, kept.dense, kept.sparse)

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.engine import NOTHING, Ranking
+from lightretriever.index.engines.engine import Asked, Rankings
+from lightretriever.index.engines.local.merging import merged
 from lightretriever.index.filter.selection import Selection
 from lightretriever.index.segment import dense
 from lightretriever.index.segment.codes import rescore
 from lightretriever.index.segment.fresh import FreshRows
 from lightretriever.index.segment.fresh_sparse import search_fresh
+from lightretriever.index.segment.lists import Lists
 from lightretriever.index.segment.scratch import DenseScratch
 from lightretriever.index.segment.segment import Segment
 from lightretriever.index.segment.sparse import SparseScratch, search_sparse
@@ -74,38 +76,49 @@ class View:
         gone = self.state.next_gone - min((segment.description.gone for segment in self.segments), default=1)
         return self.rows.count + gone
 
-    def best_dense(
-        self, query: NDArray[np.float32], k: int, masks: Masks, scratch: Scratch, near: Ranking = NOTHING
-    ) -> Ranking:
-        """The k documents of greatest inner product with float32 [d].
+    def best(self, asked: Asked, masks: Masks, scratch: Scratch) -> tuple[Rankings, Rankings]:
+        """Both arms' lists: of dense ones the documents of greatest inner product, of sparse ones those that have one
+        of the tokens, exactly.
 
-        ``near``: what the sparse arm found for the query. Walks begin near its first documents too: look-up queries lie
-        off the documents' distribution, and this leads to where a graph alone leads late.
+        Walks begin near what the sparse arm found too: look-up queries lie off the documents' distribution, and this
+        leads to where a graph alone leads late.
         """
-        rows, room, first = self.rows, scratch.dense, near.keys[:SEEDS]
-        found = []
+        found: tuple[list[Rankings], list[Rankings]] = [], []
+        queries = None if asked.dense is None else np.ascontiguousarray(asked.dense, np.float32)
         for segment, mask in zip(self.segments, masks.segments, strict=True):
-            seeds = _find(segment.keys, first)[1] if len(first) and len(segment.dense.neighbours) else None
-            found.append(_keyed(segment.keys, *dense.search(segment.dense, query, k, mask, room, seeds)))
-        if rows.count:
-            best = dense.scan(*rows.codes, rows.count, query, k, masks.fresh, room)
-            found.append(_keyed(rows.keys, *best))
-        return _merged(found, k)
-
-    def best_sparse(
-        self, tokens: NDArray[np.int32], counts: NDArray[np.float32], k: int, masks: Masks, scratch: Scratch
-    ) -> Ranking:
-        """Likewise of token counts with impacts; exact, and only of documents that have one of the tokens."""
-        found = [
-            _keyed(segment.keys, *search_sparse(segment.sparse, tokens, counts, k, mask, scratch.sparse))
-            for segment, mask in zip(self.segments, masks.segments, strict=True)
-            if segment.sparse is not None
-        ]
+            seeds = None
+            if asked.sparse is not None and segment.sparse is not None:
+                lists = search_sparse(segment.sparse, asked.sparse, asked.depth, mask, scratch.sparse)
+                found[1].append(_keyed(segment.keys, lists))
+                seeds = lists.places[:, :SEEDS]
+            if queries is not None:
+                lists = dense.search(segment.dense, queries, asked.depth, mask, scratch.dense, seeds)
+                found[0].append(_keyed(segment.keys, lists))
         rows = self.rows
-        if rows.count and rows.postings is not None:
-            best = search_fresh(rows.postings, tokens, counts, k, masks.fresh, scratch.sparse)
-            found.append(_keyed(rows.keys, *best))
-        return _merged(found, k)
+        if rows.count and asked.sparse is not None and rows.postings is not None:
+            lists = search_fresh(rows.postings, asked.sparse, asked.depth, masks.fresh, scratch.sparse)
+            found[1].append(_keyed(rows.keys, lists))
+        if rows.count and queries is not None:
+            lists = dense.scan(rows.codes, rows.count, queries, asked.depth, masks.fresh, scratch.dense)
+            found[0].append(_keyed(rows.keys, lists))
+        one, two = (merged(lists, len(asked), asked.depth) for lists in found)
+        return one, two
+
+    def ids(self, keys: NDArray[np.int64]) -> Sequence[str | None]:
+        """The ids of documents, as they were at that moment; None for one that this view does not have."""
+        found: list[str | None] = [None] * len(keys)
+        rows = self.rows
+        held = [(segment.keys, segment.ids.at) for segment in self.segments]
+        for ascending, named in [
+            *held,
+            (rows.keys[: rows.count], lambda places: [rows.ids[place] for place in places]),
+        ]:
+            at, places = _find(ascending, keys)
+            if len(at) == len(keys):
+                return named(places)
+            for i, name in zip(at.tolist(), named(places), strict=True):
+                found[i] = name
+        return found
 
     def dense_scores(self, query: NDArray[np.float32], keys: Sequence[int]) -> NDArray[np.float32]:
         """Inner products with documents of keys; NaN for one that this view does not have."""
@@ -138,18 +151,8 @@ class View:
         return Masks(tuple(masks), mask_without(rows.keys[: rows.count], gone, self.alive.fresh))
 
 
-def _keyed(keys: NDArray[np.int64], places: NDArray[np.int32], scores: NDArray[np.float32]) -> Ranking:
-    return Ranking(keys[places], scores)
-
-
-def _merged(found: list[Ranking], k: int) -> Ranking:
-    """The k best of several lists; equal scores by key."""
-    if len(found) < 2:
-        return found[0] if found else NOTHING
-    keys = np.concatenate([ranking.keys for ranking in found])
-    scores = np.concatenate([ranking.scores for ranking in found])
-    order = np.lexsort((keys, -scores))[:k]
-    return Ranking(keys[order], scores[order])
+def _keyed(keys: NDArray[np.int64], lists: Lists) -> Rankings:
+    return Rankings(lists.counts, keys[lists.places], lists.scores)
 
 
 def _find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:

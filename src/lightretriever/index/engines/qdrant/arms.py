@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from qdrant_client import models
 
-from lightretriever.index.engines.engine import NOTHING, Asked, Ranking
+from lightretriever.index.engines.engine import NOTHING, Asked, Ranking, Rankings
 from lightretriever.index.engines.qdrant.filter import server_filter
 from lightretriever.index.engines.qdrant.points import DENSE, SPARSE, sparse_vector
 
@@ -46,8 +46,8 @@ class Lists:
     """
 
     points: list[str]
-    dense: list[Ranking]
-    sparse: list[Ranking]
+    dense: Rankings
+    sparse: Rankings
 
 
 def arm_queries(asked: Asked, depth: int) -> list[ArmQuery]:
@@ -64,7 +64,7 @@ def arm_queries(asked: Asked, depth: int) -> list[ArmQuery]:
 
     # With a filter the graph would be walked over the few that pass, or not at all: a scan of them is exact.
     params = _graph(limit) if where is None else EXACT
-    for row in range(_number(asked)):
+    for row in range(len(asked)):
         if asked.dense is not None and asked.dense[row].any():
             add(row, DENSE, asked.dense[row].tolist(), params)
         if asked.sparse is not None and asked.sparse.indptr[row] < asked.sparse.indptr[row + 1]:
@@ -77,12 +77,12 @@ def lists_of(asked: Asked, depth: int, queries: Sequence[ArmQuery], answers: Seq
     found = [_best(answer.points, depth) for answer in answers]
     points = sorted({point for best in found for _, point in best})
     places = {point: place for place, point in enumerate(points)}
-    arms = {arm: [NOTHING] * _number(asked) for arm in (DENSE, SPARSE)}
+    arms = {arm: [NOTHING] * len(asked) for arm in (DENSE, SPARSE)}
     for query, best in zip(queries, found, strict=True):
         keys = np.fromiter((places[point] for _, point in best), np.int64, len(best))
         scores = np.fromiter((-score for score, _ in best), np.float32, len(best))
         arms[query.request.using or ""][query.row] = Ranking(keys, scores)
-    return Lists(points, arms[DENSE], arms[SPARSE])
+    return Lists(points, Rankings.of(arms[DENSE]), Rankings.of(arms[SPARSE]))
 
 
 def _best(points: Sequence[Any], depth: int) -> list[tuple[float, str]]:
@@ -94,9 +94,3 @@ def _best(points: Sequence[Any], depth: int) -> list[tuple[float, str]]:
 def _graph(limit: int) -> models.SearchParams:
     rescored = models.QuantizationSearchParams(rescore=True, oversampling=max(2.0, CANDIDATES / limit))
     return models.SearchParams(hnsw_ef=CANDIDATES, quantization=rescored)
-
-
-def _number(asked: Asked) -> int:
-    if asked.dense is not None:
-        return len(asked.dense)
-    return 0 if asked.sparse is None else len(asked.sparse)

@@ -108,8 +108,8 @@ class QdrantEngine:
         queries = arm_queries(asked, depth)
         answers = self._query([query.request for query in queries])
         lists = lists_of(asked, depth, queries, answers)
-        fetch, scores = partial(self._fetch, lists.points), partial(self._dense_scores, lists.points)
-        return Found(lists.dense, lists.sparse, fetch, scores)
+        ids, fetch = partial(self._ids, lists.points), partial(self._fetch, lists.points)
+        return Found(lists.dense, lists.sparse, ids, fetch, partial(self._dense_scores, lists.points))
 
     def existing(self, ids: Sequence[str]) -> set[str]:
         points = {point_id(name): name for name in ids}
@@ -177,7 +177,14 @@ class QdrantEngine:
     def _url(self) -> str:
         return self.connection.address.url
 
-    def _fetch(self, points: Sequence[str], keys: Sequence[int], texts: bool = True) -> list[Document | None]:
+    def _ids(self, points: Sequence[str], keys: NDArray[np.int64]) -> list[str | None]:
+        found = self._found(points, keys.tolist(), texts=False)
+        return [None if document is None else document.id for document in found]
+
+    def _fetch(self, points: Sequence[str], keys: Sequence[int]) -> list[Document | None]:
+        return self._found(points, keys, texts=True)
+
+    def _found(self, points: Sequence[str], keys: Sequence[int], texts: bool) -> list[Document | None]:
         wanted = [points[key] for key in keys]
         records = self._retrieve(list(dict.fromkeys(wanted)), payload=True if texts else ["id"])
         found = {record.id: stored_document(record.payload, texts) for record in records}

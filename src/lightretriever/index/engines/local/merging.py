@@ -1,0 +1,44 @@
+"""The lists that segments and fresh rows give for the same queries, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lightretriever.compiled import compiled
+from lightretriever.index.engines.engine import Rankings, nothing
+
+
+def merged(found: Sequence[Rankings], queries: int, k: int) -> Rankings:
+    """The k best of several lists of each of q queries, which have no key in common; equal scores by key."""
+    if len(found) < 2:
+        return found[0] if found else nothing(queries)
+    counts = np.stack([rankings.counts for rankings in found])
+    keys = np.concatenate([rankings.keys for rankings in found], axis=1)
+    scores = np.concatenate([rankings.scores for rankings in found], axis=1)
+    starts = np.cumsum([0, *(rankings.keys.shape[1] for rankings in found)])
+    shape = queries, min(k, keys.shape[1])
+    best = Rankings(np.minimum(counts.sum(axis=0), k), np.zeros(shape, np.int64), np.empty(shape, np.float32))
+    _merge(counts, keys, scores, starts, *best.arrays)
+    return best
+
+
+@compiled()
+def _merge(counts, keys, scores, starts, out_counts, out_keys, out_scores):  # type: ignore[no-untyped-def]
+    """The best of those that stand first in the lists, again and again."""
+    at, ends = np.empty(len(counts), np.int64), np.empty(len(counts), np.int64)
+    for i in range(len(out_counts)):
+        for s in range(len(counts)):
+            at[s], ends[s] = starts[s], starts[s] + counts[s, i]
+        for place in range(out_counts[i]):
+            best = -1
+            for s in range(len(counts)):
+                if at[s] == ends[s]:
+                    continue
+                one, other = at[s], at[best]
+                better = best < 0 or scores[i, one] > scores[i, other]
+                if better or (scores[i, one] == scores[i, other] and keys[i, one] < keys[i, other]):
+                    best = s
+            out_keys[i, place], out_scores[i, place] = keys[i, at[best]], scores[i, at[best]]
+            at[best] += 1

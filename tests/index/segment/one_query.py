@@ -1,0 +1,57 @@
+"""Searches of one query, where a segment takes several: places and scores of its list."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightretriever.index.segment import dense, fresh_sparse, sparse
+from lightretriever.index.segment.codes import Codes
+from lightretriever.index.segment.scratch import DenseScratch
+from lightretriever.types import SparseVectors
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+Mask = NDArray[np.uint8] | None
+
+
+def search(
+    part: dense.DensePart,
+    query: NDArray[np.float32],
+    k: int,
+    mask: Mask,
+    scratch: DenseScratch,
+    seeds: NDArray[np.int32] | None = None,
+    ef: int | None = None,
+) -> Found:
+    asked = None if seeds is None else seeds[None]
+    return dense.search(part, query[None], k, mask, scratch, asked, ef).row(0)
+
+
+def scan(codes: Codes, count: int, query: NDArray[np.float32], k: int, mask: Mask, scratch: DenseScratch) -> Found:
+    return dense.scan(codes, count, query[None], k, mask, scratch).row(0)
+
+
+def counted(tokens: NDArray[np.int32], counts: NDArray[np.float32]) -> SparseVectors:
+    return SparseVectors(np.array([0, len(tokens)]), tokens, counts, int(tokens.max(initial=0)) + 1)
+
+
+def search_sparse(
+    part: sparse.SparsePart,
+    tokens: NDArray[np.int32],
+    counts: NDArray[np.float32],
+    k: int,
+    mask: Mask,
+    scratch: sparse.SparseScratch,
+) -> Found:
+    return sparse.search_sparse(part, counted(tokens, counts), k, mask, scratch).row(0)
+
+
+def search_fresh(
+    view: fresh_sparse.FreshView,
+    tokens: NDArray[np.int32],
+    counts: NDArray[np.float32],
+    k: int,
+    mask: Mask,
+    scratch: sparse.SparseScratch,
+) -> Found:
+    return fresh_sparse.search_fresh(view, counted(tokens, counts), k, mask, scratch).row(0)
