@@ -25,7 +25,7 @@ def rankings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def side_by_side(lists: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    counts = np.array([len(keys) for keys, _ in lists])
+    counts = np.array([len(keys) for keys, _ in lists], np.int64)
     keys, scores = np.zeros((len(lists), 20), np.int64), np.zeros((len(lists), 20), np.float32)
     for i, one in enumerate(lists):
         keys[i, : counts[i]], scores[i, : counts[i]] = one

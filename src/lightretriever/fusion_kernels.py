@@ -42,23 +42,8 @@ class Fused(NamedTuple):
     def take(self, kept: NDArray[np.bool_]) -> Fused:
         """Some of the documents: of n those that are kept."""
         before = np.concatenate([[0], np.cumsum(kept)])
-        return self._with(before[self.starts], kept)
-
-    def first(self, count: int) -> Fused:
-        """Without the room that was not needed."""
-        return self if count == len(self.keys) else self._with(self.starts, slice(count))
-
-    def _with(self, starts: NDArray[np.int64], rows: slice | NDArray[np.bool_]) -> Fused:
-        arrays: list[Any] = [array[rows] for array in self[1:]]
-        return Fused(starts, *arrays)
-
-
-def new_fused(starts: NDArray[np.int64]) -> Fused:
-    """Room for lists that begin there; nothing is in them, and no arm has it."""
-    n = int(starts[-1])
-    keys, scores = np.empty(n, np.int64), np.empty(n)
-    dense, sparse = np.full(n, -1, np.int32), np.full(n, -1, np.int32)
-    return Fused(starts, keys, scores, dense, sparse, np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32))
+        arrays: list[Any] = [array[kept] for array in self[1:]]
+        return Fused(before[self.starts], *arrays)
 
 
 def fuse_lists(
@@ -74,11 +59,8 @@ def fuse_lists(
     queries = len(dense[0])
     told = zip(weights or [None] * queries, hearings or [1.0] * queries, strict=True)
     heard = np.array([heard_weights(fusion, *of) for of in told], np.float64).reshape(queries, 2)
-    starts = np.zeros(queries + 1, np.int64)
-    np.cumsum(np.minimum(dense[0] + sparse[0], k), out=starts[1:])
-    found = new_fused(starts)
     linear, best_tied = fusion.method == "linear", fusion.tied == "best"
-    return found.first(_fuse_all(*dense, *sparse, heard, linear, fusion.rrf_k, best_tied, *found))
+    return Fused(*_fuse_all(*dense, *sparse, k, heard, linear, float(fusion.rrf_k), best_tied))
 
 
 @compiled()
@@ -182,10 +164,8 @@ def _fuse(  # type: ignore[no-untyped-def]
     for last in range(k - 1, -1, -1):
         i = heap[0]
         out_keys[last], out_scores[last], out_dense[last], out_sparse[last] = keys[i], fused[i], dense[i], sparse[i]
-        if dense[i] >= 0:
-            out_dense_scores[last] = dense_scores[dense[i]]
-        if sparse[i] >= 0:
-            out_sparse_scores[last] = sparse_scores[sparse[i]]
+        out_dense_scores[last] = dense_scores[dense[i]] if dense[i] >= 0 else np.nan
+        out_sparse_scores[last] = sparse_scores[sparse[i]] if sparse[i] >= 0 else np.nan
         heap[0] = heap[last]
         _sink(heap, 0, last, fused, own, keys)
     return k
@@ -193,23 +173,24 @@ def _fuse(  # type: ignore[no-untyped-def]
 
 @compiled()
 def _fuse_all(  # type: ignore[no-untyped-def]
-    dense_counts, dense_keys, dense_scores, sparse_counts, sparse_keys, sparse_scores, weights, linear, constant,
-    best_tied, starts, out_keys, out_scores, out_dense, out_sparse, out_dense_scores, out_sparse_scores,
+    dense_counts, dense_keys, dense_scores, sparse_counts, sparse_keys, sparse_scores, k, weights, linear, constant,
+    best_tied,
 ):  # fmt: skip
-    """Each query's list behind the one before; ``starts``, which say how much room each has, then where it begins.
-
-    Returns how many documents there are in all.
-    """
-    begin = starts[0]
-    for i in range(len(dense_counts)):
-        n, m = dense_counts[i], sparse_counts[i]
-        end = begin + starts[i + 1] - starts[i]
-        count = _fuse(
+    """The arrays of a `Fused`: each query's list behind the one before."""
+    queries = len(dense_counts)
+    starts, room = np.zeros(queries + 1, np.int64), 0
+    for i in range(queries):
+        room += min(dense_counts[i] + sparse_counts[i], k)
+    keys, scores = np.empty(room, np.int64), np.empty(room)
+    dense, sparse = np.empty(room, np.int32), np.empty(room, np.int32)
+    in_dense, in_sparse = np.empty(room, np.float32), np.empty(room, np.float32)
+    for i in range(queries):
+        n, m, begin = dense_counts[i], sparse_counts[i], starts[i]
+        end = begin + min(n + m, k)
+        starts[i + 1] = begin + _fuse(
             dense_keys[i, :n], dense_scores[i, :n], sparse_keys[i, :m], sparse_scores[i, :m], weights[i, 0],
-            weights[i, 1], linear, constant, best_tied, out_keys[begin:end], out_scores[begin:end],
-            out_dense[begin:end], out_sparse[begin:end], out_dense_scores[begin:end], out_sparse_scores[begin:end],
+            weights[i, 1], linear, constant, best_tied, keys[begin:end], scores[begin:end], dense[begin:end],
+            sparse[begin:end], in_dense[begin:end], in_sparse[begin:end],
         )  # fmt: skip
-        starts[i] = begin
-        begin += count
-    starts[len(dense_counts)] = begin
-    return begin
+    n = starts[queries]
+    return starts, keys[:n], scores[:n], dense[:n], sparse[:n], in_dense[:n], in_sparse[:n]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.fusion import Fusion, hearing_of
-from lightretriever.fusion_kernels import Fused, fuse_lists, new_fused
+from lightretriever.fusion_kernels import Fused, fuse_lists
 from lightretriever.index.engines.engine import Asked, Found, Rankings
 from lightretriever.index.filter.language import parse_filter
 from lightretriever.index.settings import Settings
@@ -161,12 +161,12 @@ def _alone(dense: Rankings, sparse: Rankings, mode: str, k: int) -> Fused:
     ranking = dense if mode == "dense" else sparse
     counts = np.minimum(ranking.counts, k)
     listed = np.arange(ranking.keys.shape[1], dtype=np.int32)[None] < counts[:, None]
-    fused = new_fused(np.concatenate([[0], np.cumsum(counts)]))
-    scores = ranking.scores[listed]
-    fused.keys[:], fused.scores[:] = ranking.keys[listed], scores
-    places, own = (fused.dense, fused.dense_scores) if mode == "dense" else (fused.sparse, fused.sparse_scores)
-    places[:], own[:] = np.nonzero(listed)[1], scores
-    return fused
+    scores, places = ranking.scores[listed], np.nonzero(listed)[1].astype(np.int32)
+    missing, unscored = np.full(len(scores), -1, np.int32), np.full(len(scores), np.nan, np.float32)
+    own, other = (places, scores), (missing, unscored)
+    first, second = (own, other) if mode == "dense" else (other, own)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return Fused(starts, ranking.keys[listed], scores.astype(np.float64), first[0], second[0], first[1], second[1])
 
 
 def _with_cosines(fused: Fused, found: Found, encoded: Encoded) -> Fused:
