@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from lightretriever.query.kernels import count_ids
 from lightretriever.text.tokenizer import encode_batch
 from lightretriever.types import SparseVectors
 
@@ -34,18 +35,15 @@ def count_tokens(texts: Sequence[str], tokenizer: Tokenizer, leading_space: bool
         leading_space: whether each text is read after one space.
         width: V, more than any token id.
     """
-    flat: list[NDArray[np.int64]] = []
-    lengths: list[int] = []
+    rows: list[NDArray[np.int32]] = []
     for start in range(0, len(texts), _BATCH):
         batch = [f" {text}" if leading_space and text else text for text in texts[start : start + _BATCH]]
-        for encoding in encode_batch(tokenizer, batch):
-            ids = encoding.ids
-            lengths.append(len(ids))
-            flat.append(np.array(ids, dtype=np.int64))
-    rows = np.repeat(np.arange(len(texts)), lengths)
-    keys, counts = np.unique(rows * width + np.concatenate([*flat, np.empty(0, np.int64)]), return_counts=True)
-    indptr = np.searchsorted(keys, np.arange(len(texts) + 1) * width).astype(np.int64)
-    return SparseVectors(indptr, (keys % width).astype(np.int32), counts.astype(np.float32), width)
+        rows += [np.array(encoding.ids, np.int32) for encoding in encode_batch(tokenizer, batch)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    ids, indptr = np.concatenate([*rows, np.empty(0, np.int32)]), np.empty(len(offsets), np.int64)
+    indices, values = np.empty(len(ids), np.int32), np.empty(len(ids), np.float32)
+    used = count_ids(ids, offsets, False, indptr, indices, values)
+    return SparseVectors(indptr, indices[:used].copy(), values[:used].copy(), width)
 
 
 def inverse_frequencies(documents: int, frequency: NDArray[np.int64]) -> NDArray[np.float64]:
