@@ -1,11 +1,11 @@
 """The index at 10,000 to 1,000,000 documents: what it costs to build, to hold and to ask, and what it finds.
 
 Real passages' vectors (`lightretriever encode`) as far as the folders given reach, then made ones of the same spectrum
-and neighbourhoods (made_vectors.py); sparse vectors of 149 tokens over 152,000 (made_sparse.py); queries looked up in a
-table that is fitted to the passages. Each index is built in one process and measured in another that holds nothing
-else; faiss, an exact scan and a term-at-a-time scan are measured beside it. `--keep FOLDER` keeps everything: a
-second run makes and measures only what is not there, and shows all that is. Needs the `dev` extra:
-`python benchmarks/index_scale.py --vectors DIR… --queries-from FILE… --documents 10000 100000 1000000`.
+and neighbourhoods (made_vectors.py), with texts of words out of the passages that they were made of; BM25 of the texts;
+queries, real questions, looked up in a table that is fitted to the passages. Each index is built in one process and
+measured in another that holds nothing else; faiss, an exact scan and a term-at-a-time scan are measured beside it.
+`--keep FOLDER` keeps everything: a second run makes and measures only what is not there, and shows all that is. Needs
+the `dev` extra: `python benchmarks/index_scale.py --vectors DIR… --queries-from FILE… --documents 10000 100000`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def sizes_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
         [
             f"{one['documents']:,}",
             str(one["dim"]),
-            f"{one['ingest_per_second']:,.0f}/s",
+            f"{one['ingest_per_second']:,.0f}/s ({one['ingest_busy_ms']:.2f} ms)",
             f"{one['optimise_seconds']:,.0f} s",
             " / ".join(f"{seconds * 1000:,.0f}" for seconds in one["open_seconds"]) + " ms",
             f"{one['bytes_on_disk'] / 1e6:,.0f} MB",
@@ -115,7 +115,7 @@ def latency_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
 
 def callers_table(found: list[Found]) -> tuple[list[str], list[list[str]]]:
     header = ["documents", "d", *(f"{n} threads" for n in CALLERS), *(f"{n} processes" for n in PROCESSES)]
-    header += [f"batches of {BATCH}", "same hits"]
+    header += [f"batches of {BATCH}", "the same, with texts", "same hits"]
     rows = []
     for one in found:
         callers = one["callers"]
@@ -142,11 +142,12 @@ def publish(made: dict, found: list[Found]) -> None:
         Result(
             "index_scale",
             *sizes_table(found),
-            f"{real}. Sparse: 149 of 152,000 tokens a document. Ingest in documents a second through `Index.add`, one "
-            "flush at the end; open and search: until the first answer of an index, the process's first (with loading "
-            "the compiled code), then its second; resident memory of a process that opened the index and answered all "
-            "queries, of which what is not anonymous are pages of files that the system can take back. Recall against "
-            "exact answers; the hybrid's are the exact lists fused the "
+            f"{real}. Sparse: BM25 over word pieces. Ingest in documents a second through `Index.add`, one flush at "
+            "the end, counting words included, and milliseconds of processor time for each; open and search: until the "
+            "first answer of an index, the process's first (with loading the compiled code), then its second; resident "
+            "memory of a process that opened the index and answered all queries, of which what is not anonymous are "
+            "pages of files that the system can take back. Recall against exact answers; the hybrid's are the exact "
+            "lists fused the "
             f"same way. Load average after each: {loads}.",
             {"index": found, "made": made},
         )
@@ -157,7 +158,7 @@ def publish(made: dict, found: list[Found]) -> None:
         Result(
             "index_scale_latency",
             *latency_table(found),
-            f"Milliseconds a query, p50 / p99, {asked} queries of eight sparse terms one at a time through "
+            f"Milliseconds a query, p50 / p99, {asked} real questions one at a time through "
             "`Index.search_encoded`, without texts unless said. Adding: meanwhile another process adds documents, "
             f"durably, {ADDED} a call and {RATE} a second ({rates} came of it). In italics what the index is measured "
             "against, on one thread: faiss's graph with "

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lightretriever.bench.made import SAMPLE, Floats, Maker, unit_rows
 
-TEXT = 400  # characters of a text that are stored with its vector
 BLOCK = 20_000
 
 
@@ -47,7 +46,8 @@ def widen(vectors: Floats, dim: int, seed: int = 7) -> Floats:
 
 
 def write_dense(file: Path, real: Floats, maker: Maker | None, documents: int) -> NDArray[np.int64]:
-    """Write float32 [documents, d] as .npy: the real ones first; returns the parent of each, a real one being its own.
+    """Write float32 [documents, d] as .npy: the real ones first; returns of each the parents that it was mixed
+    from, or itself and −1, int64 [documents, m].
 
     Args:
         file: what to write.
@@ -58,12 +58,13 @@ def write_dense(file: Path, real: Floats, maker: Maker | None, documents: int) -
     whole = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(documents, real.shape[1]))
     own = min(documents, len(real))
     whole[:own] = real[:own]
-    parents = np.arange(documents)
+    parents = np.full((documents, max(2, maker.mixed if maker else 0)), -1)
+    parents[:own, 0] = np.arange(own)
     for start in range(own, documents, BLOCK):
         end = min(start + BLOCK, documents)
         if maker is not None:
             whole[start:end], of_each = maker.make(end - start, seed=start)
-            parents[start:end] = of_each[:, 0]
+            parents[start:end] = of_each
     whole.flush()
     return parents
 

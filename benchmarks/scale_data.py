@@ -2,9 +2,10 @@
 
 FOLDER/
   made.json           how many documents, how many of them real, neighbourhoods and spectra of both
-  texts.json          the beginnings of the real passages' texts
-  parents.npy         which text each document has
-  indices.npy, values.npy   sparse vectors, see made_sparse
+  texts.json          the real passages' texts
+  parents.npy         of which of them each document's text is: its own, or made of several
+  indptr.npy, indices.npy, counts.npy   BM25's counts of all texts
+  queries.json        the queries
   table/              a token table fitted to the real passages, which queries are looked up in
   dense-D.npy, queries-D.npy   for each dimension
   D-N/                for each dimension and number of documents: truth.npz, the index, what was measured
@@ -13,21 +14,21 @@ FOLDER/
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from made_sparse import TERMS, WIDTH, Scanner, draw_queries, invert, sparse_rows, write_sparse
-from made_vectors import TEXT, faiss_neighbours, widen, write_dense, write_widened
+from made_vectors import faiss_neighbours, widen, write_dense, write_widened
 from numpy.typing import NDArray
+from term_scan import Postings, Scanner, invert
 
-from lightretriever import Encoded, QueryEncoder, TokenTable, fit_table
-from lightretriever.bench.made import fit_maker, neighbour_similarities, read_real, spectrum
+from lightretriever import Encoded, QueryEncoder, SparseVectors, TokenTable, fit_table
+from lightretriever.bench.made import fit_maker, made_texts, neighbour_similarities, read_real, spectrum
+from lightretriever.index.bm25 import BM25, count_tokens
 
+BLOCK, TEXTS = 20_000, 5_000  # documents at once
 DEPTH = 1000  # of the exact answers
-FITTED = 10_000  # passages that the table is fitted to
-STRENGTH = 2.0  # of that fit
 Floats = NDArray[np.float32]
 
 
@@ -36,7 +37,7 @@ class Truth:
     """The queries at one size, and their exact answers, best first.
 
     Attributes:
-        queries: dense float32 [q, d]; sparse [q, WIDTH], counts of 1.
+        queries: as the encoder gives them.
         dense, sparse: documents int64 [q, DEPTH], −1 where a list ends before.
         dense_scores, sparse_scores: float32 [q, DEPTH].
     """
@@ -63,14 +64,20 @@ class Size:
     def dense(self) -> Floats:
         return np.load(self.root / f"dense-{self.dim}.npy", mmap_mode="r")[: self.documents]
 
-    def sparse(self) -> tuple[NDArray[np.int32], Floats]:
-        """Tokens and weights [documents, NON_ZEROS]."""
-        indices, values = (np.load(self.root / f"{name}.npy", mmap_mode="r") for name in ("indices", "values"))
-        return indices[: self.documents], values[: self.documents]
-
     def encoded(self, rows: slice) -> Encoded:
-        indices, values = self.sparse()
-        return Encoded(np.array(self.dense()[rows]), sparse_rows(np.array(indices[rows]), np.array(values[rows])))
+        """Vectors of some documents; BM25 counts their texts itself."""
+        return Encoded(np.array(self.dense()[rows]))
+
+    def texts(self, rows: slice) -> list[str]:
+        """Their texts."""
+        return texts_of(self.root, rows)
+
+    def postings(self) -> Postings:
+        """BM25's, of all documents."""
+        width = len(TokenTable.load(self.root / "table"))
+        parts = list(_counts(self.root, self.documents, width))
+        statistics = BM25.of(parts, width)
+        return invert(map(statistics.impacts, parts), statistics.frequency)
 
     def truth(self) -> Truth:
         """Computed at the first call."""
@@ -79,15 +86,30 @@ class Size:
             self.folder.mkdir(exist_ok=True)
             np.savez(file, **_exact(self))
         with np.load(file) as found:
-            tokens = found["tokens"]
-            sparse = sparse_rows(tokens, np.ones(tokens.shape, np.float32))
-            return Truth(
-                Encoded(found["queries"], sparse),
-                found["dense"],
-                found["dense_scores"],
-                found["sparse"],
-                found["sparse_scores"],
-            )
+            queries = np.load(self.root / f"queries-{self.dim}.npy")
+            sparse = QueryEncoder.load(self.root / "table").encode_sparse(read_queries(self.root))
+            names = ("dense", "dense_scores", "sparse", "sparse_scores")
+            return Truth(Encoded(queries, sparse), *(found[name] for name in names))
+
+
+def read_queries(root: Path) -> list[str]:
+    """The queries' texts."""
+    found: list[str] = json.loads((root / "queries.json").read_text())
+    return found
+
+
+def texts_of(root: Path, rows: slice) -> list[str]:
+    """Texts of documents; those of made ones are runs of words out of the passages that they were mixed from."""
+    real: list[str] = json.loads((root / "texts.json").read_text())
+    parents = np.load(root / "parents.npy", mmap_mode="r")
+    found: list[str] = []
+    begin = rows.start - rows.start % TEXTS
+    for start in range(begin, rows.stop, TEXTS):  # so that a document's text is the same whichever are asked for
+        part = np.array(parents[start : start + TEXTS])
+        own = part[:, 1] < 0
+        made = iter(made_texts(real, part[~own], seed=start))
+        found += [real[parent] if is_own else next(made) for parent, is_own in zip(part[:, 0], own, strict=True)]
+    return found[rows.start - begin : rows.stop - begin]
 
 
 def prepare(root: Path, vectors: Sequence[Path], texts: Sequence[Path], documents: int, queries: int) -> dict:
@@ -98,18 +120,23 @@ def prepare(root: Path, vectors: Sequence[Path], texts: Sequence[Path], document
         if made["documents"] >= documents:
             return made
         raise SystemExit(f"{root} has {made['documents']} documents, {documents} are wanted: remove it first")
-    real = read_real(vectors, documents, TEXT)
+    real = read_real(vectors, documents)
     maker = fit_maker(real.dense, faiss_neighbours) if len(real.dense) < documents else None
     dim = real.dense.shape[1]
     parents = write_dense(root / f"dense-{dim}.npy", real.dense, maker, documents)
     dense = np.load(root / f"dense-{dim}.npy", mmap_mode="r")
-    write_sparse(root, dense)
     np.save(root / "parents.npy", parents)
     (root / "texts.json").write_text(json.dumps(real.texts))
-    table = fit_table(vectors=(real.texts[:FITTED], real.dense[:FITTED]), tokenizer=real.tokenizer, l2=STRENGTH)
+    table = fit_table(vectors=(real.texts, real.dense), tokenizer=real.tokenizer)
     table.save(root / "table")
-    looked_up = QueryEncoder(table).encode_dense(_query_texts(texts or vectors, real.texts, queries))
-    np.save(root / f"queries-{dim}.npy", looked_up[looked_up.any(axis=1)])
+    asked = _query_texts(texts, real.texts, queries)
+    looked_up = QueryEncoder(table).encode_dense(asked)
+    known = looked_up.any(axis=1)
+    np.save(root / f"queries-{dim}.npy", looked_up[known])
+    (root / "queries.json").write_text(
+        json.dumps([text for text, is_known in zip(asked, known, strict=True) if is_known])
+    )
+    _write_counts(root, documents, table)
     beyond = dense[len(real.dense) :][: len(real.dense)]
     made = {
         "documents": documents,
@@ -141,9 +168,9 @@ def prepare_dim(root: Path, made: dict, dim: int, documents: int) -> None:
 
 
 def index_table(root: Path, dim: int) -> TokenTable:
-    """The table of an index over these documents: as many rows as there are sparse tokens; queries never read it."""
+    """The table of an index over these documents, of its dimension; queries never read it."""
     own = TokenTable.load(root / "table")
-    rows = np.zeros((WIDTH, dim), np.float32)
+    rows = np.zeros((len(own), dim), np.float32)
     rows[: len(own), : own.dim] = own[np.arange(len(own))]
     return TokenTable.from_rows(rows, own.tokenizer, model=own.model, revision=own.revision, dtype="int8")
 
@@ -156,28 +183,35 @@ def _query_texts(sources: Sequence[Path], texts: Sequence[str], queries: int, se
     return [found[i] for i in chosen]
 
 
+def _write_counts(root: Path, documents: int, table: TokenTable) -> None:
+    parts = []
+    for start in range(0, documents, BLOCK):
+        texts = texts_of(root, slice(start, min(start + BLOCK, documents)))
+        parts.append(count_tokens(texts, table.tokenizer, table.leading_space, len(table)))
+    np.save(root / "indptr.npy", np.cumsum(np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])))
+    np.save(root / "indices.npy", np.concatenate([part.indices for part in parts]))
+    np.save(root / "counts.npy", np.concatenate([part.values for part in parts]))
+
+
+def _counts(root: Path, documents: int, width: int) -> Iterator[SparseVectors]:
+    indptr, indices, counts = (np.load(root / f"{name}.npy", mmap_mode="r") for name in ("indptr", "indices", "counts"))
+    for start in range(0, documents, BLOCK):
+        own = np.array(indptr[start : min(start + BLOCK, documents) + 1])
+        entries = slice(int(own[0]), int(own[-1]))
+        yield SparseVectors(own - own[0], np.array(indices[entries]), np.array(counts[entries]), width)
+
+
 def _exact(size: Size) -> dict[str, NDArray]:
     queries = np.load(size.root / f"queries-{size.dim}.npy")
     dense, dense_scores = exact_dense(size.dense(), queries, DEPTH)
-    indices, values = size.sparse()
-    postings = invert(indices, values)
-    rng = np.random.default_rng(1)
-    about = dense[np.arange(len(queries)), rng.integers(0, 10, len(queries))]  # a document near each query
-    tokens = draw_queries(indices[about], values[about], np.diff(postings.starts))
+    asked = QueryEncoder.load(size.root / "table").encode_sparse(read_queries(size.root))
     sparse = np.full((len(queries), DEPTH), -1, np.int64)
     sparse_scores = np.zeros((len(queries), DEPTH), np.float32)
-    scanner = Scanner(postings, size.documents)
-    for i, row in enumerate(tokens):
-        scores, documents = scanner.search(row, np.ones(TERMS, np.float32), DEPTH)
+    scanner = Scanner(size.postings(), size.documents)
+    for i in range(len(queries)):
+        scores, documents = scanner.search(*asked.row(i), DEPTH)
         sparse[i, : len(documents)], sparse_scores[i, : len(scores)] = documents, scores
-    return {
-        "queries": queries,
-        "tokens": tokens,
-        "dense": dense,
-        "dense_scores": dense_scores,
-        "sparse": sparse,
-        "sparse_scores": sparse_scores,
-    }
+    return {"dense": dense, "dense_scores": dense_scores, "sparse": sparse, "sparse_scores": sparse_scores}
 
 
 def exact_dense(vectors: Floats, queries: Floats, k: int, block: int = 20_000) -> tuple[NDArray[np.int64], Floats]:

@@ -39,22 +39,18 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def build_index(size: Size) -> dict[str, float]:
     """Make the index, all documents added and optimised; returns documents a second, seconds and bytes on disk."""
-    import json
-
     folder = size.folder / "index"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
-    texts = json.loads((size.root / "texts.json").read_text())
-    parents = np.load(size.root / "parents.npy")
-    taken = 0.0
-    with Index.create(folder, QueryEncoder(index_table(size.root, size.dim))) as index:
+    taken, busy = 0.0, 0.0
+    with Index.create(folder, QueryEncoder(index_table(size.root, size.dim)), sparse="bm25") as index:
         for start in range(0, size.documents, CHUNK):
             rows = slice(start, min(start + CHUNK, size.documents))
             encoded = size.encoded(rows)
             ids = [str(row) for row in range(rows.start, rows.stop)]
-            payloads = [{"text": texts[parent]} for parent in parents[rows]]
-            begun = time.perf_counter()
+            payloads = [{"text": text} for text in size.texts(rows)]
+            begun, worked = time.perf_counter(), time.process_time()
             index.add(ids, encoded, payloads, flush=False)
-            taken += time.perf_counter() - begun
+            taken, busy = taken + time.perf_counter() - begun, busy + time.process_time() - worked
         begun = time.perf_counter()
         index.add(ids[-1:], take(encoded, [len(ids) - 1]), payloads[-1:])  # flushes what came before too
         taken += time.perf_counter() - begun
@@ -63,6 +59,7 @@ def build_index(size: Size) -> dict[str, float]:
         optimised = time.perf_counter() - begun
     return {
         "ingest_per_second": size.documents / taken,
+        "ingest_busy_ms": busy / size.documents * 1000,
         "optimise_seconds": optimised,
         "bytes_on_disk": sum(bytes_by_kind(folder).values()),
         "bytes": bytes_by_kind(folder),
@@ -180,6 +177,8 @@ def callers(index: Index, asked: list[Encoded]) -> dict[str, dict[str, float | b
             measured(f"{processes} processes", lambda ask=ask: list(ask()))
     whole = [joined(asked[start : start + BATCH]) for start in range(0, len(asked), BATCH)]
     measured("batches", lambda: [hits for part in whole for hits in index.search_encoded(part, 10, texts=False)])
+    alone = [index.search_encoded(query, 10)[0] for query in asked]
+    measured("batches, texts", lambda: [hits for part in whole for hits in index.search_encoded(part, 10)])
     return found
 
 
@@ -225,12 +224,12 @@ def adding(size: Size) -> Iterator[Synchronized[int]]:
 
 def _add(size: Size, added: Synchronized[int], stop: Event) -> None:
     extra = size.encoded(slice(0, EXTRA))
-    text = [{"text": "a document added while others search " * 10}] * ADDED
+    texts = [{"text": text} for text in size.texts(slice(0, EXTRA))]
     with Index.open(size.folder / "index") as index:
         due = time.perf_counter()
         for start in (begin % EXTRA for begin in count(0, ADDED)):
             rows = list(range(start, start + ADDED))
-            index.add([f"extra-{row}" for row in rows], take(extra, rows), text)
+            index.add([f"extra-{row}" for row in rows], take(extra, rows), texts[start : start + ADDED])
             added.value += ADDED
             due += ADDED / RATE
             if stop.wait(max(0, due - time.perf_counter())):

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from made_sparse import TERMS, Scanner, invert
 from scale_data import Size
+from term_scan import Scanner
 
 EF = 128
 DEPTHS = (10, 100, 1000)
@@ -86,12 +86,13 @@ def _scan(size: Size) -> dict:
 def _terms(size: Size) -> dict:
     truth = size.truth()
     begun = time.perf_counter()
-    postings = invert(*size.sparse())
+    postings = size.postings()
     built = time.perf_counter() - begun
-    scanner, counts = Scanner(postings, size.documents), np.ones(TERMS, np.float32)
-    rows = [truth.queries.sparse.row(i)[0] for i in range(len(truth.queries))]
-    times = {str(k): percentiles(lambda i, k=k: scanner.search(rows[i], counts, k), len(rows)) for k in DEPTHS}
-    touched = [int(np.diff(postings.starts)[row].sum()) for row in rows]
+    scanner, sparse = Scanner(postings, size.documents), truth.queries.sparse
+    assert sparse is not None
+    rows = [sparse.row(i) for i in range(len(sparse))]
+    times = {str(k): percentiles(lambda i, k=k: scanner.search(*rows[i], k), len(rows)) for k in DEPTHS}
+    touched = [int(np.diff(postings.starts)[tokens].sum()) for tokens, _ in rows]
     return {
         "build_seconds": built,
         "bytes": postings.bytes,

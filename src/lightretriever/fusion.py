@@ -17,7 +17,7 @@ Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no w
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -256,9 +256,9 @@ def fuse(
     for key, score in fused[:k]:
         dense_rank, in_dense = dense_places.get(key, (None, None))
         sparse_rank, in_sparse = sparse_places.get(key, (None, None))
+        own = in_dense or sparse_places[key][1]
         hits.append(
-            replace(
-                in_dense or sparse_places[key][1],
+            own._replace(
                 score=score,
                 dense_rank=dense_rank,
                 dense_score=in_dense.score if in_dense else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +39,7 @@ def command(
         hits = opened.search_encoded(encoded, k, mode, conditions, min_dense=min_dense)[0]
     if as_json:
         for rank, hit in enumerate(hits, 1):
-            print_json({"rank": rank, **dataclasses.asdict(hit)})
+            print_json({"rank": rank, **hit._asdict()})
     else:
         print(show_hits(hits, columns()) if hits else "no hits")
     if mode == "hybrid" and encoded.trust is not None and encoded.trust[0] < _WELL_UNDERSTOOD:

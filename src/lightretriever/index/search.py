@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
 from math import isfinite
-from typing import TypeAlias
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ SHARE = 16
 """Queries from which on a thread of its own is worth its start."""
 TOGETHER = 256
 """Queries that are searched at once: what they find is in memory."""
-Payload: TypeAlias = tuple[str | None, str, str, Mapping[str, object]]
-"""Id, title, text and metadata of a document; no id where it is gone."""
+T = TypeVar("T")
 _ENDLESS = 1 << 40  # more documents than there are
 
 
@@ -102,14 +101,15 @@ def _search(
     if least is not None:
         fused = _near(_with_cosines(fused, found, encoded), least, k)
     if not request.texts:
-        return _hits(fused, [(name, "", "", {}) for name in found.ids(fused.keys)])
+        fused, ids = _present(fused, found.ids(fused.keys))
+        return _hits(fused, ids, None)
     keys = fused.keys.tolist()
     wanted = list(dict.fromkeys(keys))
     documents = dict(zip(wanted, found.fetch(wanted), strict=True))
     if not gaps and None in documents.values():
         return None
-    payloads = {key: _payload(document) for key, document in documents.items()}
-    return _hits(fused, [payloads[key] for key in keys])
+    fused, there = _present(fused, [documents[key] for key in keys])
+    return _hits(fused, [document.id for document in there], there)
 
 
 def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
@@ -187,32 +187,27 @@ def _near(fused: Fused, least: float, k: int) -> Fused:
     return fused.take(kept)
 
 
-def _payload(document: Document | None) -> Payload:
-    if document is None:
-        return None, "", "", {}
-    return document.id, document.title, document.text, document.metadata
+def _present(fused: Fused, found: Sequence[T | None]) -> tuple[Fused, Sequence[T]]:
+    """Without the documents that were deleted since the lists were made."""
+    there = [one for one in found if one is not None]
+    return (fused if len(there) == len(found) else fused.take(np.array([one is not None for one in found]))), there
 
 
-def _hits(fused: Fused, payloads: Sequence[Payload]) -> list[list[Hit]]:
-    """Of each query, without documents that were deleted since the lists were made."""
-    starts = fused.starts.tolist()
-    arrays = (fused.scores, fused.dense, fused.sparse, fused.dense_scores, fused.sparse_scores)
-    hits = [
-        None
-        if name is None
-        else Hit(
-            name,
-            score,
-            title,
-            text,
-            metadata,
-            None if one != one else one,
-            None if first < 0 else first + 1,
-            None if two != two else two,
-            None if second < 0 else second + 1,
-        )
-        for (name, title, text, metadata), score, first, second, one, two in zip(
-            payloads, *(array.tolist() for array in arrays), strict=True
-        )
-    ]
-    return [[hit for hit in hits[start:end] if hit is not None] for start, end in pairwise(starts)]
+def _hits(fused: Fused, ids: Sequence[str], documents: Sequence[Document] | None) -> list[list[Hit]]:
+    """Of each query; without documents texts and metadata are empty."""
+    starts, _, scores, dense, sparse, dense_scores, sparse_scores = (array.tolist() for array in fused)
+    nothing = [""] * len(ids)
+    rows = zip(
+        ids,
+        scores,
+        nothing if documents is None else [document.title for document in documents],
+        nothing if documents is None else [document.text for document in documents],
+        [{} for _ in ids] if documents is None else [document.metadata for document in documents],
+        [None if score != score else score for score in dense_scores],
+        [None if place < 0 else place + 1 for place in dense],
+        [None if score != score else score for score in sparse_scores],
+        [None if place < 0 else place + 1 for place in sparse],
+        strict=True,
+    )
+    hits = list(map(Hit._make, rows))
+    return [hits[start:end] for start, end in pairwise(starts)]
