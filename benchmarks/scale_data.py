@@ -184,10 +184,10 @@ def _query_texts(sources: Sequence[Path], texts: Sequence[str], queries: int, se
 
 
 def _write_counts(root: Path, documents: int, table: TokenTable) -> None:
-    parts = []
+    parts, chunks = [], QueryEncoder(table).chunks
     for start in range(0, documents, BLOCK):
         texts = texts_of(root, slice(start, min(start + BLOCK, documents)))
-        parts.append(count_tokens(texts, table.tokenizer, table.leading_space, len(table)))
+        parts.append(count_tokens(texts, chunks, table.leading_space, len(table)))
     np.save(root / "indptr.npy", np.cumsum(np.concatenate([[0], *(np.diff(part.indptr) for part in parts)])))
     np.save(root / "indices.npy", np.concatenate([part.indices for part in parts]))
     np.save(root / "counts.npy", np.concatenate([part.values for part in parts]))

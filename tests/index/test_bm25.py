@@ -19,6 +19,7 @@ from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.engines.local import build
 from lightretriever.text.corpus import Document
+from lightretriever.text.memo import ChunkTokenizer, chunk_rule
 
 QUERIES = ["w01", "w02 w02 w09", "w30 w31 w32 w33 nothing", "w05 " * 3]
 
@@ -191,16 +192,19 @@ def test_statistics_of_another_vocabulary_are_refused(filled) -> None:
         index.add(["more"], RandomTower().encode(documents[:1]), [{"text": "w01"}])
 
 
+CHUNKS = ChunkTokenizer(word_tokenizer(), chunk_rule(word_tokenizer()))
+
+
 def test_counts_are_of_the_whole_text() -> None:
     texts = ["w00 w01 w00", "", "w02 " * 100_000]
-    counts = count_tokens(texts, word_tokenizer(), leading_space=False, width=40)
+    counts = count_tokens(texts, CHUNKS, leading_space=False, width=40)
     assert [dict(zip(*(row.tolist() for row in counts.row(i)), strict=True)) for i in range(3)] == [
         {2: 2, 3: 1},
         {},
         {4: 100_000},
     ]
-    assert len(count_tokens([], word_tokenizer(), False, 40)) == 0
-    everything_empty = BM25.of([count_tokens(["", ""], word_tokenizer(), False, 40)], 40)
+    assert len(count_tokens([], CHUNKS, False, 40)) == 0
+    everything_empty = BM25.of([count_tokens(["", ""], CHUNKS, False, 40)], 40)
     assert (everything_empty.documents, everything_empty.mean_length) == (2, 0.0)
 
 

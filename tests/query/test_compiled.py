@@ -21,7 +21,7 @@ from lightretriever.text.tokenizer import id_count
 
 KERNELS = {
     kernels: ["pool_rows", "pool_phrases", "count_ids", "match_phrases", "fill_phrases"],
-    scan: ["scan_texts", "find_chunk", "fill_slots", "hash_chunk", "is_cjk"],
+    scan: ["scan_texts", "find_chunk", "fill_slots", "hash_chunk", "hash_chunks", "is_cjk"],
 }
 OUTERMOST = {kernels: ["pool_rows", "pool_phrases", "count_ids", "match_phrases"], scan: ["scan_texts"]}
 

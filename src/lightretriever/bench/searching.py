@@ -59,12 +59,12 @@ def build(
         documents: how many in all.
         progress: called with documents added and all.
     """
-    width = len(table)
-    statistics = BM25.of((_counts(part, table, width) for part in _parts(real.texts[:documents])), width)
+    encoder = QueryEncoder(table)
+    statistics = BM25.of((_counts(part, encoder) for part in _parts(real.texts[:documents])), len(table))
     taken = 0.0
-    with Index.create(path, QueryEncoder(table)) as index:
+    with Index.create(path, encoder) as index:
         for start, dense, texts in _documents(real, maker, documents):
-            sparse = statistics.impacts(_counts(texts, table, width))
+            sparse = statistics.impacts(_counts(texts, encoder))
             ids = [str(start + i) for i in range(len(texts))]
             payloads = [{"text": text} for text in texts]
             begun = time.perf_counter()
@@ -95,8 +95,8 @@ def _parts(texts: Sequence[str]) -> Iterator[list[str]]:
         yield list(texts[start : start + CHUNK])
 
 
-def _counts(texts: Sequence[str], table: TokenTable, width: int) -> SparseVectors:
-    return count_tokens(texts, table.tokenizer, table.leading_space, width)
+def _counts(texts: Sequence[str], encoder: QueryEncoder) -> SparseVectors:
+    return count_tokens(texts, encoder.chunks, encoder.table.leading_space, encoder.vocab_size)
 
 
 def time_searches(path: Path, full: Mapping[str, Encode], texts: Sequence[str], turns: int) -> list[Timing]:

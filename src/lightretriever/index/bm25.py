@@ -15,34 +15,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from lightretriever.query.kernels import count_ids
-from lightretriever.text.tokenizer import encode_batch
+from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import SparseVectors
 
 K1, B = 0.9, 0.4
-_BATCH = 512  # texts tokenised at once
 _HEAD = "<qdq"
 
 
-def count_tokens(texts: Sequence[str], tokenizer: Tokenizer, leading_space: bool, width: int) -> SparseVectors:
+def count_tokens(texts: Sequence[str], chunks: ChunkTokenizer, leading_space: bool, width: int) -> SparseVectors:
     """Token counts of each text, without special tokens: [n, width].
 
     Args:
         texts: of any length; nothing is cut.
-        tokenizer: the table's.
+        chunks: over the table's tokenizer.
         leading_space: whether each text is read after one space.
         width: V, more than any token id.
     """
-    rows: list[NDArray[np.int32]] = []
-    for start in range(0, len(texts), _BATCH):
-        batch = [f" {text}" if leading_space and text else text for text in texts[start : start + _BATCH]]
-        rows += [np.array(encoding.ids, np.int32) for encoding in encode_batch(tokenizer, batch)]
-    offsets = np.cumsum([0, *map(len, rows)])
-    ids, indptr = np.concatenate([*rows, np.empty(0, np.int32)]), np.empty(len(offsets), np.int64)
+    some = [text for text in texts if text] if leading_space else texts  # or the space alone would be a token
+    ids, offsets = chunks.flat_ids(some, leading_space)
+    indptr = np.empty(len(offsets), np.int64)
     indices, values = np.empty(len(ids), np.int32), np.empty(len(ids), np.float32)
     used = count_ids(ids, offsets, False, indptr, indices, values)
+    if len(some) < len(texts):
+        indptr = indptr[np.cumsum([0, *map(bool, texts)])]
     return SparseVectors(indptr, indices[:used].copy(), values[:used].copy(), width)
 
 

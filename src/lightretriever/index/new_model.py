@@ -15,6 +15,7 @@ from lightretriever.index.store.database import Connection, Database
 from lightretriever.index.store.values import read_settings, write_settings
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
+from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Tower, origin_of
 from lightretriever.vectors.parts import usable
@@ -30,12 +31,12 @@ class NewModel:
     Attributes:
         table: the token table.
         tower: encodes documents.
-        sparse: the kind of the index's sparse side from then on.
+        side: where sparse vectors come from, from then on.
     """
 
     table: TokenTable
     tower: Tower
-    sparse: str
+    side: SparseSide
 
     @staticmethod
     def of(table: TokenTable, tower: Tower, sparse: str) -> NewModel:
@@ -49,12 +50,7 @@ class NewModel:
             )
         if sparse == "lm" and not tower.has_sparse:
             raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
-        return NewModel(table, tower, sparse)
-
-    @property
-    def side(self) -> SparseSide:
-        """Where sparse vectors come from."""
-        return SparseSide(self.sparse, self.table)
+        return NewModel(table, tower, SparseSide(sparse, table, ChunkTokenizer(table.tokenizer, table.chunks)))
 
     def begin(
         self, path: Path, database: Database, part: Callable[[Connection, Settings], Mapping[str, object]]
@@ -69,7 +65,7 @@ class NewModel:
         """
         tower, table = self.tower, self.table
         encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
-        new = asdict(Settings.of(table, self.sparse))
+        new = asdict(Settings.of(table, self.side.kind))
         bound: dict[str, Any] = {**{name: new[name] for name in _BOUND}, "encoding": encoding}
         with database.writing() as connection:
             now = read_settings(connection, database.file)

@@ -9,6 +9,7 @@ from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
+from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import SparseVectors
 
@@ -23,10 +24,12 @@ class SparseSide:
     Attributes:
         kind: "lm", "bm25" or "none".
         table: the index's token table, whose tokens these are.
+        chunks: over its tokenizer.
     """
 
     kind: str
     table: TokenTable
+    chunks: ChunkTokenizer
 
     @property
     def width(self) -> int:
@@ -36,7 +39,7 @@ class SparseSide:
     def counts(self, documents: Sequence[Document]) -> SparseVectors:
         """Token counts of documents' whole texts, [n, V]."""
         texts = [document.input for document in documents]
-        return count_tokens(texts, self.table.tokenizer, self.table.leading_space, self.width)
+        return count_tokens(texts, self.chunks, self.table.leading_space, self.width)
 
     def of(self, documents: Sequence[Document], given: SparseVectors | None) -> SparseVectors | None:
         """What is to be stored with documents: for BM25 their token counts, of which impacts are made with statistics.

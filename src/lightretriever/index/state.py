@@ -53,7 +53,7 @@ class Current:
     @property
     def side(self) -> SparseSide:
         """Where sparse vectors come from."""
-        return SparseSide(self.settings.sparse, self.encoder.table)
+        return SparseSide(self.settings.sparse, self.encoder.table, self.encoder.chunks)
 
     def takes_vectors_of(self, before: Current) -> bool:
         """Whether documents encoded for what the index was before belong to what it is now."""

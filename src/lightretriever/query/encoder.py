@@ -37,6 +37,9 @@ class QueryEncoder:
         counts: "sum" counts every token in the sparse vector, "bow" each distinct one as 1; None for what the table's
             model was trained for.
 
+    Attributes:
+        chunks: the tokenizer, with the words that it remembers.
+
     Raises:
         UsageError: no table, or another value of ``counts``.
     """
@@ -50,7 +53,7 @@ class QueryEncoder:
         self.table = table
         self.counts = counts
         self.truncated = 0  # queries cut to the table's max_length so far
-        self._chunks = ChunkTokenizer(table.tokenizer, table.chunks)
+        self.chunks = ChunkTokenizer(table.tokenizer, table.chunks)
         self._skip, self._skipped = np.array(table.skip_ids, dtype=np.int32), frozenset(table.skip_ids)
         self._rows, self._scales = _plain(table.rows), _plain(table.scales)
         self._phrases = table.phrases
@@ -130,7 +133,7 @@ class QueryEncoder:
 
     def _ids(self, texts: Sequence[str], leading_space: bool, report: bool = True) -> list[list[int]]:
         """Ids of a few texts, those cut reported. An empty query has none, not even that of a space put before it."""
-        rows = [self._chunks.ids(text, leading_space) if text else [] for text in texts]
+        rows = [self.chunks.ids(text, leading_space) if text else [] for text in texts]
         limit = self.table.max_length
         too_long = [i for i, row in enumerate(rows) if len(row) > limit]
         if too_long:
@@ -144,7 +147,7 @@ class QueryEncoder:
         self, texts: Sequence[str], leading_space: bool, report: bool = True
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Ids of many texts, as `_ids` gives them, flat."""
-        ids, offsets = self._chunks.flat_ids(texts, leading_space)
+        ids, offsets = self.chunks.flat_ids(texts, leading_space)
         if ids.max(initial=0) >= len(self.table):  # compiled code would read past the rows
             raise self._too_few_rows()
         lengths, limit = np.diff(offsets), self.table.max_length

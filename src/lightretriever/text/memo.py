@@ -13,14 +13,16 @@ import json
 import os
 import random
 import re
+import string
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from lightretriever.text.tokenizer import encode_batch, encode_one, flat_steps
 
@@ -61,6 +63,8 @@ _NORMALIZERS = {
 _BY_WORD = {"WordPiece", "WordLevel", "Unigram", "BPE"}
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # all three-byte blocks that BertNormalizer sets apart
 _CJK_CHUNK = re.compile(f"[{_CJK}]|[^ {_CJK}]+")
+_BREAK = re.compile(r"[\t\n\r]")
+_SPACES = str.maketrans("\t\n\r", "   ")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -181,6 +185,10 @@ class ChunkTokenizer:
         self._first = self._later if rule in (WORDS, WORDS_CJK) else {}
         for memo in (self._first, self._later):
             memo[""] = () if rule in (WORDS, WORDS_CJK) else False  # an extra space
+        contents = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        # Where white space only separates, a break is a space, unless a token of its own is made of it.
+        self._breaks = self._first is self._later and not any(_BREAK.search(content) for content in contents)
+        self._alone = _alone(tokenizer, contents) if self._first is self._later else b""
         self._process = os.getpid()
         self._scanners: dict[int, _Scanning] = {}
 
@@ -190,6 +198,7 @@ class ChunkTokenizer:
 
     def ids(self, text: str, leading_space: bool = False) -> list[int]:
         """Token ids of one text, or of one space and the text."""
+        text = self._in_one_line(text)
         if self._rule == NONE or not text.isprintable():
             return self.plain_ids(" " + text if leading_space else text)
         if self._rule != WORDS_CJK or text.isascii():
@@ -208,6 +217,9 @@ class ChunkTokenizer:
             memo = self._later
         return ids
 
+    def _in_one_line(self, text: str) -> str:
+        return text.translate(_SPACES) if self._breaks and not text.isprintable() else text
+
     def flat_ids(
         self, texts: Sequence[str], leading_space: bool = False
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -218,8 +230,9 @@ class ChunkTokenizer:
                 if scanning.scanner is None:
                     from lightretriever.text.scan import Scanner  # numba loads with the first large batch
 
-                    scanning.scanner = Scanner(self, cjk=self._rule == WORDS_CJK, words=self._first is self._later)
-                return scanning.scanner.flat_ids(texts, leading_space)
+                    words, cjk = self._first is self._later, self._rule == WORDS_CJK
+                    scanning.scanner = Scanner(self, cjk=cjk, words=words, alone=self._alone)
+                return scanning.scanner.flat_ids(list(map(self._in_one_line, texts)), leading_space)
         if self._rule == NONE and len(texts) > 1:
             rows = self.plain_batch(texts, leading_space)
         else:
@@ -280,7 +293,17 @@ class ChunkTokenizer:
         )
 
 
+def _alone(tokenizer: Tokenizer, added: Iterable[str]) -> bytes:
+    """The ASCII punctuation that is a chunk by itself, wherever it stands: BERT's pre-tokenizer sets it apart. What is
+    in an added token is not: that is looked for in whole texts."""
+    if not isinstance(tokenizer.pre_tokenizer, BertPreTokenizer):
+        return b""
+    return "".join(sorted(set(string.punctuation).difference(*map(_folded, added)))).encode()
+
+
 def _folded(text: str) -> str:
     """Without case, marks and compatibility forms: an added token may be matched after normalisation."""
+    if text.isascii():
+        return text.lower()
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(c for c in plain if c != "\ufffd" and unicodedata.category(c) != "Mn")

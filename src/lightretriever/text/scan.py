@@ -20,7 +20,7 @@ from lightretriever.compiled import compiled
 from lightretriever.text.memo import MEMO_LIMIT
 
 if TYPE_CHECKING:
-    from lightretriever.text.memo import ChunkTokenizer
+    from lightretriever.text.memo import ChunkIds, ChunkTokenizer
 
 THREADS = min(4, os.cpu_count() or 1)
 TEXTS_PER_THREAD = 1024
@@ -37,10 +37,12 @@ class Scanner:
         chunks: learns new chunks and tokenises whole texts.
         cjk: CJK ideographs stand alone.
         words: extra spaces mean nothing, and a first chunk is like any other.
+        alone: ASCII characters that stand alone; only with ``words``.
     """
 
-    def __init__(self, chunks: ChunkTokenizer, *, cjk: bool, words: bool) -> None:
+    def __init__(self, chunks: ChunkTokenizer, *, cjk: bool, words: bool, alone: bytes) -> None:
         self._chunks, self._cjk, self._words = chunks, cjk, words
+        self._alone = np.isin(np.arange(256), list(alone))
         self._clear()
 
     def _clear(self) -> None:
@@ -93,36 +95,38 @@ class Scanner:
         misses = np.empty((min(MISSES, len(data) + 1), 3), dtype=np.int64)
         known = (self._slots, self._hashes, self._spans, self._keys, self._ids)
         first = LATER if leading_space or self._words else FIRST
-        used, missed = scan_texts(data, first, self._words, self._cjk, *known, ids, lengths, states, misses)
+        used, missed = scan_texts(
+            data, first, self._words, self._cjk, self._alone, *known, ids, lengths, states, misses
+        )
         return ids[:used], lengths, states, misses[:missed].tolist()
 
     def _learn(self, keys: set[tuple[bytes, int]]) -> None:
         for place in (LATER, FIRST):
             chunks = sorted(key for key, at in keys if at == place)
-            learned = self._chunks.learn([chunk.decode() for chunk in chunks], place == LATER) if chunks else []
-            for chunk, ids in zip(chunks, learned, strict=True):
-                # More than two ids a byte would overrun the scan's output; no tokenizer does that to plain text.
-                self._insert(chunk, place, ids if ids is not False and len(ids) <= 2 * len(chunk) else None)
+            if chunks:
+                self._insert(chunks, place, self._chunks.learn([chunk.decode() for chunk in chunks], place == LATER))
 
-    def _insert(self, chunk: bytes, place: int, ids: tuple[int, ...] | None) -> None:
-        key, row = np.frombuffer(chunk, dtype=np.uint8), np.array(ids or (), dtype=np.int32)
-        self._keys = _with_room(self._keys, self._keys_used + len(key))
-        self._ids = _with_room(self._ids, self._ids_used + len(row))
-        self._hashes = _with_room(self._hashes, self._entries + 1)
-        self._spans = _with_room(self._spans, self._entries + 1)
-        self._keys[self._keys_used : self._keys_used + len(key)] = key
-        self._ids[self._ids_used : self._ids_used + len(row)] = row
-        count = UNUSABLE if ids is None else len(row)
-        self._spans[self._entries] = self._keys_used, len(key), self._ids_used, count
-        self._hashes[self._entries] = hash_chunk(key, 0, len(key), place)
-        self._entries += 1
-        self._keys_used += len(key)
-        self._ids_used += len(row)
-        if 2 * self._entries > len(self._slots):
-            self._slots = np.full(2 * len(self._slots), -1, dtype=np.int32)
-            fill_slots(self._slots, self._hashes, 0, self._entries)
-        else:
-            fill_slots(self._slots, self._hashes, self._entries - 1, self._entries)
+    def _insert(self, chunks: Sequence[bytes], place: int, learned: Sequence[ChunkIds]) -> None:
+        # More than two ids a byte would overrun the scan's output; no tokenizer does that to plain text.
+        fits = zip(chunks, learned, strict=True)
+        rows = [None if ids is False or len(ids) > 2 * len(chunk) else ids for chunk, ids in fits]
+        lengths = np.fromiter(map(len, chunks), np.int64, len(chunks))
+        counts = np.fromiter((UNUSABLE if row is None else len(row) for row in rows), np.int64, len(rows))
+        ends, id_ends = self._keys_used + np.cumsum(lengths), self._ids_used + np.cumsum(np.maximum(counts, 0))
+        first, last = self._entries, self._entries + len(chunks)
+        self._keys, self._ids = _with_room(self._keys, int(ends[-1])), _with_room(self._ids, int(id_ends[-1]))
+        self._hashes, self._spans = _with_room(self._hashes, last), _with_room(self._spans, last)
+        self._keys[self._keys_used : ends[-1]] = np.frombuffer(b"".join(chunks), np.uint8)
+        self._ids[self._ids_used : id_ends[-1]] = [i for row in rows if row is not None for i in row]
+        places = (ends - lengths, lengths, id_ends - np.maximum(counts, 0), counts)
+        self._spans[first:last] = np.stack(places, axis=1)
+        hash_chunks(self._keys, self._spans, first, last, place, self._hashes)
+        self._entries, self._keys_used, self._ids_used = last, int(ends[-1]), int(id_ends[-1])
+        if 2 * last > len(self._slots):
+            while 2 * last > len(self._slots):
+                self._slots = np.full(2 * len(self._slots), -1, dtype=np.int32)
+            first = 0
+        fill_slots(self._slots, self._hashes, first, last)
 
 
 def _joined(texts: Sequence[str]) -> NDArray[np.uint8]:
@@ -159,6 +163,14 @@ def hash_chunk(data, start, end, place):  # type: ignore[no-untyped-def]
     for i in range(start, end):
         value = (value ^ np.uint64(data[i])) * np.uint64(0x100000001B3)
     return value ^ (value >> np.uint64(29))
+
+
+@compiled()
+def hash_chunks(keys, spans, start, end, place, hashes):  # type: ignore[no-untyped-def]
+    """Of entries start … end - 1."""
+    for entry in range(start, end):
+        begin = spans[entry, 0]
+        hashes[entry] = hash_chunk(keys, begin, begin + spans[entry, 1], place)
 
 
 @compiled()
@@ -203,7 +215,7 @@ def is_cjk(data, i):  # type: ignore[no-untyped-def]
 
 @compiled()
 def scan_texts(  # type: ignore[no-untyped-def]
-    data, first, words, cjk, slots, hashes, spans, keys, known_ids, ids, lengths, states, misses
+    data, first, words, cjk, alone, slots, hashes, spans, keys, known_ids, ids, lengths, states, misses
 ):
     """Tokenise newline-terminated texts from known chunks; see `Scanner._scan`. Returns ids and misses written."""
     used = missed = text = position = 0
@@ -213,8 +225,12 @@ def scan_texts(  # type: ignore[no-untyped-def]
             start = position
             if cjk and is_cjk(data, position):
                 position += 3
+            elif alone[data[position]]:
+                position += 1
             else:
-                while data[position] > 32 and data[position] != 127 and not (cjk and is_cjk(data, position)):
+                while data[position] > 32 and data[position] != 127:
+                    if alone[data[position]] or (cjk and is_cjk(data, position)):
+                        break
                     position += 1
             stop = data[position]
             if (stop < 32 or stop == 127) and stop != 10:

@@ -13,6 +13,7 @@ from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
 from lightretriever.text.corpus import Document
+from lightretriever.text.memo import ChunkTokenizer, chunk_rule
 from lightretriever.text.tokenizer import id_count, is_byte_level
 from lightretriever.types import Hit
 
@@ -55,11 +56,12 @@ def bm25_search(documents: Sequence[Document], tokenizer: Tokenizer) -> Search:
     Documents that share no token with a query are not found.
     """
     width, leading_space = id_count(tokenizer), is_byte_level(tokenizer)
-    counts = count_tokens([document.input for document in documents], tokenizer, leading_space, width)
+    chunks = ChunkTokenizer(tokenizer, chunk_rule(tokenizer))
+    counts = count_tokens([document.input for document in documents], chunks, leading_space, width)
     postings = Postings.of(BM25.of([counts], width).impacts(counts))
 
     def search(queries: list[str], k: int) -> list[list[Hit]]:
-        asked = count_tokens(queries, tokenizer, leading_space, width)
+        asked = count_tokens(queries, chunks, leading_space, width)
         rows = (postings.scores(*asked.row(row)) for row in range(len(queries)))
         return [_best(documents, scores, np.flatnonzero(scores), k) for scores in rows]
 
