@@ -78,9 +78,9 @@ def measure_index(size: Size, queries: int) -> dict[str, object]:
         found["ms"] = by_mode
         found["p50_ms"] = {mode: {k: times[0] for k, times in by_k.items()} for mode, by_k in by_mode.items()}
         found["ms_texts"] = {mode: latency(index, asked, 10, mode, texts=True) for mode in MODES}
-        found["recall"] = recalls(index, truth, asked)
         memory = own_memory("searched")
         found["resident_bytes"], found["anonymous_bytes"] = memory.resident, memory.anonymous
+        found["recall"] = recalls(index, truth, asked)
         found["resident_before_bytes"] = before.resident
         found["callers"] = callers(index, asked)
     return {**found, "load_average": os.getloadavg()[0]}

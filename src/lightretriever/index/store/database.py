@@ -28,7 +28,6 @@ PAGE = 16_384
 PATIENCE = 30.0
 """Seconds that a writer waits for others."""
 _CACHE = 16 << 10  # kB of pages that a connection keeps
-_MAPPED = 1 << 40  # bytes that are read where the system has them; SQLite's own limit is what counts, 2 GB
 _QUIET = 10.0  # seconds that a fork waits for what this process is doing with the file
 WAL, SHM = "-wal", "-shm"
 
@@ -221,8 +220,7 @@ class Database:
             factory=Connection,
         )
         try:
-            mapped = f"mmap_size = {0 if writing else _MAPPED}"
-            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", f"cache_size = -{_CACHE}", mapped):
+            for pragma in ("trusted_schema = OFF", "cell_size_check = ON", f"cache_size = -{_CACHE}"):
                 connection.execute(f"PRAGMA {pragma}")
         except BaseException:
             connection.close()
