@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from index.segment.one_query import scan, search
 from made_clusters import clustered, queries_off, unit
 
+from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.codes import decode, encode
-from lightretriever.index.segment.dense import FEW, DensePart, build, score
+from lightretriever.index.segment.dense import FEW, DensePart, build, head_of, principal_axes, score
 from lightretriever.index.segment.dense import search as search_many
+from lightretriever.index.segment.dense_kernels import _promising, narrow_query
 from lightretriever.index.segment.graph import GraphOptions
 from lightretriever.index.segment.scratch import DenseScratch
 
@@ -146,6 +148,56 @@ def test_a_mask_that_leaves_out_what_is_near(part, queries, rows):
     check_exact(found, exact(part, queries[0], 10, mask))
 
 
+@pytest.fixture(scope="module")
+def turned_rows():
+    """Rows with a spectrum that falls, as embeddings have; a part of them as they are, and one of them turned."""
+    rows = unit(clustered(FEW + 2_000, 200) / np.arange(1, 201) ** 0.5 + 0.02)
+    axes = principal_axes(rows[:4_000])
+    return rows, build(encode(rows), threads=2), build(encode(rows @ axes), threads=2, rotation=axes)
+
+
+def test_axes_turn_and_leave_products_as_they_are(turned_rows):
+    rows, _, part = turned_rows
+    axes = part.rotation.astype(np.float64)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(200), atol=1e-6)
+    spread = np.square(rows @ part.rotation).mean(axis=0)
+    assert spread[:64].sum() > 0.9 * spread.sum()
+    assert (part.head, head_of(384), head_of(1024), head_of(100)) == (64, 128, 320, 100)
+    wanted = [row @ rows[5] for row in rows[:50]]
+    np.testing.assert_allclose(score(part, rows[5], np.arange(50, dtype=np.int32)), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_turned_documents_are_found_as_well(turned_rows, share):
+    rows, plain, part = turned_rows
+    mask = None if share == 1 else (np.random.default_rng(3).random(len(rows)) < share).astype(np.uint8)
+    scratch = DenseScratch()
+    found = {}
+    for name, each in (("plain", plain), ("turned", part)):
+        lists = search_many(each, queries_off(rows, 100), 100, mask, scratch)
+        found[name] = lists
+        for place, value in zip(lists.row(0)[0][:20], lists.row(0)[1], strict=False):
+            assert value == pytest.approx(queries_off(rows, 100)[0] @ rows[place], abs=5e-5)
+    for k in (10, 100):
+        both = zip(found["plain"].places, found["turned"].places, strict=True)
+        shares = [len(set(one[:k].tolist()) & set(other[:k].tolist())) / k for one, other in both]
+        assert np.mean(shares) > 0.97
+    assert not scratch.marks.any()
+
+
+def test_most_of_what_is_met_is_not_read_whole(turned_rows):
+    """The fast path is on: a place that the first components rule out costs no more."""
+    rows, _, part = turned_rows
+    query = queries_off(rows, 1)[0]
+    turned, narrow = part.turned(query), np.zeros(200, np.int8)
+    narrow_query(plain_view(turned), narrow)
+    slack = np.float32(6 * part.spread[0] * np.linalg.norm(narrow[64:].astype(np.float32)))
+    worst = np.float32(np.sort(rows @ query)[-125]) * np.float32(127 / np.abs(turned).max())
+    staged, every = np.empty(len(rows), np.int64), np.arange(len(rows), dtype=np.int32)
+    some = _promising(part.hi, part.scales, every, narrow, 64, slack, worst, staged)
+    assert 125 <= some < len(rows) // 2
+
+
 def test_deleted_ones_are_not_returned(part, queries):
     scratch, mask = DenseScratch(), np.ones(COUNT, np.uint8)
     for query in queries[:30]:
@@ -159,11 +211,12 @@ def test_seeds_lead_to_what_the_starts_do_not(rows, queries):
     codes = encode(rows[:12_000])
     first = build(encode(rows[:6000]), GraphOptions(), 1)
     assert len(first.neighbours) == 0  # few: no lists
-    lists = build(codes, GraphOptions(degree=16)).neighbours.copy()
+    whole = build(codes, GraphOptions(degree=16))
+    lists = whole.neighbours.copy()
     half = np.arange(12_000) >= 6000
     lists[(lists >= 0) & (half[lists] != half[:, None])] = -1
     lists = -np.sort(-lists, axis=1)
-    part = DensePart.of({**codes._asdict(), "neighbours": lists, "starts": np.array([0], np.int32)})
+    part = DensePart.of({**whole.arrays(), "neighbours": lists, "starts": np.array([0], np.int32)})
     scratch = DenseScratch()
     for query in queries[:10]:
         wanted = exact(part, query, 20)[0]
@@ -328,6 +381,8 @@ def test_arrays_there_and_back(part, queries):
         ("neighbours", lambda array: array[:100]),
         ("neighbours", lambda array: array.astype(np.int64)),
         ("starts", lambda array: array[None]),
+        ("rotation", lambda array: np.zeros((3, 3), array.dtype)),
+        ("spread", lambda array: array[:0]),
     ],
 )
 def test_arrays_that_do_not_fit(part, name, wrong):

@@ -15,7 +15,7 @@ from llvmlite import binding
 from numba import njit
 
 from lightretriever.index.segment.dense_kernels import scan_codes
-from lightretriever.index.segment.int8_dot import as_float, as_int, dot_row, prefetch_row
+from lightretriever.index.segment.int8_dot import as_float, as_int, dot_part, dot_row, prefetch_part, prefetch_row
 
 INSTRUCTIONS = {"avx512vnni": "vpdpbusd", "avxvnni": "vpdpbusd", "dotprod": "sdot"}
 
@@ -70,6 +70,23 @@ def test_it_is_the_sum_of_products(data, n, dim):
     out = np.zeros(n, np.int32)
     products(rows, query, out)
     assert out.tolist() == (rows.astype(np.int64) @ query.astype(np.int64)).tolist()
+
+
+@njit
+def parts(rows, query, begin, end, out):
+    for i in range(len(rows)):
+        prefetch_part(rows, i, begin, end)
+        out[i] = dot_part(rows, i, query, begin, end)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from([1, 64, 100, 384]))
+def test_parts_add_up(data, dim):
+    rows, query = data.draw(arrays(np.int8, (3, dim))), data.draw(arrays(np.int8, dim))
+    begin, end = sorted((data.draw(st.integers(0, dim)), data.draw(st.integers(0, dim))))
+    out = np.zeros(3, np.int32)
+    parts(rows, query, begin, end, out)
+    assert out.tolist() == (rows[:, begin:end].astype(np.int64) @ query[begin:end].astype(np.int64)).tolist()
 
 
 @pytest.mark.parametrize(("row", "query"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])

@@ -3,6 +3,10 @@
 Scores are inner products of the query and what both levels of the codes stand for. Candidates come from the narrow
 codes alone: out of all of them, or of those met on a walk (`dense_kernels.walk`), whichever reads less. Documents
 without a dense vector are zero rows; no search finds them.
+
+Where there are lists, vectors are turned to the principal axes of the documents, the longest first: inner products stay
+what they are, and the first third of the components nearly tells whether the rest must be read at all. Of real passages
+a fifth to a third must be, and reading is what a walk waits for.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.codes import Codes, rescore
-from lightretriever.index.segment.dense_kernels import find_all
+from lightretriever.index.segment.dense_kernels import find_all, turn
 from lightretriever.index.segment.graph import GraphOptions, build_graph
 from lightretriever.index.segment.lists import Lists, new_lists, no_lists
 from lightretriever.index.segment.scratch import DenseScratch
@@ -23,9 +27,12 @@ from lightretriever.index.segment.scratch import DenseScratch
 FEW = 10_000  # documents: fewer are scanned faster than walked through, and have no neighbour lists
 _LEAST, _FIRST, _GROWTH = 80, 30_000, 0.4  # places kept up to so many documents, and then by this power of theirs
 _SCANNED = 90  # rows that a scan reads in the time that a walk takes for each place it keeps
+_WIDE = 512  # places: a walk that keeps more takes most of what it meets, and reads it whole at once
+_LINE = 64  # bytes
+_SAMPLE = 4_096  # rows that a mean is taken of
 _PICKED = 40  # the same where a mask says which rows
 _NONE, _NO_LISTS = plain_view(np.zeros(0, np.int32)), plain_view(np.zeros((0, 1), np.int32))
-_ALL = plain_view(np.zeros(0, np.uint8))
+_ALL, _NO_AXES = plain_view(np.zeros(0, np.uint8)), plain_view(np.empty((0, 0), np.float32))
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class DensePart:
         hi, lo, scales: `Codes`: int8 [n, d], int8 [n, d], float32 [n].
         neighbours: int32 [n, degree], each row filled up with -1; [0, degree] where there are none.
         starts: int32, places where walks begin.
+        rotation: float32 [d, d]; a vector times it is what the codes are of. [0, 0] where that is the vector itself.
+        spread: float32 [1], root mean square of a component of ``hi`` beyond the first `head`.
     """
 
     hi: NDArray[np.int8]
@@ -43,6 +52,8 @@ class DensePart:
     scales: NDArray[np.float32]
     neighbours: NDArray[np.int32]
     starts: NDArray[np.int32]
+    rotation: NDArray[np.float32]
+    spread: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.hi)
@@ -50,6 +61,19 @@ class DensePart:
     @property
     def codes(self) -> Codes:
         return Codes(self.hi, self.lo, self.scales)
+
+    @property
+    def head(self) -> int:
+        """Components that a walk looks at first."""
+        return head_of(self.hi.shape[1]) if len(self.rotation) else self.hi.shape[1]
+
+    def turned(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A query [d] as the codes are."""
+        if not len(self.rotation):
+            return query
+        turned = np.empty_like(query)
+        turn(plain_view(query), self.rotation, turned)
+        return turned
 
     def arrays(self) -> dict[str, NDArray]:
         """The arrays by name."""
@@ -83,6 +107,8 @@ class DensePart:
             (self.scales, np.float32, {(count,)}),
             (self.neighbours, np.int32, {(count, degree), (0, degree)}),
             (self.starts, np.int32, {(len(self.starts),)}),
+            (self.rotation, np.float32, {(dim, dim), (0, 0)}),
+            (self.spread, np.float32, {(1,)}),
         )
         for (array, dtype, shapes), field in zip(fits, fields(self), strict=True):
             if array.dtype != dtype or array.shape not in shapes or not array.flags.c_contiguous:
@@ -92,20 +118,46 @@ class DensePart:
                 )
 
 
-def build(codes: Codes, options: GraphOptions | None = None, threads: int = 1) -> DensePart:
+def head_of(dim: int) -> int:
+    """Of d components about a third, in whole lines of the processor's cache; all of them where that is none."""
+    return dim // 3 // _LINE * _LINE or dim
+
+
+def principal_axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The orthogonal matrix [d, d] that turns vectors [n, d] to their principal axes, the longest first."""
+    rows = vectors.astype(np.float64)
+    return np.ascontiguousarray(np.linalg.eigh(rows.T @ rows)[1][:, ::-1], np.float32)
+
+
+def wants_axes(count: int, dim: int) -> bool:
+    """Whether a part of so many documents is to be made of turned vectors."""
+    return count >= FEW and head_of(dim) < dim
+
+
+def build(
+    codes: Codes,
+    options: GraphOptions | None = None,
+    threads: int = 1,
+    rotation: NDArray[np.float32] | None = None,
+) -> DensePart:
     """A part of codes, with neighbour lists where there are more than `FEW` documents.
 
     Args:
         codes: of n documents, in the order of their places; may be mapped from files.
         options: how neighbour lists are built; those of `GraphOptions` when None.
         threads: that build them. The lists do not depend on their number.
+        rotation: what vectors were multiplied with before they were coded, of `principal_axes`; None for nothing.
     """
-    options = options or GraphOptions()
+    options, dim = options or GraphOptions(), codes.hi.shape[1]
+    beyond = codes.hi[:: max(1, len(codes.hi) // _SAMPLE), head_of(dim) :].astype(np.float32)
+    spread = np.sqrt(np.mean(beyond * beyond, dtype=np.float32)) if beyond.size else np.float32(0)
     if len(codes.hi) < FEW:
         neighbours, starts = np.empty((0, options.degree), np.int32), np.empty(0, np.int32)
     else:
-        neighbours, starts = build_graph(plain_view(codes.hi), options, threads)
-    return DensePart.of({**codes._asdict(), "neighbours": neighbours, "starts": starts})
+        head = dim if rotation is None else head_of(dim)
+        neighbours, starts = build_graph(plain_view(codes.hi), options, threads, head, spread)
+    turned = {"rotation": _NO_AXES if rotation is None else rotation, "spread": np.array([spread], np.float32)}
+    return DensePart.of({**codes._asdict(), "neighbours": neighbours, "starts": starts, **turned})
 
 
 def width(count: int, k: int) -> int:
@@ -154,12 +206,14 @@ def search(
     wide = least * len(part) // passing
     walks = len(part.neighbours) > 0 and passing > wide * (_SCANNED if mask is None else _PICKED)
     scratch.reserve(len(part), max(wide if walks else 0, 4 * k, part.neighbours.shape[1]))
+    head = part.head if wide <= _WIDE else queries.shape[1]
     found = new_lists(len(queries), k)
     seeds = _no_seeds(len(queries)) if seeds is None else plain_view(np.ascontiguousarray(seeds))
     find_all(
-        part.hi, part.lo, part.scales, part.neighbours, part.starts, seeds, walks, len(part), masked,
-        plain_view(queries), scratch.narrow(queries.shape[1]), scratch.pool(wide if walks else 0), scratch.marks,
-        scratch.touched, scratch.keys, min(max(least * 3 // 4, k), passing), *found,
+        part.hi, part.lo, part.scales, part.neighbours, part.starts, part.rotation, head, part.spread[0], seeds,
+        walks, len(part), masked, plain_view(queries), *scratch.query(queries.shape[1]),
+        scratch.pool(wide if walks else 0), scratch.marks, scratch.touched, scratch.keys,
+        min(max(least * 3 // 4, k), passing), *found,
     )  # fmt: skip
     return found
 
@@ -194,8 +248,9 @@ def scan(
     scratch.reserve(count, 4 * k)
     found = new_lists(len(queries), k)
     find_all(
-        *(plain_view(array) for array in codes), _NO_LISTS, _NONE, _no_seeds(len(queries)), False, count,
-        masked, plain_view(queries), scratch.narrow(queries.shape[1]), scratch.pool(0), scratch.marks,
+        *(plain_view(array) for array in codes), _NO_LISTS, _NONE, _NO_AXES, 0, np.float32(0),
+        _no_seeds(len(queries)), False, count, masked, plain_view(queries), *scratch.query(queries.shape[1]),
+        scratch.pool(0), scratch.marks,
         scratch.touched, scratch.keys, 0, *found,
     )  # fmt: skip
     return found
@@ -207,7 +262,7 @@ def score(part: DensePart, query: NDArray[np.float32], places: NDArray[np.int32]
     Raises:
         IndexError: a place is not in the part.
     """
-    return rescore(part.codes, query, places)
+    return rescore(part.codes, part.turned(query), places)
 
 
 def _no_seeds(queries: int) -> NDArray[np.int32]:

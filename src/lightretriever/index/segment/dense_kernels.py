@@ -11,12 +11,20 @@ import numpy as np
 
 from lightretriever.compiled import compiled
 from lightretriever.index.segment.code_kernels import SMALLEST, exact_score
-from lightretriever.index.segment.int8_dot import as_float, as_int, dot_row, prefetch_row
+from lightretriever.index.segment.int8_dot import (
+    as_float,
+    as_int,
+    dot_part,
+    dot_row,
+    prefetch_part,
+    prefetch_row,
+)
 
 _PLACES = 0x7FFFFFFF
 _LEAST = -0x8000000000000000
 _NEAR = 32  # rows that a processor reads on by itself
 _SPARSE = 4  # one of so many rows: picking fewer is faster than reading all in their order
+_OPEN = 6.0  # times what the rest of a product comes to at random: more are seldom
 _SURE = 4.5  # standard deviations of what rounding adds to a narrow score
 
 
@@ -214,7 +222,36 @@ def _begin(hi, scales, given, narrow, pool, marks, touched, seen, size):  # type
 
 
 @compiled()
-def walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, fresh):  # type: ignore[no-untyped-def]
+def slack_of(narrow, head, spread):  # type: ignore[no-untyped-def]
+    """What the components of a product from ``head`` on add up to at most, but for one document in very many.
+
+    ``spread``: root mean square of such a component of documents' codes; their signs are taken to be random.
+    """
+    squares = 0
+    for j in range(head, len(narrow)):
+        squares += np.int64(narrow[j]) * np.int64(narrow[j])
+    return np.float32(_OPEN * spread * np.sqrt(squares))
+
+
+@compiled()
+def _promising(hi, scales, listed, narrow, head, slack, worst, staged):  # type: ignore[no-untyped-def]
+    """Of the places listed those whose first components leave it open whether they score ``worst``, into ``staged``,
+    above each its product so far. Returns how many."""
+    some = 0
+    for i in range(len(listed)):
+        place = listed[i]
+        product = dot_part(hi, place, narrow, 0, head)
+        if scales[place] * (np.float32(product) + slack) >= worst:
+            prefetch_part(hi, place, head, len(narrow))
+            staged[some] = (np.int64(product) << 32) | place
+            some += 1
+    return some
+
+
+@compiled()
+def walk(  # type: ignore[no-untyped-def]
+    hi, scales, neighbours, starts, seeds, narrow, head, slack, pool, marks, touched, fresh
+):
     """Walk from the starts to what is nearest, always on from the best place not yet left, until the pool is left.
 
     Args:
@@ -222,6 +259,8 @@ def walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, fr
         neighbours: int32 [n, degree], a row filled up with -1.
         starts, seeds: int32, where it begins; what is outside 0 … n − 1 is passed over, here as in ``neighbours``.
         narrow: int8 [d].
+        head, slack: of a place that is met the first ``head`` components are looked at; the others, which add at most
+            ``slack`` to the product, only where it may still come into a full pool. With ``head`` = d all at once.
         pool: int64 [ef], written: keys, best first; the mark is 0.
         marks: uint64, a bit for each place, all 0, and so again afterwards.
         touched: int32 [n], written.
@@ -229,7 +268,7 @@ def walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, fr
 
     Returns how many are in the pool, and how many places were looked at.
     """
-    count = len(hi)
+    count, width = len(hi), len(narrow)
     seen, size = _begin(hi, scales, starts, narrow, pool, marks, touched, 0, 0)
     seen, size = _begin(hi, scales, seeds, narrow, pool, marks, touched, seen, size)
     at = 0
@@ -244,7 +283,7 @@ def walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, fr
             if place < 0 or place >= count:
                 break
             if _is_new(marks, place):
-                prefetch_row(hi, place)
+                prefetch_part(hi, place, 0, head)
                 touched[seen] = place
                 seen += 1
         at += 1
@@ -252,10 +291,18 @@ def walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, fr
             prefetch_row(neighbours, place_of(pool[at]))
         least = pool[size - 1] if size == len(pool) else np.int64(_LEAST)
         better = 0
-        for i in range(first, seen):
-            place = touched[i]
-            fresh[better] = key_of(scales[place] * dot_row(hi, place, narrow), place) | 1
-            better += fresh[better] > least
+        if head < width:
+            worst = score_of(least) if size == len(pool) else np.float32(-np.inf)
+            for i in range(_promising(hi, scales, touched[first:seen], narrow, head, slack, worst, fresh)):
+                place = fresh[i] & np.int64(0xFFFFFFFF)
+                product = (fresh[i] >> 32) + dot_part(hi, place, narrow, head, width)
+                fresh[better] = key_of(scales[place] * np.float32(product), place) | 1
+                better += fresh[better] > least
+        else:
+            for i in range(first, seen):
+                place = touched[i]
+                fresh[better] = key_of(scales[place] * dot_row(hi, place, narrow), place) | 1
+                better += fresh[better] > least
         for i in range(better):
             position, size = _add(pool, size, fresh[i])
             at = min(at, position)
@@ -301,48 +348,65 @@ def find_by_scan(hi, lo, scales, count, mask, query, narrow, listed, keys, place
 # fmt: off
 @compiled()
 def find_by_walk(  # type: ignore[no-untyped-def]
-    hi, lo, scales, neighbours, starts, seeds, mask, query,
+    hi, lo, scales, neighbours, starts, head, spread, seeds, mask, query,
     narrow, pool, marks, touched, keys, least, places, scores,
 ):
     # fmt: on
     """The best of what a walk meets and the mask lets pass; returns how many, -1 where fewer than ``least`` pass.
 
     Args:
+        head, spread: see `walk`; what a component of codes beyond the head comes to, as a root mean square.
         narrow, pool, marks, touched, keys: scratch, see `walk`; ``keys`` is as long as the pool and a neighbour list.
         places, scores: int32 [k], float32 [k], written.
     """
     doubt, k = narrow_query(query, narrow), len(places)
     if doubt == 0:
         return 0
-    size, _ = walk(hi, scales, neighbours, starts, seeds, narrow, pool, marks, touched, keys)
+    slack = slack_of(narrow, head, spread)
+    size, _ = walk(hi, scales, neighbours, starts, seeds, narrow, head, slack, pool, marks, touched, keys)
     size = passing(scales, pool, size, mask, keys)
     if size < least:
         return -1
     return rank(hi, lo, scales, query, doubt, k, keys, size, places, scores)
 
 
+@compiled(reassociate=True)
+def turn(query, rotation, turned):  # type: ignore[no-untyped-def]
+    """``query @ rotation`` of float32 [d] and [d, d] into float32 ``turned``, on this thread: a library's would take
+    others."""
+    turned[:] = 0
+    for i in range(len(query)):
+        value = query[i]
+        for j in range(len(turned)):
+            turned[j] += value * rotation[i, j]
+
+
 # fmt: off
 @compiled()
 def find_all(  # type: ignore[no-untyped-def]
-    hi, lo, scales, neighbours, starts, seeds, walks, count, mask, queries,
-    narrow, pool, marks, touched, keys, least, counts, places, scores,
+    hi, lo, scales, neighbours, starts, rotation, head, spread, seeds, walks, count, mask, queries,
+    turned, narrow, pool, marks, touched, keys, least, counts, places, scores,
 ):
     # fmt: on
     """The best for each of q queries float32 [q, d]: of a walk, where ``walks`` and enough of it passes, else of a scan
     of the first ``count`` rows.
 
     Args:
+        rotation: float32 [d, d], which each query is turned by into ``turned``, float32 [d]; [0, 0] for none.
         seeds: int32 [q, s], of each query, see `walk`.
         counts, places, scores: int64 [q], int32 [q, k], float32 [q, k], written; how many each query has, and these.
     """
     for i in range(len(queries)):
-        found = -1
+        query, found = queries[i], -1
+        if len(rotation):
+            turn(queries[i], rotation, turned)
+        else:
+            turned[:] = query
         if walks:
             found = find_by_walk(
-                hi, lo, scales, neighbours, starts, seeds[i], mask, queries[i],
+                hi, lo, scales, neighbours, starts, head, spread, seeds[i], mask, turned,
                 narrow, pool, marks, touched, keys, least, places[i], scores[i],
             )  # fmt: skip
         if found < 0:
-            query = queries[i]
-            found = find_by_scan(hi, lo, scales, count, mask, query, narrow, touched, keys, places[i], scores[i])
+            found = find_by_scan(hi, lo, scales, count, mask, turned, narrow, touched, keys, places[i], scores[i])
         counts[i] = found

@@ -44,9 +44,16 @@ class GraphOptions:
 
 
 def build_graph(
-    hi: NDArray[np.int8], options: GraphOptions, threads: int = 1
+    hi: NDArray[np.int8],
+    options: GraphOptions,
+    threads: int = 1,
+    head: int | None = None,
+    spread: np.float32 = np.float32(0),
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Neighbour lists int32 [n, degree], filled up with -1, and where walks begin, int32, for int8 codes [n, d]."""
+    """Neighbour lists int32 [n, degree], filled up with -1, and where walks begin, int32, for int8 codes [n, d].
+
+    ``head``, ``spread``: of turned codes, see `dense_kernels.walk`.
+    """
     count = len(hi)
     inverse = np.zeros(count, np.float32)
     inverse_lengths(hi, inverse)
@@ -55,7 +62,8 @@ def build_graph(
     starts = order[: options.starts]
     scratches = [DenseScratch(count) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        build = _Build(hi, inverse, neighbours, order[:1], options, pool, scratches)
+        head = hi.shape[1] if head is None else head
+        build = _Build(hi, inverse, neighbours, order[:1], options, head, spread, pool, scratches)
         for begin, end in batches(len(order)):
             build.join(order[begin:end])
         build.finish()
@@ -78,6 +86,8 @@ class _Build:
     neighbours: NDArray[np.int32]
     starts: NDArray[np.int32]
     options: GraphOptions
+    head: int
+    spread: np.float32
     pool: ThreadPoolExecutor
     scratches: list[DenseScratch]
 
@@ -88,7 +98,7 @@ class _Build:
         def find(begin: int, end: int, scratch: DenseScratch) -> None:
             find_lists(
                 self.hi, self.inverse, self.neighbours, self.starts, places[begin:end], degree, ease,
-                scratch.pool(self.options.width), scratch.marks, scratch.touched, scratch.keys,
+                self.head, self.spread, scratch.pool(self.options.width), scratch.marks, scratch.touched, scratch.keys,
             )  # fmt: skip
 
         self._split(find, np.arange(0, len(places) + _PIECE, _PIECE).clip(max=len(places)))

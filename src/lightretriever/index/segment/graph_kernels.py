@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightretriever.compiled import compiled
-from lightretriever.index.segment.dense_kernels import key_of, place_of, score_of, walk
+from lightretriever.index.segment.dense_kernels import key_of, place_of, score_of, slack_of, walk
 from lightretriever.index.segment.int8_dot import dot_row, prefetch_row
 
 _SAME = 1e-6  # of a distance between equal rows, by rounding: of many alike one is chosen
@@ -47,7 +47,9 @@ def _choose(hi, inverse, place, keys, size, ease, row):  # type: ignore[no-untyp
 
 
 @compiled()
-def find_lists(hi, inverse, neighbours, starts, order, degree, ease, pool, marks, touched, fresh):  # type: ignore[no-untyped-def]
+def find_lists(  # type: ignore[no-untyped-def]
+    hi, inverse, neighbours, starts, order, degree, ease, head, spread, pool, marks, touched, fresh
+):
     """Give each place of ``order`` neighbours among those that have some, by a walk through what is there.
 
     Rows of ``neighbours`` that others of the order read must not be among those written: no place of ``order`` can be
@@ -56,7 +58,10 @@ def find_lists(hi, inverse, neighbours, starts, order, degree, ease, pool, marks
     for place in order:
         neighbours[place] = -1
         if inverse[place] > 0:
-            size, _ = walk(hi, inverse, neighbours, starts, order[:0], hi[place], pool, marks, touched, fresh)
+            slack = slack_of(hi[place], head, spread)
+            size, _ = walk(
+                hi, inverse, neighbours, starts, order[:0], hi[place], head, slack, pool, marks, touched, fresh
+            )
             for i in range(size):  # of the walk, scores are cosines but for the place's own length
                 pool[i] = key_of(score_of(pool[i]) * inverse[place], place_of(pool[i]))
             _choose(hi, inverse, place, pool, size, ease, neighbours[place, :degree])

@@ -55,19 +55,28 @@ def dot_row(typing_context, rows, row, query):  # type: ignore[no-untyped-def]
     """Inner product of ``rows[row]`` and ``query``, both int8 and contiguous, as int32; the row is not checked."""
     if not all(_is_bytes(array, ndim) for array, ndim in ((rows, 2), (query, 1))):
         return None
-    signature = types.int32(rows, types.int64, query)
+    return types.int32(rows, types.int64, query), _dot
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        first = context.make_array(signature.args[0])(context, builder, arguments[0])
-        second = context.make_array(signature.args[2])(context, builder, arguments[2])
-        width = cgutils.unpack_tuple(builder, second.shape, 1)[0]
-        start = builder.gep(first.data, [builder.mul(arguments[1], width)])
-        chosen = _chosen(context)
-        if chosen is None:
-            return _plain_sum(builder, start, second.data, width, width.type(0), _INT(0))
-        return _sum(builder, chosen, start, second.data, width)
 
-    return signature, generate
+@intrinsic
+def dot_part(typing_context, rows, row, query, begin, end):  # type: ignore[no-untyped-def]
+    """As `dot_row`, of the components begin … end - 1 alone; these are not checked either."""
+    if not all(_is_bytes(array, ndim) for array, ndim in ((rows, 2), (query, 1))):
+        return None
+    return types.int32(rows, types.int64, query, types.int64, types.int64), _dot
+
+
+def _dot(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    first = context.make_array(signature.args[0])(context, builder, arguments[0])
+    second = context.make_array(signature.args[2])(context, builder, arguments[2])
+    width = cgutils.unpack_tuple(builder, second.shape, 1)[0]
+    begin, end = arguments[3:] or (width.type(0), width)
+    start = builder.gep(first.data, [builder.add(builder.mul(arguments[1], width), begin)])
+    other, size = builder.gep(second.data, [begin]), builder.sub(end, begin)
+    chosen = _chosen(context)
+    if chosen is None:
+        return _plain_sum(builder, start, other, size, width.type(0), _INT(0))
+    return _sum(builder, chosen, start, other, size)
 
 
 def _is_bytes(array: Any, ndim: int) -> bool:
@@ -124,23 +133,31 @@ def prefetch_row(typing_context, rows, row):  # type: ignore[no-untyped-def]
     """Ask for ``rows[row]`` of a contiguous array [n, d] of any type, so that it is near when it is read."""
     if not (isinstance(rows, types.Array) and rows.layout == "C" and rows.ndim == 2):
         return None
-    signature = types.void(rows, types.int64)
+    return types.void(rows, types.int64), _prefetch
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        kind = signature.args[0]
-        array = context.make_array(kind)(context, builder, arguments[0])
-        width = cgutils.unpack_tuple(builder, array.shape, 2)[1]
-        item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
-        start = builder.bitcast(builder.gep(array.data, [builder.mul(arguments[1], width)]), _BYTE.as_pointer())
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _INT, _INT, _INT]), "llvm.prefetch.p0"
-        )
-        end = builder.mul(width, width.type(item))
-        with cgutils.for_range_slice(builder, width.type(0), end, width.type(64)) as (at, _):
-            builder.call(function, [builder.gep(start, [at]), _INT(0), _INT(3), _INT(1)])
-        return context.get_dummy_value()
 
-    return signature, generate
+@intrinsic
+def prefetch_part(typing_context, rows, row, begin, end):  # type: ignore[no-untyped-def]
+    """As `prefetch_row`, of the components begin … end - 1 alone."""
+    if not (isinstance(rows, types.Array) and rows.layout == "C" and rows.ndim == 2):
+        return None
+    return types.void(rows, types.int64, types.int64, types.int64), _prefetch
+
+
+def _prefetch(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    kind = signature.args[0]
+    array = context.make_array(kind)(context, builder, arguments[0])
+    width = cgutils.unpack_tuple(builder, array.shape, 2)[1]
+    begin, end = arguments[2:] or (width.type(0), width)
+    item = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    first = builder.gep(array.data, [builder.add(builder.mul(arguments[1], width), begin)])
+    start, size = builder.bitcast(first, _BYTE.as_pointer()), builder.mul(builder.sub(end, begin), width.type(item))
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _INT, _INT, _INT]), "llvm.prefetch.p0"
+    )
+    with cgutils.for_range_slice(builder, width.type(0), size, width.type(64)) as (at, _):
+        builder.call(function, [builder.gep(start, [at]), _INT(0), _INT(3), _INT(1)])
+    return context.get_dummy_value()
 
 
 @intrinsic

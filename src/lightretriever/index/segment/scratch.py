@@ -22,7 +22,7 @@ class DenseScratch:
         self.touched: NDArray[np.int32] = np.empty(0, np.int32)
         self.keys: NDArray[np.int64] = np.empty(_KEYS, np.int64)
         self._pool: NDArray[np.int64] = np.empty(_KEYS, np.int64)
-        self._narrow: NDArray[np.int8] = np.empty(0, np.int8)
+        self._query = np.empty(0, np.float32), np.empty(0, np.int8)
         self.reserve(places)
 
     def reserve(self, places: int, keys: int = 0) -> None:
@@ -40,8 +40,8 @@ class DenseScratch:
             self._pool = np.empty(size, np.int64)
         return self._pool[:size]
 
-    def narrow(self, dim: int) -> NDArray[np.int8]:
-        """int8 [dim]."""
-        if dim != len(self._narrow):
-            self._narrow = np.empty(dim, np.int8)
-        return self._narrow
+    def query(self, dim: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Room for a query in the form that documents have: float32 [dim], and int8 [dim]."""
+        if dim != len(self._query[0]):
+            self._query = np.empty(dim, np.float32), np.empty(dim, np.int8)
+        return self._query

@@ -33,6 +33,7 @@ from lightretriever.index.engines.local.follower import impacts_of
 from lightretriever.index.engines.local.writer import take_statistics
 from lightretriever.index.segment.codes import Codes, encode_unit
 from lightretriever.index.segment.dense import build as build_dense
+from lightretriever.index.segment.dense import principal_axes, wants_axes
 from lightretriever.index.segment.files import list_arrays, new_array, write_arrays
 from lightretriever.index.segment.ids import pack_ids
 from lightretriever.index.segment.segment import (
@@ -48,7 +49,7 @@ from lightretriever.index.segment.segment import (
 from lightretriever.index.segment.sparse import build_sparse
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, Connection, Database
-from lightretriever.index.store.documents import read_ids, vector_pages
+from lightretriever.index.store.documents import fetch_vectors, keys_after, read_ids, vector_pages
 from lightretriever.index.store.state import State, change_state, read_state, set_state
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.types import SparseVectors
@@ -58,6 +59,7 @@ DUE = 4_096
 """Documents that are in no segment, from which on one is built of them."""
 NICENESS = 10
 _LARGER = 3  # a segment is taken into the next as long as it is not so many times larger
+_SAMPLE = 8_192  # documents whose principal axes are taken for those of all
 _STARTED = "started"
 _LOOK = 0.1  # seconds between two looks at a process that builds
 _LOOKED_AT = 0.5  # seconds in which those are gone who only looked whether anybody builds
@@ -258,11 +260,12 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
                 connection.execute("BEGIN")
                 plan = planned(connection, database.file)
                 ids = pack_ids(read_ids(connection, plan.after, plan.until))
-                keys, codes, sparse = _read(connection, plan, folder, len(ids))
+                rotation = _axes(connection, plan, len(ids))
+                keys, codes, sparse = _read(connection, plan, folder, len(ids), rotation)
             for array in (codes.hi, codes.lo):
                 if isinstance(array, np.memmap):
                     array.flush()
-            dense = build_dense(codes, threads=os.cpu_count() or 1)
+            dense = build_dense(codes, threads=os.cpu_count() or 1, rotation=rotation)
             arrays = parts_of(keys, ids, dense, None if sparse is None else build_sparse(sparse))
             write_arrays(folder, arrays)
             listing = list_arrays(folder, arrays)
@@ -323,8 +326,19 @@ def _plan_next(connection: Connection, file: Path) -> Plan:
     return Plan(settings, state, after, last, tuple(replaced), read_statistics(connection, settings), False)
 
 
+def _axes(connection: Connection, plan: Plan, count: int) -> NDArray[np.float32] | None:
+    """Those of a sample of the documents to build, or None where there are too few."""
+    settings = plan.settings
+    if not wants_axes(count, settings.dim):
+        return None
+    keys = keys_after(connection, plan.after)
+    chosen = np.random.default_rng(0).choice(keys[keys <= plan.until], min(_SAMPLE, count), replace=False)
+    vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, chosen.tolist())
+    return principal_axes(vectors.dense)
+
+
 def _read(
-    connection: Connection, plan: Plan, folder: Path, count: int
+    connection: Connection, plan: Plan, folder: Path, count: int, rotation: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.int64], Codes, list[SparseVectors] | None]:
     """Keys, dense codes and sparse vectors of the so many documents to build; codes straight into the files."""
     settings, until = plan.settings, plan.until
@@ -339,7 +353,8 @@ def _read(
         if these.stop > count:
             raise ArtifactError("the index has vectors of documents that it lacks: restore a snapshot")
         keys[these] = rows.keys
-        codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(rows.dense)
+        vectors = rows.dense if rotation is None else rows.dense @ rotation
+        codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(vectors)
         sparse = impacts_of(rows, settings, plan.statistics)
         if sparse is not None:
             parts.append(sparse)
