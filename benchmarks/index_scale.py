@@ -41,23 +41,27 @@ def kept(file: Path, work: Callable, *arguments: object) -> dict:
     return json.loads(file.read_text())
 
 
-def measure(size: Size, queries: int) -> None:
-    """Everything about one size, into its folder."""
+def measure(size: Size, queries: int, limits: bool) -> None:
+    """Everything about one size, into its folder; without ``limits`` the index alone."""
     size.truth()
     kept(size.folder / "built.json", build_index, size)
     kept(size.folder / "measured.json", measure_index, size, queries)
     kept(size.folder / "writing.json", measure_writing, size, queries)
-    kept(size.folder / "limits.json", measure_limits, size)
+    if limits:
+        kept(size.folder / "limits.json", measure_limits, size)
 
 
 def measured(root: Path) -> list[Found]:
     """Every size that was measured in the folder, now or before, by dimension and number of documents."""
     found = []
-    for file in root.glob("*/limits.json"):
+    for file in root.glob("*/writing.json"):
         dim, documents = file.parent.name.split("-")
-        one: Found = {"documents": int(documents), "dim": int(dim), "limits": json.loads(file.read_text())}
+        one: Found = {"documents": int(documents), "dim": int(dim), "limits": {}}
         for name in ("built.json", "measured.json", "writing.json"):
             one |= json.loads((file.parent / name).read_text())
+        limits = file.with_name("limits.json")
+        if limits.exists():
+            one["limits"] = json.loads(limits.read_text())
         found.append(one)
     return sorted(found, key=lambda one: (one["dim"], one["documents"]))
 
@@ -200,6 +204,7 @@ def main() -> None:
     parser.add_argument("--dim", nargs="+", type=int, default=[384])
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work here, and keep it")
+    parser.add_argument("--index-only", action="store_true", help="not what it is measured against")
     parser.add_argument("--again", action="store_true", help="measure again what was kept")
     parser.add_argument("--quick", action="store_true", help="10,000 documents, 100 queries")
     options = parser.parse_args()
@@ -218,7 +223,7 @@ def main() -> None:
                     for name in ("measured.json", "writing.json"):
                         (size.folder / name).unlink(missing_ok=True)
                 print(f"{documents:,} documents, d = {dim} (load {os.getloadavg()[0]:.1f})", flush=True)
-                measure(size, options.queries)
+                measure(size, options.queries, not options.index_only)
         publish(made, measured(root))
 
 
