@@ -160,6 +160,28 @@ def test_what_is_gone_is_not_found_and_not_built_again(index: Index) -> None:
         assert connection.execute("SELECT count(*) FROM gone").fetchone() == (0,)  # no segment holds one of them
 
 
+def test_what_is_whole_is_not_built_again(index: Index) -> None:
+    def names() -> set[str]:
+        return {folder.name for folder in (index.path / "segments").glob("*/")}
+
+    index.optimise()
+    first = names()
+    index.optimise()
+    assert names() == first
+    for change in (lambda: put(index, [Document("x", "w01")]), lambda: index.delete(["d3"])):
+        change()
+        before = names()
+        index.optimise()
+        assert names() != before
+        assert descriptions(index)[0][2] == index.count
+        assert_as_read_anew(index)
+    (file,) = (index.path / "segments").glob("*/dense.lo.bin")
+    file.write_bytes(file.read_bytes()[:-1])
+    before = names()
+    index.optimise()
+    assert names() != before
+
+
 def test_filters_are_found_once_and_extended(index: Index) -> None:
     assert isinstance(index.engine, LocalEngine)
     follower, where = index.engine.follower, parse_filter({"even": True})

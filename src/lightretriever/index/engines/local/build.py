@@ -100,13 +100,15 @@ class Built:
 
 
 def optimise(path: Path, database: Database, stopped: Event | None = None) -> None:
-    """Build one segment of everything, with BM25 statistics of all that there is, when no other build is under way.
+    """Build one segment of everything, with BM25 statistics of all that there is, when no other build is under way;
+    nothing where that is what there is, as when another has just built it.
 
     Raises:
         ArtifactError: the disk is full, or the database damaged, or it was stopped; the index is as it was.
     """
     with await_builder(path, stopped or Event()):
-        _build(path, database, plan_all)
+        if not _is_whole(path, database):
+            _build(path, database, plan_all)
 
 
 def build_due(path: Path, database: Database) -> None:
@@ -128,6 +130,20 @@ def is_due(database: Database) -> bool:
     until = max((description.until for description in descriptions), default=0)
     gone = state.next_gone - max((description.gone for description in descriptions), default=1)
     return state.next_key - 1 - until >= DUE or (gone >= DUE and gone > state.documents // 4)
+
+
+def _is_whole(path: Path, database: Database) -> bool:
+    """Whether one segment holds everything that there is and nothing else, under statistics of just that."""
+    with database.reading() as connection:
+        connection.execute("BEGIN")
+        segments = list(read_descriptions(connection, database.file).values())
+        settings, state = read_settings(connection, database.file), read_state(connection)
+    if len(segments) != 1 or (settings.sparse == "bm25" and state.changes):
+        return False
+    (whole,) = segments
+    ends = (whole.after, whole.until, whole.gone, whole.documents, whole.vectors)
+    wanted = (0, state.next_key - 1, state.next_gone, state.documents, settings.vectors)
+    return ends == wanted and not find_damaged(path, database)
 
 
 def find_damaged(path: Path, database: Database) -> dict[str, str]:
