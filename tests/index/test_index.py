@@ -158,6 +158,15 @@ def test_filter_names_and_values_of_any_kind(filled) -> None:
         assert index.search("w01", filter={"日本": "é" * 501}) == []
 
 
+@pytest.mark.parametrize("k", [3, 10**12])
+def test_many_queries_find_what_each_finds_alone(searchable, k: int) -> None:
+    """However many documents are asked for: room is taken for a few queries at a time."""
+    index, _, _ = searchable
+    encoded = index.encoder.encode([f"w{i % 40:02d} w{i * 7 % 40:02d}" for i in range(300)])
+    alone = [index.search_encoded(encoded.take([i]), k)[0] for i in range(300)]
+    assert index.search_encoded(encoded, k) == alone
+
+
 def test_queries_with_nothing_in_them_find_nothing(searchable) -> None:
     index, _, _ = searchable
     for mode in ("hybrid", "dense", "sparse"):

@@ -32,7 +32,8 @@ CANDIDATES = 100
 SHARE = 16
 """Queries from which on a thread of its own is worth its start."""
 TOGETHER = 256
-"""Queries that are searched at once: what they find is in memory."""
+"""Queries that are searched at once, at most: what they find is in memory."""
+_ROOM = 1 << 22  # documents that they may find together
 T = TypeVar("T")
 _ENDLESS = 1 << 40  # more documents than there are
 
@@ -70,10 +71,11 @@ def search(
     Without ``gaps`` None when a document went after the lists were made: another version may have taken its place.
     """
     threads = len(encoded) // SHARE if settings.local else 1  # a server has its own ways
-    if threads < 2 and len(encoded) <= TOGETHER:
+    together = max(1, min(TOGETHER, _ROOM // max(int(request.k), CANDIDATES)))
+    if threads < 2 and len(encoded) <= together:
         return _search(searcher, encoded, request, settings, gaps)
     threads = min(os.cpu_count() or 1, threads)
-    size = min(-(-len(encoded) // max(threads, 1)), TOGETHER)
+    size = min(-(-len(encoded) // max(threads, 1)), together)
     parts = [encoded.take(range(start, min(start + size, len(encoded)))) for start in range(0, len(encoded), size)]
     work = partial(_search, searcher, request=request, settings=settings, gaps=gaps)
     if threads < 2:
