@@ -19,6 +19,7 @@ from lightretriever.fusion_kernels import fuse_lists
 from lightretriever.index.engines.engine import Asked, Found, Rows
 from lightretriever.index.engines.local.build import optimise
 from lightretriever.index.engines.local.follower import Follower
+from lightretriever.index.engines.local.merging import merged
 from lightretriever.index.engines.local.view import Scratch, View
 from lightretriever.index.engines.local.writer import delete_rows, store_rows
 from lightretriever.index.filter.language import Filter
@@ -133,6 +134,7 @@ class LocalEngine:
         query[0, 0] = 1
         token = SparseVectors(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), settings.width)
         found = self.search(Asked(query, None if settings.sparse == "none" else token, 10))
+        merged([found.dense, found.sparse], 1, 10)
         fuse_lists(found.dense.arrays, found.sparse.arrays, 10, settings.fusion)
 
     def close(self) -> None:
