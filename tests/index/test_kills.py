@@ -252,6 +252,13 @@ class Whole:
     def migrate(self) -> None:
         migrate_index(self.source, "local", self.out)
 
+    def clear(self, verb: str) -> None:
+        """Remove what a verb made, unless it takes the place of that itself."""
+        if verb == "snapshot":
+            self.out.unlink(missing_ok=True)
+        elif verb != "overwrite":
+            remove_folder(self.out)
+
 
 VERBS = ("create", "overwrite", "ingest_corpus", "ingest_vectors", "snapshot", "restore", "migrate")
 
@@ -267,10 +274,7 @@ def kill_a_verb(folder: Path, verb: str, kills: int, monkeypatch: pytest.MonkeyP
     rng, killed = random.Random(kills), 0
     for turn in range(kills * 3):
         if turn % 3 == 0:  # else it goes on with what the last left
-            if verb == "snapshot":
-                whole.out.unlink(missing_ok=True)
-            elif verb != "overwrite":
-                remove_folder(whole.out)
+            whole.clear(verb)
         child = fork(call)
         time.sleep(rng.random() * took)
         killed += kill(child) == -9
@@ -279,6 +283,10 @@ def kill_a_verb(folder: Path, verb: str, kills: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(scratch, "_YOUNG", 0.0)  # a folder that was made just before the kill is removed at once
     assert ended(fork(call)) == 0, "it does not go on with what was left"
     check_whole(whole, verb)
+    if verb in ("create", "snapshot", "restore"):  # which do nothing where all is there, and leave what lies beside it
+        whole.clear(verb)
+        assert ended(fork(call)) == 0
+        check_whole(whole, verb)
     left = {entry.name for entry in folder.iterdir()} - {"out", "source", "taken", "vectors"}
     assert not left, left
     assert killed > kills // 3
