@@ -10,9 +10,9 @@ from made_tokenizers import wordpiece
 from tables.test_fit import WIDTH, made_texts, made_vectors, predicted, unit
 
 from lightretriever import TokenTable, fit_table
+from lightretriever.axes import principal_axes
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.query.table import same_rotation
-from lightretriever.tables.axes import principal_axes
 
 
 @settings(max_examples=25)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
+from lightretriever.axes import principal_axes
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.progress import Progress
 from lightretriever.query.table import TokenTable, check_options
 from lightretriever.tables.at_hand import Begin, model_rows, silent
-from lightretriever.tables.axes import principal_axes
 from lightretriever.tables.bags import Bags, Tokens, make_bags, tokenise, unit_rows
 from lightretriever.tables.checks import check_prediction, check_texts
 from lightretriever.tables.evidence import PRIOR_CONFIDENCE, evidence_of

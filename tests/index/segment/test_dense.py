@@ -13,9 +13,10 @@ from index.segment.one_query import scan, search
 from made_clusters import clustered, queries_off, unit
 
 from lightretriever.artifact import plain_view
+from lightretriever.axes import principal_axes
 from lightretriever.errors import ArtifactError
 from lightretriever.index.segment.codes import decode, encode
-from lightretriever.index.segment.dense import FEW, DensePart, build, head_of, principal_axes, score
+from lightretriever.index.segment.dense import FEW, DensePart, build, head_of, score
 from lightretriever.index.segment.dense import search as search_many
 from lightretriever.index.segment.dense_kernels import _promising, narrow_query
 from lightretriever.index.segment.graph import GraphOptions
@@ -152,7 +153,7 @@ def test_a_mask_that_leaves_out_what_is_near(part, queries, rows):
 def turned_rows():
     """Rows with a spectrum that falls, as embeddings have; a part of them as they are, and one of them turned."""
     rows = unit(clustered(FEW + 2_000, 200) / np.arange(1, 201) ** 0.5 + 0.02)
-    axes = principal_axes(rows[:4_000])
+    axes = principal_axes(rows[:4_000], 200)[0]
     return rows, build(encode(rows), threads=2), build(encode(rows @ axes), threads=2, rotation=axes)
 
 

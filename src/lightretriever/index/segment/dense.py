@@ -123,12 +123,6 @@ def head_of(dim: int) -> int:
     return dim // 3 // _LINE * _LINE or dim
 
 
-def principal_axes(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The orthogonal matrix [d, d] that turns vectors [n, d] to their principal axes, the longest first."""
-    rows = vectors.astype(np.float64)
-    return np.ascontiguousarray(np.linalg.eigh(rows.T @ rows)[1][:, ::-1], np.float32)
-
-
 def wants_axes(count: int, dim: int) -> bool:
     """Whether a part of so many documents is to be made of turned vectors."""
     return count >= FEW and head_of(dim) < dim
@@ -146,7 +140,7 @@ def build(
         codes: of n documents, in the order of their places; may be mapped from files.
         options: how neighbour lists are built; those of `GraphOptions` when None.
         threads: that build them. The lists do not depend on their number.
-        rotation: what vectors were multiplied with before they were coded, of `principal_axes`; None for nothing.
+        rotation: what vectors were multiplied with before they were coded, of `lightretriever.axes`; None for nothing.
     """
     options, dim = options or GraphOptions(), codes.hi.shape[1]
     beyond = codes.hi[:: max(1, len(codes.hi) // _SAMPLE), head_of(dim) :].astype(np.float32)

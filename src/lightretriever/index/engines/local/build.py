@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import fsync_folder, fsync_path, writing
+from lightretriever.axes import principal_axes
 from lightretriever.errors import ArtifactError, LightRetrieverError, LockedError
 from lightretriever.index.background import check_stopped
 from lightretriever.index.bm25 import BM25
@@ -33,7 +34,7 @@ from lightretriever.index.engines.local.follower import impacts_of
 from lightretriever.index.engines.local.writer import take_statistics
 from lightretriever.index.segment.codes import Codes, encode_unit
 from lightretriever.index.segment.dense import build as build_dense
-from lightretriever.index.segment.dense import principal_axes, wants_axes
+from lightretriever.index.segment.dense import wants_axes
 from lightretriever.index.segment.files import list_arrays, new_array, write_arrays
 from lightretriever.index.segment.ids import pack_ids
 from lightretriever.index.segment.segment import (
@@ -350,7 +351,7 @@ def _axes(connection: Connection, plan: Plan, count: int) -> NDArray[np.float32]
     keys = keys_after(connection, plan.after)
     chosen = np.random.default_rng(0).choice(keys[keys <= plan.until], min(_SAMPLE, count), replace=False)
     vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, chosen.tolist())
-    return principal_axes(vectors.dense)
+    return principal_axes(vectors.dense, settings.dim)[0]
 
 
 def _read(

@@ -1,7 +1,7 @@
-"""Principal axes of vectors: fewer dimensions that keep most of their inner products, for towers not trained for that.
+"""Principal axes of vectors: the first dimensions then hold most of every inner product.
 
-An orthonormal rotation leaves every inner product as it is. Turned to the axes along which the vectors are largest,
-the last dimensions hold little and can go, from documents and table alike.
+An orthonormal rotation leaves inner products as they are. Turned to the axes along which the vectors are largest, the
+last dimensions hold little: they can go, from documents and table alike, or be looked at last.
 """
 
 from __future__ import annotations
