@@ -107,17 +107,13 @@ class View:
     def ids(self, keys: NDArray[np.int64]) -> Sequence[str | None]:
         """The ids of documents, as they were at that moment; None for one that this view does not have."""
         found: list[str | None] = [None] * len(keys)
-        rows = self.rows
-        held = [(segment.keys, segment.ids.at) for segment in self.segments]
-        for ascending, named in [
-            *held,
-            (rows.keys[: rows.count], lambda places: [rows.ids[place] for place in places]),
-        ]:
-            at, places = _find(ascending, keys)
-            if len(at) == len(keys):
-                return named(places)
-            for i, name in zip(at.tolist(), named(places), strict=True):
+        for segment in self.segments:
+            at, places = _find(segment.keys, keys)
+            for i, name in zip(at.tolist(), segment.ids.at(places), strict=True):
                 found[i] = name
+        at, places = _find(self.rows.keys[: self.rows.count], keys)
+        for i, place in zip(at.tolist(), places.tolist(), strict=True):
+            found[i] = self.rows.ids[place]
         return found
 
     def dense_scores(self, query: NDArray[np.float32], keys: Sequence[int]) -> NDArray[np.float32]:
