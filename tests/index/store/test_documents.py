@@ -69,7 +69,8 @@ def test_they_are_found_by_id_and_key_as_they_were(filled: Database) -> None:
         assert found == dict(enumerate(DOCUMENTS, 7))
         assert [repr(dict(found[key].metadata)) for key in range(7, 11)] == [repr(dict(d.metadata)) for d in DOCUMENTS]
         assert keys_among(connection, [8, 99, 10]) == {8, 10}
-        assert read_ids(connection, 7, 9) == [document.id for document in DOCUMENTS[1:3]]
+        numbers, ids = read_ids(connection, 7, 9)
+        assert (numbers.tolist(), ids) == ([8, 9], [document.id for document in DOCUMENTS[1:3]])
         assert dict(read_metadata(connection, [7, 8, 99])) == {7: DOCUMENTS[0].metadata, 8: {}}
         assert page_documents(connection, 7, 2) == [(8, DOCUMENTS[1]), (9, DOCUMENTS[2])]
         assert page_documents(connection, 10, 2) == []

@@ -67,10 +67,11 @@ def keys_among(connection: Connection, keys: Sequence[int]) -> set[int]:
     return found
 
 
-def read_ids(connection: Connection, after: int, until: int) -> list[str]:
-    """The ids of all keys greater than ``after`` and at most ``until``, in the order of their keys."""
-    rows = connection.execute("SELECT id FROM documents WHERE key > ? AND key <= ? ORDER BY key", (after, until))
-    return [name for (name,) in rows]
+def read_ids(connection: Connection, after: int, until: int) -> tuple[NDArray[np.int64], list[str]]:
+    """All keys greater than ``after`` and at most ``until``, ascending, and the ids of their documents."""
+    query = "SELECT key, id FROM documents WHERE key > ? AND key <= ? ORDER BY key"
+    rows = connection.execute(query, (after, until)).fetchall()
+    return np.fromiter((key for key, _ in rows), np.int64, len(rows)), [name for _, name in rows]
 
 
 def insert_documents(connection: Connection, first: int, documents: Sequence[Document]) -> None:

@@ -50,7 +50,7 @@ from lightretriever.index.segment.segment import (
 from lightretriever.index.segment.sparse import build_sparse
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, Connection, Database
-from lightretriever.index.store.documents import fetch_vectors, keys_after, read_ids, vector_pages
+from lightretriever.index.store.documents import fetch_vectors, read_ids, vector_pages
 from lightretriever.index.store.state import State, change_state, read_state, set_state
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.types import SparseVectors
@@ -276,14 +276,14 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
             with database.reading() as connection:
                 connection.execute("BEGIN")
                 plan = planned(connection, database.file)
-                ids = pack_ids(read_ids(connection, plan.after, plan.until))
-                rotation = _axes(connection, plan, len(ids))
-                keys, codes, sparse = _read(connection, plan, folder, len(ids), rotation)
+                keys, ids = read_ids(connection, plan.after, plan.until)
+                rotation = _axes(connection, plan, keys)
+                codes, sparse = _read(connection, plan, folder, keys, rotation)
             for array in (codes.hi, codes.lo):
                 if isinstance(array, np.memmap):
                     array.flush()
             dense = build_dense(codes, threads=os.cpu_count() or 1, rotation=rotation)
-            arrays = parts_of(keys, ids, dense, None if sparse is None else build_sparse(sparse))
+            arrays = parts_of(keys, pack_ids(ids), dense, None if sparse is None else build_sparse(sparse))
             write_arrays(folder, arrays)
             listing = list_arrays(folder, arrays)
             fsync_folder(folder)
@@ -343,33 +343,36 @@ def _plan_next(connection: Connection, file: Path) -> Plan:
     return Plan(settings, state, after, last, tuple(replaced), read_statistics(connection, settings), False)
 
 
-def _axes(connection: Connection, plan: Plan, count: int) -> NDArray[np.float32] | None:
+def _axes(connection: Connection, plan: Plan, keys: NDArray[np.int64]) -> NDArray[np.float32] | None:
     """Those of a sample of the documents to build, or None where there are too few."""
     settings = plan.settings
-    if not wants_axes(count, settings.dim):
+    if not wants_axes(len(keys), settings.dim):
         return None
-    keys = keys_after(connection, plan.after)
-    chosen = np.random.default_rng(0).choice(keys[keys <= plan.until], min(_SAMPLE, count), replace=False)
+    chosen = np.random.default_rng(0).choice(keys, min(_SAMPLE, len(keys)), replace=False)
     vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, chosen.tolist())
     return principal_axes(vectors.dense, settings.dim)[0]
 
 
 def _read(
-    connection: Connection, plan: Plan, folder: Path, count: int, rotation: NDArray[np.float32] | None
-) -> tuple[NDArray[np.int64], Codes, list[SparseVectors] | None]:
-    """Keys, dense codes and sparse vectors of the so many documents to build; codes straight into the files."""
-    settings, until = plan.settings, plan.until
-    keys = np.empty(count, np.int64)
+    connection: Connection,
+    plan: Plan,
+    folder: Path,
+    keys: NDArray[np.int64],
+    rotation: NDArray[np.float32] | None,
+) -> tuple[Codes, list[SparseVectors] | None]:
+    """Dense codes and sparse vectors of the documents to build; codes straight into the files."""
+    settings, until, count = plan.settings, plan.until, len(keys)
     high, low = (new_array(folder, f"dense.{name}", "int8", (count, settings.dim)) for name in ("hi", "lo"))
     codes = Codes(high, low, np.empty(count, np.float32))
     width = settings.sparse_width
     parts: list[SparseVectors] = []
-    done = 0
+    done, lacking = 0, ArtifactError("documents of the index lack their vectors: restore a snapshot")
     for rows in vector_pages(connection, settings.vectors, settings.dim, width, plan.after, until):
         these = slice(done, done + len(rows))
         if these.stop > count:
             raise ArtifactError("the index has vectors of documents that it lacks: restore a snapshot")
-        keys[these] = rows.keys
+        if not np.array_equal(rows.keys, keys[these]):
+            raise lacking
         vectors = rows.dense if rotation is None else rows.dense @ rotation
         codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(vectors)
         sparse = impacts_of(rows, settings, plan.statistics)
@@ -377,8 +380,8 @@ def _read(
             parts.append(sparse)
         done = these.stop
     if done < count:
-        raise ArtifactError("documents of the index lack their vectors: restore a snapshot")
-    return keys, codes, None if width is None else parts
+        raise lacking
+    return codes, None if width is None else parts
 
 
 def main() -> None:

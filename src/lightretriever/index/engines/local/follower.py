@@ -186,12 +186,14 @@ class Follower:
         after: int,
         until: int,
     ) -> None:
-        width, file = settings.sparse_width, self._database.file
+        width = settings.sparse_width
         for rows in vector_pages(connection, settings.vectors, settings.dim, width, after, until):
-            ids = read_ids(connection, after, int(rows.keys[-1]))
+            keys, ids = read_ids(connection, after, int(rows.keys[-1]))
             after = int(rows.keys[-1])
-            if len(ids) != len(rows):
-                raise ArtifactError(f"{file} is damaged: documents and vectors differ: restore a snapshot")
+            if not np.array_equal(keys, rows.keys):
+                raise ArtifactError(
+                    f"{self._database.file} is damaged: documents and vectors differ: restore a snapshot"
+                )
             fresh.append(rows.keys, ids, rows.dense, impacts_of(rows, settings, statistics))
 
     def _selected(self, name: str, where: Filter) -> tuple[Selection, State]:
