@@ -11,12 +11,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.query.kernels import count_ids
+from lightretriever.query.kernels import count_flat
 from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import SparseVectors
 
@@ -34,13 +34,10 @@ def count_tokens(texts: Sequence[str], chunks: ChunkTokenizer, leading_space: bo
         width: V, more than any token id.
     """
     some = [text for text in texts if text] if leading_space else texts  # or the space alone would be a token
-    ids, offsets = chunks.flat_ids(some, leading_space)
-    indptr = np.empty(len(offsets), np.int64)
-    indices, values = np.empty(len(ids), np.int32), np.empty(len(ids), np.float32)
-    used = count_ids(ids, offsets, False, indptr, indices, values)
-    if len(some) < len(texts):
-        indptr = indptr[np.cumsum([0, *map(bool, texts)])]
-    return SparseVectors(indptr, indices[:used].copy(), values[:used].copy(), width)
+    counts = count_flat(*chunks.flat_ids(some, leading_space), width)
+    if len(some) == len(texts):
+        return counts
+    return replace(counts, indptr=counts.indptr[np.cumsum([0, *map(bool, texts)])])
 
 
 def inverse_frequencies(documents: int, frequency: NDArray[np.int64]) -> NDArray[np.float64]:

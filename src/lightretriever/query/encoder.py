@@ -272,12 +272,9 @@ class QueryEncoder:
         )
 
     def _count_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> SparseVectors:
-        from lightretriever.query.kernels import count_ids
+        from lightretriever.query.kernels import count_flat
 
-        indptr = np.empty(len(offsets), dtype=np.int64)
-        indices, values = np.empty(len(ids), dtype=np.int32), np.empty(len(ids), dtype=np.float32)
-        used = count_ids(ids, offsets, self.counts == "bow", indptr, indices, values)
-        return SparseVectors(indptr, indices[:used], values[:used], self.vocab_size)
+        return count_flat(ids, offsets, self.vocab_size, self.counts == "bow")
 
 
 def _strings(texts: Iterable[str]) -> Sequence[str]:

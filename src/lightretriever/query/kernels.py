@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 from numba.extending import overload
+from numpy.typing import NDArray
 
 from lightretriever.compiled import compiled
 from lightretriever.query.phrases import EMPTY, GOLDEN, PRIME
+from lightretriever.types import SparseVectors
 
 
 def _add_row(total, rows, scales, i):  # type: ignore[no-untyped-def]
@@ -112,6 +114,14 @@ def count_ids(ids, offsets, once, indptr, indices, values):  # type: ignore[no-u
 
 
 _SIGN, _EVEN = np.uint64(1 << 63), np.uint64((1 << 64) - 2)
+
+
+def count_flat(ids: NDArray[np.int32], offsets: NDArray[np.int64], width: int, once: bool = False) -> SparseVectors:
+    """What `count_ids` writes, as sparse vectors [n, width]."""
+    indptr = np.empty(len(offsets), np.int64)
+    indices, values = np.empty(len(ids), np.int32), np.empty(len(ids), np.float32)
+    used = count_ids(ids, offsets, once, indptr, indices, values)
+    return SparseVectors(indptr, indices[:used], values[:used], width)
 
 
 @compiled(inline=True)
