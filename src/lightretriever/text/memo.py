@@ -178,17 +178,18 @@ class ChunkTokenizer:
     def __init__(self, tokenizer: Tokenizer, rule: str) -> None:
         self._tokenizer = tokenizer
         self._rule = rule
-        added = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.content.strip()]
+        contents = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        added = [content for content in contents if content.strip()]
         self._added = re.compile("|".join(re.escape(_folded(content)) for content in added)) if added else None
         # A chunk's ids, or False where it must not be used. One memo serves both places where they are alike.
         self._later: dict[str, ChunkIds] = {}
-        self._first = self._later if rule in (WORDS, WORDS_CJK) else {}
+        self._words = rule in (WORDS, WORDS_CJK)
+        self._first = self._later if self._words else {}
         for memo in (self._first, self._later):
-            memo[""] = () if rule in (WORDS, WORDS_CJK) else False  # an extra space
-        contents = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+            memo[""] = () if self._words else False  # an extra space
         # Where white space only separates, a break is a space, unless a token of its own is made of it.
-        self._breaks = self._first is self._later and not any(_BREAK.search(content) for content in contents)
-        self._alone = _alone(tokenizer, contents) if self._first is self._later else b""
+        self._breaks = self._words and not any(_BREAK.search(content) for content in contents)
+        self._alone = _alone(tokenizer, contents) if self._words else b""
         self._process = os.getpid()
         self._scanners: dict[int, _Scanning] = {}
 
@@ -230,8 +231,8 @@ class ChunkTokenizer:
                 if scanning.scanner is None:
                     from lightretriever.text.scan import Scanner  # numba loads with the first large batch
 
-                    words, cjk = self._first is self._later, self._rule == WORDS_CJK
-                    scanning.scanner = Scanner(self, cjk=cjk, words=words, alone=self._alone)
+                    cjk = self._rule == WORDS_CJK
+                    scanning.scanner = Scanner(self, cjk=cjk, words=self._words, alone=self._alone)
                 return scanning.scanner.flat_ids(list(map(self._in_one_line, texts)), leading_space)
         if self._rule == NONE and len(texts) > 1:
             rows = self.plain_batch(texts, leading_space)
