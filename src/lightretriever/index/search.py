@@ -142,9 +142,7 @@ def _fused(found: Found, encoded: Encoded, fusion: Fusion, mode: str, k: int) ->
     if mode != "hybrid":
         return _alone(found.dense, found.sparse, mode, k)
     weights = None if fusion.weigher is None else _weights(fusion.weigher, found, encoded)
-    hearings = None
-    if encoded.trust is not None:
-        hearings = hearing_of(encoded, [found.sparse[i].scores[:1].tolist() for i in range(len(encoded))])
+    hearings = hearing_of(encoded, [one.scores[:1].tolist() for one in found.sparse])
     return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings)
 
 

@@ -65,7 +65,7 @@ class DensePart:
     @property
     def head(self) -> int:
         """Components that a walk looks at first."""
-        return head_of(self.hi.shape[1]) if len(self.rotation) else self.hi.shape[1]
+        return _head(self.hi.shape[1], self.rotation)
 
     def turned(self, query: NDArray[np.float32]) -> NDArray[np.float32]:
         """A query [d] as the codes are."""
@@ -123,6 +123,10 @@ def head_of(dim: int) -> int:
     return dim // 3 // _LINE * _LINE or dim
 
 
+def _head(dim: int, rotation: NDArray[np.float32]) -> int:
+    return head_of(dim) if len(rotation) else dim
+
+
 def wants_axes(count: int, dim: int) -> bool:
     """Whether a part of so many documents is to be made of turned vectors."""
     return count >= FEW and head_of(dim) < dim
@@ -143,14 +147,14 @@ def build(
         rotation: what vectors were multiplied with before they were coded, of `lightretriever.axes`; None for nothing.
     """
     options, dim = options or GraphOptions(), codes.hi.shape[1]
+    rotation = _NO_AXES if rotation is None else rotation
     beyond = codes.hi[:: max(1, len(codes.hi) // _SAMPLE), head_of(dim) :].astype(np.float32)
     spread = np.sqrt(np.mean(beyond * beyond, dtype=np.float32)) if beyond.size else np.float32(0)
     if len(codes.hi) < FEW:
         neighbours, starts = np.empty((0, options.degree), np.int32), np.empty(0, np.int32)
     else:
-        head = dim if rotation is None else head_of(dim)
-        neighbours, starts = build_graph(plain_view(codes.hi), options, threads, head, spread)
-    turned = {"rotation": _NO_AXES if rotation is None else rotation, "spread": np.array([spread], np.float32)}
+        neighbours, starts = build_graph(plain_view(codes.hi), options, threads, _head(dim, rotation), spread)
+    turned = {"rotation": rotation, "spread": np.array([spread], np.float32)}
     return DensePart.of({**codes._asdict(), "neighbours": neighbours, "starts": starts, **turned})
 
 

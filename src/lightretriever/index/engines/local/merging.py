@@ -25,6 +25,14 @@ def merged(found: Sequence[Rankings], queries: int, k: int) -> Rankings:
 
 
 @compiled()
+def _precedes(i, a, b, keys, scores):  # type: ignore[no-untyped-def]
+    """Whether of query i what stands at a is better than what stands at b."""
+    if scores[i, a] != scores[i, b]:
+        return scores[i, a] > scores[i, b]
+    return keys[i, a] < keys[i, b]
+
+
+@compiled()
 def _merge(counts, keys, scores, starts, out_counts, out_keys, out_scores):  # type: ignore[no-untyped-def]
     """The best of those that stand first in the lists, again and again."""
     at, ends = np.empty(len(counts), np.int64), np.empty(len(counts), np.int64)
@@ -34,11 +42,7 @@ def _merge(counts, keys, scores, starts, out_counts, out_keys, out_scores):  # t
         for place in range(out_counts[i]):
             best = -1
             for s in range(len(counts)):
-                if at[s] == ends[s]:
-                    continue
-                one, other = at[s], at[best]
-                better = best < 0 or scores[i, one] > scores[i, other]
-                if better or (scores[i, one] == scores[i, other] and keys[i, one] < keys[i, other]):
+                if at[s] < ends[s] and (best < 0 or _precedes(i, at[s], at[best], keys, scores)):
                     best = s
             out_keys[i, place], out_scores[i, place] = keys[i, at[best]], scores[i, at[best]]
             at[best] += 1
