@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.index.segment import dense, fresh_sparse, sparse
 from lightretriever.index.segment.codes import Codes
+from lightretriever.index.segment.lists import Lists
 from lightretriever.index.segment.scratch import DenseScratch
 from lightretriever.types import SparseVectors
 
@@ -35,23 +39,17 @@ def counted(tokens: NDArray[np.int32], counts: NDArray[np.float32]) -> SparseVec
     return SparseVectors(np.array([0, len(tokens)]), tokens, counts, int(tokens.max(initial=0)) + 1)
 
 
-def search_sparse(
-    part: sparse.SparsePart,
+def _alone(
+    search: Callable[..., Lists],
+    part: object,
     tokens: NDArray[np.int32],
     counts: NDArray[np.float32],
     k: int,
     mask: Mask,
     scratch: sparse.SparseScratch,
 ) -> Found:
-    return sparse.search_sparse(part, counted(tokens, counts), k, mask, scratch).row(0)
+    return search(part, counted(tokens, counts), k, mask, scratch).row(0)
 
 
-def search_fresh(
-    view: fresh_sparse.FreshView,
-    tokens: NDArray[np.int32],
-    counts: NDArray[np.float32],
-    k: int,
-    mask: Mask,
-    scratch: sparse.SparseScratch,
-) -> Found:
-    return fresh_sparse.search_fresh(view, counted(tokens, counts), k, mask, scratch).row(0)
+search_sparse = partial(_alone, sparse.search_sparse)
+search_fresh = partial(_alone, fresh_sparse.search_fresh)
