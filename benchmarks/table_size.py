@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from results import SAVED, Result, report
 
 from lightretriever import DocumentEncoder, Encoded, QueryEncoder, TokenTable, fit_table
+from lightretriever.axes import principal_axes
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.evaluation.measures import evaluate
 from lightretriever.fusion import Fusion, fuse_scores
 from lightretriever.index.bm25 import BM25, count_tokens
 from lightretriever.query.table import DTYPES, ROTATION, WEIGHTS
-from lightretriever.tables.axes import principal_axes
 from lightretriever.types import Run, SparseVectors, take_sparse
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
