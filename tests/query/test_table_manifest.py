@@ -15,7 +15,9 @@ from made_tokenizers import wordpiece
 
 from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import ArtifactError
+from lightretriever.query import table as table_module
 from lightretriever.query.evidence import Evidence
+from lightretriever.query.table_manifest import read_table_manifest
 from lightretriever.text.tokenizer import id_count
 
 READ = (
@@ -78,6 +80,23 @@ def test_a_file_that_was_cut_is_refused(folder: Path, name: str, place: float) -
             TokenTable.load(folder)
     finally:
         (folder / name).write_bytes(good)
+
+
+@pytest.mark.parametrize("name", READ[1:])
+def test_a_file_that_is_removed_meanwhile_is_refused(
+    folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process that puts another table in its place: whoever opens an index looks again then."""
+    copy = shutil.copytree(folder, tmp_path / "table")
+
+    def checked(path: Path) -> dict[str, object]:
+        noted = read_table_manifest(path)
+        (path / name).unlink()
+        return noted
+
+    monkeypatch.setattr(table_module, "read_table_manifest", checked)
+    with pytest.raises(ArtifactError, match=name):
+        TokenTable.load(copy)
 
 
 @pytest.mark.parametrize("name", READ[1:])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from lightretriever.errors import ArtifactError
+from lightretriever.errors import LightRetrieverError
 from lightretriever.index.durability import Durability, FlushPolicy
 from lightretriever.index.engines.engine import Asked, Engine, Found
 from lightretriever.index.engines.local.engine import LocalEngine
@@ -155,7 +155,7 @@ class State:
             try:
                 self._current = self._opened(version, settings)
                 return self._current
-            except ArtifactError:
+            except LightRetrieverError:
                 if self._settings()[0] == version:
                     raise
 

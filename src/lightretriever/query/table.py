@@ -23,7 +23,7 @@ from lightretriever.artifact import (
     sha256_bytes,
     write_json,
 )
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.errors import ArtifactError, ModelError, UsageError
 from lightretriever.paths import absolute
 from lightretriever.query.evidence import Evidence
 from lightretriever.query.phrases import PhraseTable, build_phrases
@@ -182,7 +182,7 @@ class TokenTable:
         table = TokenTable(
             rows=rows,
             scales=scales,
-            tokenizer=load_tokenizer(folder / TOKENIZER),
+            tokenizer=_load_tokenizer(folder / TOKENIZER),
             phrases=phrases,
             rotation=rotation,
             evidence=evidence,
@@ -358,6 +358,13 @@ class TokenTable:
 
 
 _WAY_OUT = "make the table again"
+
+
+def _load_tokenizer(file: Path) -> Tokenizer:
+    try:
+        return load_tokenizer(file)
+    except ModelError as error:  # of a table, not of a model: it is damaged, or is being removed
+        raise ArtifactError(str(error)) from None
 
 
 def _load_again(folder: Path, dim: int | None, of: str) -> TokenTable:
