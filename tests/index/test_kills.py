@@ -186,7 +186,6 @@ def alive(child: int) -> bool:
 def check_folder(path: Path) -> None:
     """The next use removes whatever killed processes left."""
     with Index.open(path) as index:
-        index.optimise()
         index.set_table(index.encoder.table)
         index.optimise()
     settings = load_settings(path)

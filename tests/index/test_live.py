@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -128,6 +129,14 @@ def test_a_search_sees_every_write_that_has_returned_here_and_elsewhere(live: In
             assert name not in {hit.id for hit in here.search("w01", 300, "dense")}
             if number == 10:
                 live.optimise()
+
+
+def test_what_a_killed_build_left_goes_with_the_next_though_nothing_is_to_build(live: Index) -> None:
+    live.optimise()
+    (kept,) = (live.path / "segments").glob("*/")
+    shutil.copytree(kept, kept.with_name("0123456789abcdef"))
+    live.optimise()
+    assert list((live.path / "segments").glob("*/")) == [kept]
 
 
 def test_what_another_process_writes_is_seen_at_once(live: Index) -> None:

@@ -108,7 +108,9 @@ def optimise(path: Path, database: Database, stopped: Event | None = None) -> No
         ArtifactError: the disk is full, or the database damaged, or it was stopped; the index is as it was.
     """
     with await_builder(path, stopped or Event()):
-        if not _is_whole(path, database):
+        if _is_whole(path, database):
+            _remove_others(path, database)
+        else:
             _build(path, database, plan_all)
 
 
@@ -256,6 +258,11 @@ def _build(path: Path, database: Database, planned: Planner) -> None:
     except BaseException:
         shutil.rmtree(path / FOLDER / built.name, ignore_errors=True)
         raise
+    _remove_others(path, database)
+
+
+def _remove_others(path: Path, database: Database) -> None:
+    """What is not in force: replaced, or of a build that was killed."""
     with database.reading() as connection:
         remove_others(path, read_descriptions(connection, database.file))
 
@@ -268,8 +275,7 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
     """
     name = secrets.token_hex(8)
     folder = path / FOLDER / name
-    with database.reading() as connection:
-        remove_others(path, read_descriptions(connection, database.file))  # a killed build's
+    _remove_others(path, database)
     try:
         with writing(folder):
             folder.mkdir()
