@@ -202,6 +202,17 @@ def test_impossible_searches_are_refused(searchable, arguments: dict, message: s
         index.search("w01", **arguments)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_query_vectors_that_are_no_numbers_are_refused(searchable, wrong: float) -> None:
+    index, _, encoded = searchable
+    dense = encoded.dense[:2].copy()
+    dense[1, 5] = wrong
+    with pytest.raises(InputError, match="query vector holds NaN or infinity"):
+        index.search_encoded(Encoded(dense), mode="dense")
+    dense[1, 5] = 1e30  # finite, and its square is not
+    assert index.search_encoded(Encoded(dense), mode="dense")[1]
+
+
 def test_k_larger_than_the_index(searchable) -> None:
     index, documents, _ = searchable
     assert len(index.search("w01", k=1_000_000, mode="dense")) == len(documents)

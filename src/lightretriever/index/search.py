@@ -118,7 +118,7 @@ def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
     dense = np.ascontiguousarray(encoded.dense, dtype=np.float32)
     if dense.ndim != 2 or dense.shape[1] != dim:
         raise MismatchError(f"the query vectors have shape {dense.shape}, the index {dim} dimensions")
-    if not np.isfinite(dense).all():
+    if not isfinite(np.vdot(dense, dense)) and not np.isfinite(dense).all():  # the first takes a tenth of the time
         raise InputError("a query vector holds NaN or infinity: encode the query again")
     return dense
 
