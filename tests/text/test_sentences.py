@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightretriever.text.sentences import split_sentences
+from lightretriever.text.sentences import sentence_spans, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_nothing_is_lost_but_white_space(text: str) -> None:
 def test_long_text_takes_linear_time() -> None:
     text = "Some words here, and more. " * 40_000 + "." * 100_000 + "(" * 100_000
     assert len(split_sentences(text)) >= 40_000
+    assert len(split_sentences("e.g. x " * 200_000)) == 1
+
+
+@given(st.text(alphabet=st.sampled_from("ab A.!?\n\"')。e.g"), max_size=200), st.booleans())
+def test_spans_cover_a_paragraph(text: str, cased: bool) -> None:
+    spans = list(sentence_spans(text, cased))
+    assert "".join(text[start:end] for start, end in spans) == text
+    assert all(start < end for start, end in spans)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 # Written before a name, a number or a continuation, so a capital after them begins no sentence.
 _ABBREVIATIONS = frozenset(
@@ -19,6 +20,7 @@ _END = re.compile(
     r"""[。！？｡]++[”’」』）】》〉"')\]]*+"""
     r"""|(?<![.!?…‽؟।॥])(?P<marks>[.!?…‽؟।॥]++)[”’»"')\]]*+(?=\s|$)"""
 )
+_LONGEST_ABBREVIATION = 64  # characters; looking further back for its beginning would take quadratic time
 _NOT_A_START = re.compile(r"[\s\"'“‘«(\[¿¡—–-]+")
 
 
@@ -33,13 +35,23 @@ def split_sentences(text: str) -> list[str]:
     cased = any(character.isupper() for character in text)
     found: list[str] = []
     for paragraph in _PARAGRAPH.split(_LINE_END.sub("\n", text)):
-        start = 0
-        for end in _END.finditer(paragraph):
-            if _ends_sentence(paragraph, start, end, cased):
-                found.append(paragraph[start : end.end()])
-                start = end.end()
-        found.append(paragraph[start:])
+        found += [paragraph[start:end] for start, end in sentence_spans(paragraph, cased)]
     return [sentence for part in found if (sentence := " ".join(part.split()))]
+
+
+def sentence_spans(paragraph: str, cased: bool) -> Iterator[tuple[int, int]]:
+    """Where the sentences of a paragraph begin and end, by the marks alone; each begins where the last one ended.
+
+    Args:
+        cased: whether the whole text has capitals, so that a small letter begins no sentence.
+    """
+    start = 0
+    for end in _END.finditer(paragraph):
+        if _ends_sentence(paragraph, start, end, cased):
+            yield start, end.end()
+            start = end.end()
+    if start < len(paragraph):
+        yield start, len(paragraph)
 
 
 def _ends_sentence(text: str, start: int, end: re.Match[str], cased: bool) -> bool:
@@ -52,7 +64,8 @@ def _ends_sentence(text: str, start: int, end: re.Match[str], cased: bool) -> bo
     if cased and following.islower():
         return False
     if marks == ".":
-        begin = max(text.rfind(" ", start, end.start()), text.rfind("\n", start, end.start()), start - 1) + 1
+        first = max(start, end.start() - _LONGEST_ABBREVIATION)
+        begin = max(text.rfind(" ", first, end.start()), text.rfind("\n", first, end.start()), first - 1) + 1
         word = text[begin : end.start()].lstrip("\"'“‘«([")
         if word.lower() in _ABBREVIATIONS or re.fullmatch(r"(?:\w\.)*[^\W\d_]", word):
             return False
