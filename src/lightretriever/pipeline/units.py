@@ -16,7 +16,7 @@ CHARACTERS_PER_TOKEN = 16
 Count = Callable[[Sequence[str]], list[int]]
 """How many tokens texts have, without special tokens."""
 
-_USUAL = 4  # characters of a token, where parts are made before any is counted
+_USUAL = 4  # characters of a token of ASCII, where parts are made before any is counted; of others 1
 _GAP = 64  # characters of white space before a unit that are counted with it
 _SPACE = re.compile(r"\s")
 _LINE = re.compile(r"\S[^\n\r]*")
@@ -115,7 +115,8 @@ def _parts(text: str, unit: Unit, room: int, overlap: int) -> list[Unit]:
     lines = _trimmed(text, (line.span() for line in _LINE.finditer(text, unit.start, unit.end)), unit.block)
     if len(lines) > 1:
         return lines
-    weight = unit.weight or (unit.end - unit.start) // _USUAL
+    usual = _USUAL if text[unit.start : unit.start + _GAP].isascii() else 1
+    weight = unit.weight or (unit.end - unit.start) // usual
     grain = max(1, min(overlap or room // 4, room // 2))
     return _cut(text, unit, max(2, -(-weight // grain)))
 
