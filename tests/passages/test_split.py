@@ -13,11 +13,10 @@ from made_tokenizers import llama, qwen, unigram, whole_text_bpe, wordpiece
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.pipeline.passages import (
-    RESERVED,
+from lightretriever.passages.fields import RESERVED, document_id
+from lightretriever.passages.split import (
     Passage,
     PassageOptions,
-    document_id,
     passage_documents,
     split,
     split_documents,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from lightretriever.pipeline.structure import CODE, HEADING, Structure
+from lightretriever.passages.structure import CODE, HEADING, Structure
 from lightretriever.text.sentences import sentence_spans
 
 CHARACTERS_PER_TOKEN = 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 
-from lightretriever.pipeline.structure import HEADING, TEXT, Structure
-from lightretriever.pipeline.units import CHARACTERS_PER_TOKEN, Unit, tail
+from lightretriever.passages.structure import HEADING, TEXT, Structure
+from lightretriever.passages.units import CHARACTERS_PER_TOKEN, Unit, tail
 
 _SMALL = 4  # a quarter of a passage
 
@@ -14,7 +14,7 @@ _SMALL = 4  # a quarter of a passage
 def pack(
     text: str, units: Sequence[Unit], structure: Structure, rooms: Sequence[int], overlap: int
 ) -> Iterator[list[Unit]]:
-    """The units of each passage, in order; see `lightretriever.pipeline.passages` for the rules.
+    """The units of each passage, in order; see `lightretriever.passages.split` for the rules.
 
     Args:
         units: with their weights, none above its section's room.

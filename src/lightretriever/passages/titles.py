@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lightretriever.pipeline.units import Count
+from lightretriever.passages.units import Count
 
 _SEPARATOR = " > "
 Parts = tuple[str, ...]

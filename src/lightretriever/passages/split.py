@@ -25,19 +25,16 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.pipeline.packing import pack
-from lightretriever.pipeline.structure import Structure, read_structure
-from lightretriever.pipeline.titles import shorten_titles, title_parts
-from lightretriever.pipeline.units import Count, Unit, halves, units_of, weigh
+from lightretriever.passages.fields import Place, check_metadata, passage_id, with_fields
+from lightretriever.passages.packing import pack
+from lightretriever.passages.structure import Structure, read_structure
+from lightretriever.passages.titles import shorten_titles, title_parts
+from lightretriever.passages.units import Count, Unit, halves, units_of, weigh
 from lightretriever.text.corpus import MAX_ID_BYTES, Document
 from lightretriever.text.memo import NONE, ChunkTokenizer, chunk_rule
 
 LEAST_TOKENS = 16
 """Fewer would leave no room beside a title."""
-DOCUMENT, TITLE, SPAN, HEADINGS, PAGE = "_document", "_title", "_span", "_headings", "_page"
-"""Metadata of a passage beside its document's own: that one's id and title, the characters [start, end) in its text,
-the headings from the top, and the page from 1 where there are pages."""
-RESERVED = (DOCUMENT, TITLE, SPAN, HEADINGS, PAGE)
 
 _WINDOW = 1 << 22  # characters of documents tokenised together
 _LEAST_ROOM = 8
@@ -135,38 +132,21 @@ def passage_documents(
     """
     if options is not None and not options.tokens:
         return [document]
-    taken = [name for name in RESERVED if name in document.metadata]
-    if taken:
-        raise InputError(
-            f"document {document.id[:80]!r}: its metadata has {taken[0]!r}, which passages keep for themselves: "
-            "rename the field"
-        )
+    check_metadata(document)
     passages = passages or [Passage(document.text, 0, len(document.text), title=document.title)]
-    if len(f"{document.id}#{len(passages) - 1}".encode()) > MAX_ID_BYTES:
+    if len(passage_id(document.id, len(passages) - 1).encode()) > MAX_ID_BYTES:
         raise InputError(
             f"document {document.id[:40]!r}…: an id of {MAX_ID_BYTES:,} bytes or nearly so leaves no room for the "
             "numbers of its passages: shorten it"
         )
     return [
-        Document(f"{document.id}#{number}", passage.text, passage.title, _metadata(document, passage))
+        Document(passage_id(document.id, number), passage.text, passage.title, _metadata(document, passage))
         for number, passage in enumerate(passages)
     ]
 
 
-def document_id(passage_id: str) -> str:
-    """The id of the document that a passage's id, as `passage_documents` makes it, belongs to."""
-    return passage_id.rpartition("#")[0]
-
-
 def _metadata(document: Document, passage: Passage) -> Mapping[str, object]:
-    own: dict[str, object] = {
-        DOCUMENT: document.id,
-        TITLE: document.title,
-        SPAN: [passage.start, passage.end],
-        HEADINGS: list(passage.headings),
-        PAGE: passage.page,
-    }
-    return {**document.metadata, **{name: value for name, value in own.items() if value not in (None, "", [])}}
+    return with_fields(document, Place(passage.start, passage.end, passage.headings, passage.page))
 
 
 @dataclass(frozen=True, slots=True)
