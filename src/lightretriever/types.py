@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,29 @@ class Encoded:
 
 
 _NONE: Mapping[str, object] = {}
+_SHOWN = 200  # characters
+
+
+class Place(NamedTuple):
+    """Where a passage is in its document.
+
+    Attributes:
+        start, end: its characters in the document's text.
+        headings: those that it stands under, from the top.
+        page: where it begins, from 1; None where there are no pages.
+    """
+
+    start: int
+    end: int
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+
+
+class Marker(Protocol):
+    """Finds what of a text to show for a query; see `lightretriever.query.snippet`."""
+
+    def mark(self, text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """A part of the text, and where in it the query's words are."""
 
 
 class Hit(NamedTuple):
@@ -115,9 +138,12 @@ class Hit(NamedTuple):
         score: what the hits are ordered by: the arm's own in a one-arm search, else the fused score. That one compares
             a query's hits with each other and nothing else: the best hit of any query comes near 1, however little it
             has to do with it. How alike they are is the dense score.
-        title, text, metadata: the document's payload.
+        title, text, metadata: the document's payload; where documents are split, the text is that of the best passage.
         dense_score, sparse_score: inner products; None where that arm did not list the document.
         dense_rank, sparse_rank: place in that arm's list, the best being 1; None likewise.
+        passage: the id of the passage that was found; "" where documents are stored whole.
+        place: where it is in the document; None likewise.
+        marker: knows the query's words; None where only its vectors were given.
     """
 
     id: str
@@ -129,6 +155,39 @@ class Hit(NamedTuple):
     dense_rank: int | None = None
     sparse_score: float | None = None
     sparse_rank: int | None = None
+    passage: str = ""
+    place: Place | None = None
+    marker: Marker | None = None
+
+    @property
+    def snippet(self) -> str:
+        """What to show of the text for this query: a sentence or more with its words; the beginning where the query's
+        text was not given. Made when it is asked for, in some 10 µs."""
+        return self._marked()[0]
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where the query's words are in the snippet: ``snippet[start:end]``."""
+        return self._marked()[1]
+
+    @property
+    def location(self) -> str:
+        """Where to find it, as ``guide.md, Install > Linux, page 3``; "" where the document was stored whole."""
+        if self.place is None:
+            return ""
+        headings, page = " > ".join(self.place.headings), self.place.page
+        return ", ".join(filter(None, (self.id, headings, "" if page is None else f"page {page}")))
+
+    def as_dict(self) -> dict[str, object]:
+        """All that it says, JSON-able."""
+        own = self._asdict()
+        del own["marker"]
+        place = None if self.place is None else self.place._asdict()
+        snippet, spans = self._marked()
+        return {**own, "place": place, "location": self.location, "snippet": snippet, "spans": spans}
+
+    def _marked(self) -> tuple[str, tuple[tuple[int, int], ...]]:
+        return (self.text[:_SHOWN], ()) if self.marker is None else self.marker.mark(self.text)
 
 
 @dataclass(frozen=True, slots=True)

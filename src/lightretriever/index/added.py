@@ -9,7 +9,7 @@ from lightretriever.index.novelty import NOTHING, Novelty
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What an addition did.
+    """What an addition did. Where the index splits documents, all counts are of passages.
 
     Attributes:
         documents: how many are stored by it.

@@ -29,11 +29,14 @@ from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
+from lightretriever.index.stored_passages import numbers_of, stored_passages
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
+from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.query.snippet import QueryMarker
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
@@ -71,6 +74,7 @@ class Index:
         tenant: str | None = None,
         engine: str = LOCAL,
         overwrite: bool = False,
+        passages: PassageOptions | None = None,
     ) -> Index:
         """Make an empty index and open it.
 
@@ -84,6 +88,7 @@ class Index:
             engine: "local", in the folder, or a Qdrant server's collection: ``http(s)://host:6333/collection``, with
                 the options ``?shards=6&replicas=2&quantisation=turbo``. The folder then holds all but the documents,
                 and copies of it search the same collection.
+            passages: how documents are split; None stores them whole.
 
         Raises:
             UsageError: another kind of sparse side, an engine that there is not, or a tenant field without a name.
@@ -94,7 +99,7 @@ class Index:
         """
         if not isinstance(encoder, QueryEncoder):
             raise UsageError(f"the encoder is of type {type(encoder).__name__}: QueryEncoder.load(table) makes one")
-        settings = Settings.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine))
+        settings = Settings.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine), passages=passages)
         folder = absolute(path)
         with set_aside(folder) if overwrite else nullcontext():
             create_folder(folder, encoder.table, settings)
@@ -186,7 +191,7 @@ class Index:
 
     @property
     def count(self) -> int:
-        """How many documents there are."""
+        """How many documents there are; where they are split, how many passages."""
         return self._state.current.engine.count()
 
     def __len__(self) -> int:
@@ -313,7 +318,8 @@ class Index:
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
     ) -> Added:
-        """Encode documents with the tower and store them, replacing those of equal id; streamed.
+        """Encode documents with the tower and store them, replacing those of equal id; streamed. Where the index splits
+        documents they are split, and all passages of one take the place of those before.
 
         Args:
             documents: mappings with ``id``, ``text`` and perhaps ``title`` and other fields, which become metadata.
@@ -330,8 +336,9 @@ class Index:
                 added = None
                 while added is None:  # again, where the index went over to another model meanwhile
                     tower, current = self._encodes()
-                    vectors = usable(tower.encode(chunk), current.settings.dim, current.encoder.table.rotation)
-                    added = self._store(chunk, vectors, current, flush=False)
+                    rows = _split(chunk, tower, current.settings.passages)
+                    vectors = usable(tower.encode(rows), current.settings.dim, current.encoder.table.rotation)
+                    added = self._store(rows, vectors, current, flush=False)
                 total += added
                 if progress:
                     progress(total.documents, None)
@@ -364,6 +371,9 @@ class Index:
             if not current.takes_vectors_of(encoded_for):
                 return None
             replaced = store_rows(current, connection, rows)
+            if current.settings.passages:
+                surplus = stored_passages(current.engine, numbers_of(rows.documents))
+                delete_documents(current, connection, surplus, None)
             change_state(connection, tokens=novelty.tokens, unknown=novelty.unknown)
         self._upkeep.build_if_due()
         durable = not self._state.durability.pending
@@ -381,7 +391,7 @@ class Index:
             flush: as for `add`.
 
         Returns:
-            How many were removed.
+            How many were removed; where documents are split, how many passages.
 
         Raises:
             UsageError: a filter that is none, or that does not fix the tenant.
@@ -391,7 +401,10 @@ class Index:
         names = list(dict.fromkeys(given_ids(ids)))
         where = self._where(filter)
         with self._state.writing(len(names), flush) as connection:
-            removed = delete_documents(self._state.current, connection, names, where)
+            current = self._state.current
+            if current.settings.passages:
+                names = stored_passages(current.engine, dict.fromkeys(names, 0))
+            removed = delete_documents(current, connection, names, where)
         self._upkeep.build_if_due()
         return removed
 
@@ -407,11 +420,12 @@ class Index:
         filter: Mapping[str, object] | None = None,
         *,
         min_dense: float | None = None,
+        group: bool = True,
     ) -> list[Hit]:
         """The k best documents for a query; fewer where fewer are found. See `search_encoded`."""
         if not isinstance(query, str):
             raise UsageError(f"the query is of type {type(query).__name__}: a string is needed")
-        return self.search_many([query], k, mode, filter, min_dense=min_dense)[0]
+        return self.search_many([query], k, mode, filter, min_dense=min_dense, group=group)[0]
 
     def search_many(
         self,
@@ -422,9 +436,10 @@ class Index:
         *,
         texts: bool = True,
         min_dense: float | None = None,
+        group: bool = True,
     ) -> list[list[Hit]]:
         """The hits of each query, in order; one string is one query. See `search_encoded`."""
-        return self._search(queries, Request(k, mode, filter, texts, min_dense))
+        return self._search(queries, Request(k, mode, filter, texts, min_dense, group))
 
     def search_encoded(
         self,
@@ -435,6 +450,7 @@ class Index:
         *,
         texts: bool = True,
         min_dense: float | None = None,
+        group: bool = True,
     ) -> list[list[Hit]]:
         """The hits of queries encoded before, by this index's encoder or by the document tower.
 
@@ -451,6 +467,9 @@ class Index:
             min_dense: leave out documents whose dense score, a cosine, is lower; of those that the sparse list alone
                 found it is computed. It says how alike query and document are, which a fused score does not. What is a
                 good limit depends on the model.
+            group: where the index splits documents, whether each is found once, by the passage of it that comes first:
+                so many are asked for that the k best documents are among theirs. False gives passages, each under an
+                id of its own.
 
         Returns:
             For each query its hits, best first. Ties are ordered by dense score, then by when they were stored. Each
@@ -463,7 +482,7 @@ class Index:
             ArtifactError: the engine failed.
         """
         check_encoded(encoded)
-        return self._search(encoded, Request(k, mode, filter, texts, min_dense))
+        return self._search(encoded, Request(k, mode, filter, texts, min_dense, group))
 
     def _search(self, queries: Sequence[str] | Encoded, request: Request) -> list[list[Hit]]:
         found = None
@@ -471,7 +490,11 @@ class Index:
             current, searcher = self._state.searching()
             request.check(current.settings.sparse)  # before the queries are encoded
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            found = search(searcher, encoded, request, current.settings, gaps=again == _TRIES - 1)
+            markers = None
+            if request.texts and not isinstance(queries, Encoded):
+                texts = [queries] if isinstance(queries, str) else queries
+                markers = [QueryMarker(current.encoder, text) for text in texts]
+            found = search(searcher, encoded, request, current.settings, again == _TRIES - 1, markers)
             if found is not None:
                 break
         assert found is not None
@@ -556,6 +579,15 @@ def _check(folder: Path, tower: DocumentEncoder | None, settings: Settings) -> N
         raise ArtifactError(f"{folder} is half-built: run the same `index` command again, it resumes, or remove it")
     if tower is not None:
         check_model("the model given", tower.name, tower.revision, f"{folder}", settings.model, settings.revision)
+
+
+def _split(documents: Sequence[Document], tower: DocumentEncoder, options: PassageOptions | None) -> list[Document]:
+    """What is encoded and stored; of documents of one id the last counts."""
+    if options is None:
+        return list(documents)
+    last = list({document.id: document for document in documents}.values())
+    parts = split_documents(last, tower.tokenizer, options)
+    return [row for document, passages in parts for row in passage_documents(document, passages)]
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

@@ -26,8 +26,10 @@ from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.settings import LOCAL, Settings, check_engine, check_model
 from lightretriever.index.state import State, open_state
 from lightretriever.index.store.values import write_settings
+from lightretriever.index.stored_passages import numbers_of
 from lightretriever.index.tenant import another_tenants, check_ids, of_tenants, owner_digest
 from lightretriever.index.upkeep import rows_of, store_rows
+from lightretriever.passages.split import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
@@ -74,6 +76,7 @@ def index_corpus(
     report: Report | None = None,
     tenant: str | None = None,
     engine: str = LOCAL,
+    passages: PassageOptions | None = None,
 ) -> IngestReport:
     """Encode a corpus and index it; run again on the same output, it resumes.
 
@@ -86,6 +89,7 @@ def index_corpus(
         report: gives the progress function of each phase: "encoding", "optimising".
         tenant: as for `Index.create`.
         engine: "local", or a Qdrant server's URL; see `Index.create`.
+        passages: how documents were split, where they come as `passage_documents` makes them; None: they are whole.
 
     Raises:
         InputError: there are no documents, or one that cannot be stored, or that is no tenant's; its id is named.
@@ -101,7 +105,7 @@ def index_corpus(
     _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     stream = begun(of_tenants(map(given_document, documents), tenant))
-    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine))
+    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages)
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="corpus"), encoder, report) as build:
         digest, read, size = hashlib.sha256(), 0, 1
         with build.clock.phase("encoding") as progress:
@@ -129,13 +133,14 @@ def ingest_vectors(
     report: Report | None = None,
     tenant: str | None = None,
     engine: str = LOCAL,
+    passages: PassageOptions | None = None,
 ) -> IngestReport:
     """Index documents encoded before, without any document model; run again on the same output, it resumes.
 
     Args:
         path: the index; new, or begun by the same call.
         vectors: a complete vectors folder.
-        encoder, sparse, report, tenant, engine: as for `index_corpus`.
+        encoder, sparse, report, tenant, engine, passages: as for `index_corpus`.
 
     Raises:
         As `index_corpus`.
@@ -146,7 +151,7 @@ def ingest_vectors(
         raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     encoding = {**vectors.settings, **vectors.origin}
-    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine))
+    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages)
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="vectors"), encoder, report) as build:
         if build.settings.source:
             build.check_source(build.settings.ingested, vectors.digest, f"vectors than {vectors.path}")
@@ -219,6 +224,8 @@ class _Build:
         """Store documents, and in the same transaction that so much of the source is in, and its digest."""
         check_ids(documents, self.settings.tenant)
         current = self._state.current
+        if current.settings.passages:
+            numbers_of(documents)  # which is raised if one is no passage
         rows = rows_of(documents, encoded, current.side)
         with self._state.database.writing(durable=False) as connection:
             if len(rows):

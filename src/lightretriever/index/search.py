@@ -19,11 +19,11 @@ from lightretriever.fusion import Fusion, hearing_of
 from lightretriever.fusion_kernels import Fused, fuse_lists
 from lightretriever.index.engines.engine import Asked, Found, Rankings
 from lightretriever.index.filter.language import parse_filter
+from lightretriever.index.hits import first_of_documents, make_hits
 from lightretriever.index.settings import Settings
 from lightretriever.index.state import Searcher
 from lightretriever.index.tenant import check_tenant
-from lightretriever.text.corpus import Document
-from lightretriever.types import Encoded, Hit, SparseVectors
+from lightretriever.types import Encoded, Hit, Marker, SparseVectors
 from lightretriever.weigher import Weigher, features, places_in, token_numbers
 
 MODES = ("hybrid", "dense", "sparse")
@@ -36,6 +36,7 @@ TOGETHER = 256
 _ROOM = 1 << 22  # documents that they may find together
 T = TypeVar("T")
 _ENDLESS = 1 << 40  # more documents than there are
+_DEEPER = 4  # times as many passages are asked for, where they are of too few documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Request:
     filter: Mapping[str, object] | None = None
     texts: bool = True
     min_dense: float | None = None
+    group: bool = True
 
     def check(self, sparse: str) -> None:
         """Raises UsageError for k below 1, an unknown mode, the sparse mode of an index that has no sparse side, or a
@@ -64,37 +66,96 @@ class Request:
 
 
 def search(
-    searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, gaps: bool = True
+    searcher: Searcher,
+    encoded: Encoded,
+    request: Request,
+    settings: Settings,
+    gaps: bool = True,
+    markers: Sequence[Marker] | None = None,
 ) -> list[list[Hit]] | None:
     """The hits of each query; see `Index.search_encoded`. Many queries are shared among the processor's cores.
 
     Without ``gaps`` None when a document went after the lists were made: another version may have taken its place.
+    ``markers``: one for each query, for its hits.
     """
     threads = len(encoded) // SHARE if settings.local else 1  # a server has its own ways
     together = max(1, min(TOGETHER, _ROOM // max(int(request.k), CANDIDATES)))
+    one = _search_documents if settings.passages and request.group else _search
+    work = partial(one, searcher, request=request, settings=settings, gaps=gaps)
     if threads < 2 and len(encoded) <= together:
-        return _search(searcher, encoded, request, settings, gaps)
+        return work(encoded, markers)
     threads = min(os.cpu_count() or 1, threads)
     size = min(-(-len(encoded) // max(threads, 1)), together)
-    parts = [encoded.take(range(start, min(start + size, len(encoded)))) for start in range(0, len(encoded), size)]
-    work = partial(_search, searcher, request=request, settings=settings, gaps=gaps)
+    shares = [range(start, min(start + size, len(encoded))) for start in range(0, len(encoded), size)]
+    parts = [encoded.take(share) for share in shares]
+    marked = [markers and markers[share.start : share.stop] for share in shares]
     if threads < 2:
-        found = [work(part) for part in parts]
+        found = list(map(work, parts, marked))
     else:
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(work, parts))
+            found = list(pool.map(work, parts, marked))
     whole = [hits for hits in found if hits is not None]
     return list(chain(*whole)) if len(whole) == len(found) else None
 
 
 def _search(
-    searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, gaps: bool
+    searcher: Searcher,
+    encoded: Encoded,
+    markers: Sequence[Marker] | None,
+    request: Request,
+    settings: Settings,
+    gaps: bool,
 ) -> list[list[Hit]] | None:
+    fused, found = _ranked(searcher, encoded, request, settings, _depth(request, settings), min(request.k, _ENDLESS))
+    return _presented(fused, found, request, settings, gaps, markers)
+
+
+def _search_documents(
+    searcher: Searcher,
+    encoded: Encoded,
+    markers: Sequence[Marker] | None,
+    request: Request,
+    settings: Settings,
+    gaps: bool,
+) -> list[list[Hit]] | None:
+    """Each document once, by the passage of it that comes first. Where the passages found are of fewer than k
+    documents, more are asked for, of that query alone."""
+    hits: list[list[Hit]] = [[] for _ in range(len(encoded))]
+    pending, depth, k = np.arange(len(encoded)), _depth(request, settings), int(request.k)
+    while len(pending):
+        asked = encoded if len(pending) == len(encoded) else encoded.take(pending.tolist())
+        fused, found = _ranked(searcher, asked, request, settings, depth, 2 * depth)
+        kept = first_of_documents(fused.starts, found.ids(fused.keys), k)
+        counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[fused.starts])
+        done = (counts >= k) | ((found.dense.counts < depth) & (found.sparse.counts < depth))
+        kept &= np.repeat(done, np.diff(fused.starts))
+        own = markers and [markers[i] for i in pending.tolist()]
+        presented = _presented(fused.take(kept), found, request, settings, gaps, own)
+        if presented is None:
+            return None
+        for i in np.flatnonzero(done).tolist():
+            hits[pending[i]] = presented[i]
+        pending, depth = pending[~done], depth * _DEEPER
+    return hits
+
+
+def _depth(request: Request, settings: Settings) -> int:
+    """How many of each arm's best are looked at."""
+    k = min(int(request.k), _ENDLESS)
+    return max(k, CANDIDATES) if _mode(request, settings) == "hybrid" else k
+
+
+def _mode(request: Request, settings: Settings) -> str:
+    return "dense" if settings.sparse == "none" else request.mode
+
+
+def _ranked(
+    searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, depth: int, k: int
+) -> tuple[Fused, Found]:
+    """The k best of each query's two lists of so many, and what they were made of."""
     where = parse_filter(request.filter)
     check_tenant(where, settings.tenant)
-    k = min(int(request.k), _ENDLESS)
-    mode = "dense" if settings.sparse == "none" else request.mode
-    depth = max(k, CANDIDATES) if mode == "hybrid" else k
+    mode = _mode(request, settings)
     dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
     sparse = _checked_sparse(encoded) if mode != "dense" else None
     found = searcher.search(Asked(dense, sparse, depth, where))
@@ -102,16 +163,24 @@ def _search(
     fused = _fused(found, encoded, settings.fusion, mode, k if least is None else 2 * depth)
     if least is not None:
         fused = _near(_with_cosines(fused, found, encoded), least, k)
+    return fused, found
+
+
+def _presented(
+    fused: Fused, found: Found, request: Request, settings: Settings, gaps: bool, markers: Sequence[Marker] | None
+) -> list[list[Hit]] | None:
+    """Hits, with texts if these are wanted; None where one is gone, without ``gaps``."""
+    grouped = settings.passages is not None and request.group
     if not request.texts:
         fused, ids = _present(fused, found.ids(fused.keys))
-        return _hits(fused, ids, None)
+        return make_hits(fused, ids, None, grouped, None)
     keys = fused.keys.tolist()
     wanted = list(dict.fromkeys(keys))
     documents = dict(zip(wanted, found.fetch(wanted), strict=True))
     if not gaps and None in documents.values():
         return None
     fused, there = _present(fused, [documents[key] for key in keys])
-    return _hits(fused, [document.id for document in there], there)
+    return make_hits(fused, [document.id for document in there], there, grouped, markers)
 
 
 def _checked_dense(encoded: Encoded, dim: int) -> NDArray[np.float32]:
@@ -191,23 +260,3 @@ def _present(fused: Fused, found: Sequence[T | None]) -> tuple[Fused, Sequence[T
     """Without the documents that were deleted since the lists were made."""
     there = [one for one in found if one is not None]
     return (fused if len(there) == len(found) else fused.take(np.array([one is not None for one in found]))), there
-
-
-def _hits(fused: Fused, ids: Sequence[str], documents: Sequence[Document] | None) -> list[list[Hit]]:
-    """Of each query; without documents texts and metadata are empty."""
-    starts, _, scores, dense, sparse, dense_scores, sparse_scores = (array.tolist() for array in fused)
-    nothing = [""] * len(ids)
-    rows = zip(
-        ids,
-        scores,
-        nothing if documents is None else [document.title for document in documents],
-        nothing if documents is None else [document.text for document in documents],
-        [{} for _ in ids] if documents is None else [document.metadata for document in documents],
-        [None if score != score else score for score in dense_scores],
-        [None if place < 0 else place + 1 for place in dense],
-        [None if score != score else score for score in sparse_scores],
-        [None if place < 0 else place + 1 for place in sparse],
-        strict=True,
-    )
-    hits = list(map(Hit._make, rows))
-    return [hits[start:end] for start, end in pairwise(starts)]

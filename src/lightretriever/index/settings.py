@@ -27,6 +27,7 @@ from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.engines.qdrant.url import is_address, parse_address
 from lightretriever.index.tenant import check_field
+from lightretriever.passages.split import PassageOptions
 from lightretriever.query.table import TokenTable, same_rotation
 
 SPARSE_KINDS = ("lm", "bm25", "none")
@@ -62,6 +63,7 @@ class Settings:
         successor: what of this a re-encoding by another document model will have changed when it is done; None when
             there is none under way.
         tenant: the metadata field that every document has one value of and every search must fix; None where none.
+        passages: how documents are split; None where they are stored whole.
         engine_named: whether whoever runs this process named the engine; not stored. An index alone may name any
             server, and must not make this process send a key there.
     """
@@ -86,11 +88,17 @@ class Settings:
     zeros: int = 0
     successor: Mapping[str, object] | None = None
     tenant: str | None = None
+    passages: PassageOptions | None = None
     engine_named: bool = field(default=False, compare=False)
 
     @staticmethod
     def of(
-        table: TokenTable, sparse: str, state: str = "complete", tenant: str | None = None, engine: str = LOCAL
+        table: TokenTable,
+        sparse: str,
+        state: str = "complete",
+        tenant: str | None = None,
+        engine: str = LOCAL,
+        passages: PassageOptions | None = None,
     ) -> Settings:
         """Those of a new index over a table; the caller names the engine."""
         return Settings(
@@ -104,6 +112,7 @@ class Settings:
             engine=engine,
             state=state,
             tenant=check_field(tenant),
+            passages=passages if passages and passages.tokens else None,
             engine_named=True,
         )
 
@@ -122,7 +131,9 @@ class Settings:
             if not isinstance(stored, str) or len(stored) > _LONGEST:
                 raise ValueError("the settings are no text")
             found = read_fields(json.loads(stored), _CHECKS, where, _WAY_OUT)
-            settings = Settings(**{**found, "fusion": Fusion.of(found["fusion"])})
+            split = found.get("passages")
+            parsed = {"fusion": Fusion.of(found["fusion"]), "passages": split and PassageOptions(**split)}
+            settings = Settings(**{**found, **parsed})
             check_field(settings.tenant)
             _check_parts(settings)
         except (ValueError, RecursionError) as error:
@@ -193,7 +204,8 @@ class Settings:
         """What must be equal for a build to be the same build."""
         names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine", "tenant")
         encoding = {name: self.encoding.get(name) for name in ("max_length", "top_k")}
-        return {**{name: getattr(self, name) for name in names}, **encoding}
+        passages = None if self.passages is None else asdict(self.passages)
+        return {**{name: getattr(self, name) for name in names}, "passages": passages, **encoding}
 
 
 def check_engine(engine: str) -> str:
@@ -264,6 +276,7 @@ _CHECKS: dict[str, Check] = {
         record({**_BOUND, "table": plain_name, "vectors": whole(1, 1 << 31), "collection": text(255)})
     ),
     "tenant": optional(text(1_024, empty=False)),
+    "passages": optional(record_of(PassageOptions)),
 }
 
 

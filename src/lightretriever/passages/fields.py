@@ -7,30 +7,15 @@ holds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lightretriever.errors import InputError
 from lightretriever.text.corpus import Document
+from lightretriever.types import Place
 
 DOCUMENT, TITLE, SPAN, HEADINGS, PAGE = "_document", "_title", "_span", "_headings", "_page"
 """Metadata of a passage beside its document's own: that one's id and title, the characters [start, end) in its text,
 the headings from the top, and the page from 1 where there are pages."""
 RESERVED = (DOCUMENT, TITLE, SPAN, HEADINGS, PAGE)
-
-
-class Place(NamedTuple):
-    """Where a passage is in its document.
-
-    Attributes:
-        start, end: its characters in the document's text.
-        headings: those that it stands under, from the top.
-        page: where it begins, from 1; None where there are no pages.
-    """
-
-    start: int
-    end: int
-    headings: tuple[str, ...] = ()
-    page: int | None = None
 
 
 def passage_id(document: str, number: int) -> str:

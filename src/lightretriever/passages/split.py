@@ -25,13 +25,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, UsageError
-from lightretriever.passages.fields import Place, check_metadata, passage_id, with_fields
+from lightretriever.passages.fields import check_metadata, passage_id, with_fields
 from lightretriever.passages.packing import pack
 from lightretriever.passages.structure import Structure, read_structure
 from lightretriever.passages.titles import shorten_titles, title_parts
 from lightretriever.passages.units import Count, Unit, halves, units_of, weigh
 from lightretriever.text.corpus import MAX_ID_BYTES, Document
 from lightretriever.text.memo import NONE, ChunkTokenizer, chunk_rule
+from lightretriever.types import Place
 
 LEAST_TOKENS = 16
 """Fewer would leave no room beside a title."""

@@ -72,6 +72,44 @@ class Snippet:
     start: int
 
 
+class QueryMarker:
+    """Marks the words of one query in texts; a search gives it to its hits. Its words are weighed when it is first
+    asked, for most hits are never shown."""
+
+    __slots__ = ("_encoder", "_terms", "query")
+
+    def __init__(self, encoder: QueryEncoder, query: str) -> None:
+        self.query = query
+        self._encoder: QueryEncoder | None = encoder
+        self._terms: tuple[Term, ...] | None = None
+
+    def mark(self, text: str, width: int = WIDTH) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """`snippet` of a text, and where the query's words are in it."""
+        found = snippet(self.terms, text, width)
+        return found.text, found.spans
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What is looked for."""
+        if self._terms is None:
+            assert self._encoder is not None
+            self._terms = query_terms(self._encoder, self.query)
+        return self._terms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, QueryMarker) and self.query == other.query
+
+    def __hash__(self) -> int:
+        return hash(self.query)
+
+    def __getstate__(self) -> tuple[str, tuple[Term, ...]]:
+        return self.query, self.terms  # hits go to other processes without the encoder
+
+    def __setstate__(self, state: tuple[str, tuple[Term, ...]]) -> None:
+        self.query, self._terms = state
+        self._encoder = None
+
+
 class _Match(NamedTuple):
     start: int
     end: int
