@@ -143,14 +143,10 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["caf\\xe9.md"]
 
 
-def test_deep_folders(tmp_path: Path) -> None:
-    deep = tmp_path.joinpath(*["d"] * 1200)
-    here = tmp_path
-    for _ in range(1200):
-        here = here / "d"
-        here.mkdir()
-    (deep / "a.md").write_text("text")
-    assert next(walk([tmp_path])).reason is Reason.LONG_NAME  # type: ignore[union-attr]
+def test_a_path_that_is_too_long_for_an_id(tmp_path: Path) -> None:
+    make(tmp_path, "/".join(["d" * 200] * 6) + "/a.md", "b.md")
+    assert ids(tmp_path) == ["b.md"]
+    assert list(left_out(tmp_path).values()) == [Reason.LONG_NAME]
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
