@@ -128,7 +128,9 @@ def test_a_file_that_went_away_or_became_a_pipe(tmp_path: Path) -> None:
     gone = Found(tmp_path / "gone.txt", "gone.txt", 1, 0)
     assert "cannot be read" in refused(gone)
     os.mkfifo(tmp_path / "pipe.txt")
-    assert [document.text for document in read_file(Found(tmp_path / "pipe.txt", "pipe.txt", 1, 0))] in ([], [""])
+    assert "it is no file" in refused(Found(tmp_path / "pipe.txt", "pipe.txt", 1, 0))
+    (tmp_path / "folder.txt").mkdir()
+    refused(Found(tmp_path / "folder.txt", "folder.txt", 1, 0))
 
 
 def test_an_absent_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,7 @@ def contents_of(path: Path, name: str, options: ReadOptions) -> Iterator[Content
 
 
 def _bytes(path: Path, options: ReadOptions) -> bytes:
-    # Opened without waiting, since a pipe may have come into the file's place.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > options.max_bytes:
             raise UnreadableError(f"it has {size:,} bytes, more than {options.max_bytes:,} (max_bytes)")

@@ -13,7 +13,8 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(?:=+|-+)[ \t]*$")
 _MARKS = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)|[*`]+|<[^<>]+>")
-_MOST_LINES = 2_000
+_MOST_LINES = 2_000  # that are searched for a title
+_LONGEST = 1_000
 
 
 def read_text(data: bytes, options: ReadOptions) -> Content:  # noqa: ARG001 (readers have one signature)
@@ -45,6 +46,7 @@ def first_heading(text: str) -> str:
     """The first heading of Markdown, without marks; "" for none. What stands in fenced code is none."""
     fence, before = "", ""
     for line in text.split("\n", _MOST_LINES)[:_MOST_LINES]:
+        line = line[:_LONGEST]
         if (mark := _FENCE.match(line)) is not None:
             if not fence:
                 fence = mark[1]

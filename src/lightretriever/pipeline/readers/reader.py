@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -152,8 +153,11 @@ def _signal_name(number: int) -> str:
 
 
 def _head(path: Path) -> bytes:
+    """The first bytes. What became a pipe since it was found would be waited for: it is opened without waiting."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return file.read(_HEAD) or b""
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UnreadableError("it is no file")
+        return file.read(_HEAD)
 
 
 def _document(found: Found, name: str, content: Content, number: int | None) -> Document:
