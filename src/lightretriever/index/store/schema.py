@@ -8,6 +8,7 @@
     conditions  what filters look at (`lightretriever.index.filter.sql`), fields by number
     segments    what was built of the rest, and may be built again
     settings    what the index is bound to, as JSON, and BM25's statistics
+    files       what documents were read from (`lightretriever.index.store.files`)
     written     ids written while a server's collection is being replaced
     state       one row of counts; a write changes it, so it tells whether anything is new
 
@@ -36,6 +37,8 @@ _TABLES = (
     *CONDITIONS,
     "CREATE TABLE segments(name TEXT PRIMARY KEY, description TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE settings(name TEXT PRIMARY KEY, value NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE files(id TEXT PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, "
+    "documents TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE written(id TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE state(one INTEGER PRIMARY KEY, version INTEGER NOT NULL, documents INTEGER NOT NULL, "
     "next_key INTEGER NOT NULL, next_gone INTEGER NOT NULL, first_gone INTEGER NOT NULL, changes INTEGER NOT NULL, "

@@ -14,6 +14,7 @@ from lightretriever.index.segment.segment import check_segment, open_segment, re
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, WAL, Connection, Database
 from lightretriever.index.store.documents import document_pages, read_gone, read_vectors, vector_pages
+from lightretriever.index.store.files import read_files
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.index.store.wal import lost_commits
@@ -119,6 +120,7 @@ def _check_rows(database: Database, settings: Settings) -> Iterator[str]:
             partial(_check_gone, connection, state.first_gone, state.next_gone),
             partial(_check_conditions, connection),
             partial(_check_statistics, connection, settings),
+            partial(_check_files, connection),
         ]
         if settings.successor is not None:
             checks.append(partial(_check_successor, connection, settings))
@@ -169,6 +171,11 @@ def _metadata(connection: Connection) -> Iterator[tuple[int, Mapping[str, object
 
 def _check_statistics(connection: Connection, settings: Settings) -> str:
     read_statistics(connection, settings)
+    return ""
+
+
+def _check_files(connection: Connection) -> str:
+    read_files(connection)
     return ""
 
 
