@@ -1,7 +1,8 @@
 """The structure of a text: headings, paragraphs, list items, fenced code and pages, as Markdown and plain text have it.
 
 Read line by line in one pass, so that time is linear in the text. Only what nearly every text means alike is read:
-``# Heading``, a line underlined with ``===`` or ``---``, code between fences, blank lines, list items, form feeds.
+``# Heading``, a line underlined with ``===`` or ``---``, code between fences, blank lines, list items and rows of
+tables, form feeds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LINE = re.compile(r"\S[^\n\r\f]*")  # from its first character on
 _ATX = re.compile(r"(#{1,6})(?:[ \t]+|$)")
 _UNDERLINE = re.compile(r"(=|-)\1{2,}$")
 _FENCE = re.compile(r"(`{3,}(?!.*`)|~{3,})")
-_ITEM = re.compile(r"(?:[-*+•‣·–]|\d{1,3}[.)])[ \t]")
+_ITEM = re.compile(r"(?:[-*+•‣·–]|\d{1,3}[.)])[ \t]|\|")  # of a list, or a row of a table
 _INDENTED = 4  # columns; what begins there is code or part of a list item, never a heading
 
 
@@ -37,7 +38,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A heading, a paragraph, a list item or a fenced code block; it begins and ends with no white space.
+    """A heading, paragraph, item of a list, row of a table or fenced code block, without white space around it.
 
     Attributes:
         start, end: its characters in the text.
