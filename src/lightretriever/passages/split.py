@@ -49,7 +49,7 @@ class PassageOptions:
     Attributes:
         tokens: the tower's own, at most in a passage: special tokens, title and headings included. 0: documents stay
             whole.
-        overlap: tokens of a passage that the next one begins with, at most.
+        overlap: tokens of a passage that the next one begins with, at most; about so many of a sentence that has more.
         headings: whether the headings that a passage stands under go before its text, after the title, when it is
             encoded.
 

@@ -83,7 +83,8 @@ def tail(text: str, unit: Unit, weight: int) -> Unit | None:
     start = unit.end - max(1, (unit.end - unit.start) * weight // unit.weight)
     space = _SPACE.search(text, start, unit.end)
     parts = _trimmed(text, [(space.start() if space else _boundary(text, start, unit.start), unit.end)], unit.block)
-    return parts[0]._replace(weight=weight) if parts and parts[0].start > unit.start else None
+    # By its share of the characters; it may have more tokens than that.
+    return parts[0]._replace(weight=weight + weight // 4) if parts and parts[0].start > unit.start else None
 
 
 def _uncounted(text: str, units: Iterable[Unit]) -> Iterator[str]:
