@@ -254,7 +254,7 @@ def _fitted(
             if not fits
         ]
         if not texts:
-            return made
+            return [_in_order(passages) for passages in made]
         counts = iter(count(texts))
         known = [
             [
@@ -264,6 +264,15 @@ def _fitted(
             ]
             for draft, own in zip(drafts, known, strict=True)
         ]
+
+
+def _in_order(passages: Sequence[Passage]) -> list[Passage]:
+    """Without those that say nothing new: a half of a passage may be no more than what it repeats."""
+    kept: list[Passage] = []
+    for passage in passages:
+        if not kept or passage.end > kept[-1].end:
+            kept.append(passage)
+    return sorted(kept, key=lambda passage: (passage.start, passage.end))
 
 
 def _halved(draft: _Draft, units: list[Unit]) -> list[tuple[list[Unit], bool]]:
