@@ -25,7 +25,8 @@ from results import Result, report
 from lightretriever import DocumentEncoder, QueryEncoder, fit_table
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.evaluation.measures import evaluate
-from lightretriever.pipeline.passages import PassageOptions, document_id, passage_documents, split_documents
+from lightretriever.passages.fields import document_id
+from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.text.beir import qrel_files
 from lightretriever.text.corpus import Document, read_queries
 from lightretriever.text.trec import read_qrels

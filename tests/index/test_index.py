@@ -172,7 +172,7 @@ def test_queries_with_nothing_in_them_find_nothing(searchable) -> None:
     for mode in ("hybrid", "dense", "sparse"):
         assert index.search("", mode=mode) == []
     assert index.search_many([]) == []
-    assert index.search("zzz") == index.search("unknown")
+    assert [hit[:9] for hit in index.search("zzz")] == [hit[:9] for hit in index.search("unknown")]
     assert [bool(hits) for hits in index.search_many(["", "w01", ""])] == [False, True, False]
 
 

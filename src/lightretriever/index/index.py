@@ -27,6 +27,7 @@ from lightretriever.index.settings import LOCAL, Settings, check_engine, check_m
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
+from lightretriever.index.store.files import NotedFile, forget_files, note_files, read_files
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
 from lightretriever.index.stored_passages import numbers_of, stored_passages
@@ -407,6 +408,27 @@ class Index:
             removed = delete_documents(current, connection, names, where)
         self._upkeep.build_if_due()
         return removed
+
+    @property
+    def files(self) -> dict[str, NotedFile]:
+        """The files that its documents were read from, by id."""
+        with self._state.database.reading() as connection:
+            return read_files(connection)
+
+    def note_files(
+        self, files: Iterable[NotedFile] = (), gone: Iterable[str] = (), sources: Sequence[Path] | None = None
+    ) -> None:
+        """Note, durably, what documents were read from: files in place of those of equal id, none of the ids that are
+        gone, and where `sync` looks for more; None leaves that as it is."""
+        with self._state.writing(flush=True) as connection:
+            note_files(connection, files)
+            forget_files(connection, gone)
+            settings = self._state.current.settings
+            if (
+                sources is not None
+                and (places := tuple(str(absolute(source)) for source in sources)) != settings.sources
+            ):
+                self._state.save(replace(settings, sources=places))
 
     def flush(self) -> None:
         """Make all that was acknowledged survive a power cut."""

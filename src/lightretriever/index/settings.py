@@ -64,6 +64,7 @@ class Settings:
             there is none under way.
         tenant: the metadata field that every document has one value of and every search must fix; None where none.
         passages: how documents are split; None where they are stored whole.
+        sources: files and folders that they were read from, where `sync` looks.
         engine_named: whether whoever runs this process named the engine; not stored. An index alone may name any
             server, and must not make this process send a key there.
     """
@@ -89,6 +90,7 @@ class Settings:
     successor: Mapping[str, object] | None = None
     tenant: str | None = None
     passages: PassageOptions | None = None
+    sources: tuple[str, ...] = ()
     engine_named: bool = field(default=False, compare=False)
 
     @staticmethod
@@ -133,7 +135,7 @@ class Settings:
             found = read_fields(json.loads(stored), _CHECKS, where, _WAY_OUT)
             split = found.get("passages")
             parsed = {"fusion": Fusion.of(found["fusion"]), "passages": split and PassageOptions(**split)}
-            settings = Settings(**{**found, **parsed})
+            settings = Settings(**{**found, **parsed, "sources": tuple(found["sources"])})
             check_field(settings.tenant)
             _check_parts(settings)
         except (ValueError, RecursionError) as error:
@@ -277,6 +279,7 @@ _CHECKS: dict[str, Check] = {
     ),
     "tenant": optional(text(1_024, empty=False)),
     "passages": optional(record_of(PassageOptions)),
+    "sources": items(text(4_096, empty=False), 10_000),
 }
 
 

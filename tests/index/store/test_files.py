@@ -45,7 +45,6 @@ def test_a_damaged_row_is_named(tmp_path: Path, change: str) -> None:
         assert list(check_index(index.path)) == []
         with index._state.writing() as connection:
             connection.execute(f"UPDATE files SET {change}")
-        with index._state.database.reading() as connection:
-            with pytest.raises(ArtifactError, match="guide"):
-                read_files(connection)
+        with index._state.database.reading() as connection, pytest.raises(ArtifactError, match="guide"):
+            read_files(connection)
         assert "guide.md" in "".join(check_index(index.path))

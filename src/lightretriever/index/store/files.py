@@ -34,9 +34,10 @@ class NotedFile:
 def read_files(connection: Connection) -> dict[str, NotedFile]:
     """All that are noted, by id. Raises ArtifactError when a row is damaged; it is named."""
     found = {}
-    for row in connection.execute("SELECT id, digest, size, mtime, documents, checksum FROM files"):
-        check_seal(row[-1], f"the row of the file {str(row[0])[:200]!r}", *row[:-1])
-        found[row[0]] = NotedFile(*row[:4], _ids(row[4]))
+    rows = connection.execute("SELECT id, digest, size, mtime, documents, checksum FROM files")
+    for name, digest, size, mtime, documents, checksum in rows:
+        check_seal(checksum, f"the row of the file {str(name)[:200]!r}", name, digest, size, mtime, documents)
+        found[name] = NotedFile(name, digest, size, mtime, _ids(documents))
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightretriever.pipeline.structure import CODE, HEADING, TEXT, read_structure
+from lightretriever.passages.structure import CODE, HEADING, TEXT, read_structure
 
 LINES = st.sampled_from(
     ["# a", "## b ##", "====", "---", "```", "~~~~", "text", "- item", "", " ", "    x", "\f", "| 1 |", "#"]
