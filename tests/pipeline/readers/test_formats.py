@@ -152,6 +152,11 @@ def test_html_main_element_and_encoding(tmp_path: Path) -> None:
     )
     document = read(tmp_path, "a.htm", page.encode("latin-1"))
     assert (document.text, document.title) == ("café", "T")
+    book = (
+        b"<title>Owning - The Book</title><header><h1>The Book</h1></header><main><h2>\xc2\xa7What</h2><p>text</main>"
+    )
+    document = read(tmp_path, "c.html", book)
+    assert (document.title, document.text) == ("Owning", "## What\n\ntext")
     links = b"<html><body><nav><a href=a>First</a> <a href=b>Second</a></nav></body></html>"
     assert read(tmp_path, "b.html", links).text == "First Second"
 

@@ -7,7 +7,7 @@ import io
 from lightretriever.errors import MissingExtraError
 from lightretriever.pipeline.readers.archive import Archive, Element, xml_elements
 from lightretriever.pipeline.readers.content import Content, ReadOptions, UnreadableError, about, one_line
-from lightretriever.pipeline.readers.html import markdown_of_tree, parse
+from lightretriever.pipeline.readers.html import markdown_of_page
 from lightretriever.pipeline.readers.plain import first_heading
 
 _CORE = "docProps/core.xml"
@@ -35,7 +35,7 @@ def read_docx(data: bytes, options: ReadOptions) -> Content:
         )
     except Exception as error:  # mammoth checks nothing: what it raises on a damaged file may be anything
         raise UnreadableError(f"it is damaged ({type(error).__name__})") from None
-    text = markdown_of_tree(parse(made.value), options, main=False)
+    text = markdown_of_page(made.value, options)
     fields = {one.name: one.text for one in _core(archive)}
     title = one_line(fields.get("title", "")) or first_heading(text)
     return Content(text, title, about(author=fields.get("creator"), date=fields.get("created")))

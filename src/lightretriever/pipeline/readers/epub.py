@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from lightretriever.pipeline.readers.archive import Archive, Element, xml_elements
 from lightretriever.pipeline.readers.content import Content, ReadOptions, UnreadableError, about, one_line
 from lightretriever.pipeline.readers.decode import decode
-from lightretriever.pipeline.readers.html import markdown_of_tree, parse
+from lightretriever.pipeline.readers.html import markdown_of_page
 
 _CONTAINER = "META-INF/container.xml"
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
@@ -25,7 +25,7 @@ def read_epub(data: bytes, options: ReadOptions) -> Content:
     package = _package_name(archive)
     elements = xml_elements(archive.read(package), package)
     chapters = [archive.read(name) for name in _chapters(elements, posixpath.dirname(package)) if name in archive.names]
-    texts = [markdown_of_tree(parse(decode(chapter)), options, main=False) for chapter in chapters if chapter]
+    texts = [markdown_of_page(decode(chapter), options) for chapter in chapters]
     text = "\n\n".join(filter(None, texts))
     if not text:
         raise UnreadableError("there is no text in it")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from lightretriever.errors import MissingExtraError
 from lightretriever.pipeline.readers.content import Content, ReadOptions, UnreadableError, about, one_line
 from lightretriever.pipeline.readers.decode import decode
-from lightretriever.pipeline.readers.markdown import as_markdown
+from lightretriever.pipeline.readers.markdown import as_markdown, plain_heading
+from lightretriever.pipeline.readers.plain import first_heading
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -17,7 +18,7 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})
 _NEVER = (
     "script,style,noscript,template,iframe,object,embed,svg,canvas,audio,video,map,select,button,input,textarea,dialog,"
     "[hidden],[aria-hidden=true],[style*='display:none'],[style*='display: none'],"
-    "a.headerlink,a.anchor,a.anchorjs-link,a.header-anchor,a.skip-link,a.mw-editsection-visualeditor,.mw-editsection,"
+    "a.headerlink,a.anchor,a.doc-anchor,a.anchorjs-link,a.header-anchor,a.skip-link,a.mw-editsection-visualeditor,.mw-editsection,"
     ".sr-only,.visually-hidden,.noprint"
 )
 _AROUND = (
@@ -41,13 +42,11 @@ def read_html(data: bytes, options: ReadOptions) -> Content:
     """
     tree = parse(_text(data))
     fields = _about(tree)
-    for node in tree.css(_NEVER):
-        node.decompose()
-    title = _title(tree)
-    text = markdown_of_tree(tree, options, main=True)
-    if not text:
+    _without(tree, _NEVER)
+    node, text = _main_text(tree, options)
+    if node is None or not text:
         raise UnreadableError("there is no text in it")
-    return Content(text, title, fields)
+    return Content(text, _title(tree, node) or first_heading(text), fields)
 
 
 def parse(text: str) -> LexborHTMLParser:
@@ -65,17 +64,34 @@ def parse(text: str) -> LexborHTMLParser:
     return tree
 
 
-def markdown_of_tree(tree: LexborHTMLParser, options: ReadOptions, main: bool) -> str:
-    """A page as Markdown; with ``main``, without what stands around its main text."""
-    body = tree.body or tree.root
-    if body is None:
+def markdown_of_page(page: str, options: ReadOptions) -> str:
+    """All of a page without menus, such as a chapter of a book, as Markdown; "" where there is nothing in it.
+
+    Raises:
+        UnreadableError: it goes beyond a limit.
+        MissingExtraError: no ``selectolax``.
+    """
+    if not page.strip():
         return ""
-    if not main:
-        return as_markdown(body, options)
-    whole = as_markdown(body, options)
-    for node in body.css(_AROUND):
+    tree = parse(page)
+    _without(tree, _NEVER)
+    body = tree.body or tree.root
+    return "" if body is None else as_markdown(body, options)
+
+
+def _without(tree: LexborHTMLParser, selector: str) -> None:
+    for node in tree.css(selector):
         if node.tag not in ("body", "html", "main"):
             node.decompose()
+
+
+def _main_text(tree: LexborHTMLParser, options: ReadOptions) -> tuple[LexborNode | None, str]:
+    """The node that holds a page's main text, and that text without what stands around it."""
+    body = tree.body or tree.root
+    if body is None:
+        return None, ""
+    whole = as_markdown(body, options)
+    _without(tree, _AROUND)
     chosen = _main(tree, len(whole))
     if chosen is None:
         for node in [*body.css("header"), *body.css("footer")]:
@@ -83,7 +99,7 @@ def markdown_of_tree(tree: LexborHTMLParser, options: ReadOptions, main: bool) -
                 node.decompose()
         chosen = body
     # Where what is around is all there is (a page of links), that is its text.
-    return as_markdown(chosen, options) or whole
+    return chosen, as_markdown(chosen, options) or whole
 
 
 def _main(tree: LexborHTMLParser, size: int) -> LexborNode | None:
@@ -113,10 +129,11 @@ def _text(data: bytes) -> str:
     return decode(data)
 
 
-def _title(tree: LexborHTMLParser) -> str:
-    headings = tree.css("h1")
-    if len(headings) == 1 and (own := one_line(headings[0].text())):
-        return own.removesuffix("¶").rstrip("#").strip()
+def _title(tree: LexborHTMLParser, main: LexborNode) -> str:
+    """The one heading of the first level in the main text, or the title without the site's name."""
+    headings = main.css("h1")
+    if len(headings) == 1 and (own := plain_heading(headings[0].text())):
+        return own
     title = tree.css_first("title")
     parts = _SITE.split(one_line(title.text())) if title is not None else []
     return parts[0] if parts else ""

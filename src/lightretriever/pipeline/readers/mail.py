@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lightretriever.pipeline.readers.content import Content, ReadOptions, UnreadableError, about, one_line
 from lightretriever.pipeline.readers.decode import decode
-from lightretriever.pipeline.readers.html import markdown_of_tree, parse
+from lightretriever.pipeline.readers.html import markdown_of_page
 
 _MOST_PARTS = 1_000
 # What starts a message names an address or a day; a sentence that starts with "From", not all programs mark as none.
@@ -37,7 +37,7 @@ def read_message(data: bytes, options: ReadOptions) -> Content:
     texts = [_body(part) for part in parts if part.get_content_type() == "text/plain"]
     if not any(text.strip() for text in texts):
         pages = [_body(part) for part in parts if part.get_content_type() == "text/html"]
-        texts = [markdown_of_tree(parse(page), options, main=False) for page in pages if page.strip()]
+        texts = [markdown_of_page(page, options) for page in pages]
     metadata = about(author=fields["from"], date=_date(fields["date"]))
     return Content(
         "\n\n".join(text.strip("\n") for text in texts if text.strip()), one_line(fields["subject"]), metadata

@@ -21,8 +21,14 @@ _INLINE = frozenset(
 )
 _BY_CHANCE = re.compile(r"(?m)^( {0,3})(#{1,6}(?=\s|$)|```|~~~)")
 _LANGUAGE = re.compile(r"(?:^|\s)(?:language|lang|highlight|highlight-source|brush:)-?\s?([\w+#-]{1,20})")
+_LINK_SIGN = re.compile(r"^[§¶🔗]\s*|\s*[§¶🔗]$|\s#$")
 _SPACE = re.compile(r"[ \t\n\r\f\v]+")
 _DEEPEST_LIST = 6
+
+
+def plain_heading(text: str) -> str:
+    """A heading in one line, without the sign of a link to it at either end (§, ¶, a single #)."""
+    return " ".join(_LINK_SIGN.sub("", " ".join(text.split())).split())
 
 
 def as_markdown(root: LexborNode, options: ReadOptions) -> str:
@@ -142,7 +148,7 @@ class _Writer:
             return
         mark, self.before = self.before, ""
         if mark.startswith("#"):
-            self.blocks.append((False, mark + body.replace("\n", " ")))
+            self.blocks.append((False, mark + plain_heading(body)))
             return
         body = _BY_CHANCE.sub(r"\1\\\2", body)
         self.blocks.append((bool(mark), mark + body))
