@@ -57,6 +57,21 @@ def test_rows_without_an_id_get_one_that_stays(tmp_path: Path) -> None:
     assert named.id == "5"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-8-sig"])
+@pytest.mark.filterwarnings("ignore:.*(semicolons|bars)")
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+def test_tables_as_spreadsheets_save_them(tmp_path: Path, encoding: str, delimiter: str) -> None:
+    row = f'1{delimiter}"Größe ""M"" – déjà{delimiter} vu"\r\n'
+    path = file(tmp_path, "a.csv", f"Nr{delimiter}Inhalt\r\n{row}".encode(encoding))
+    names = ColumnNames(id="Nr", text=("Inhalt",))
+    if encoding == "cp1252":
+        with pytest.warns(UserWarning, match="Windows-1252"):
+            (document,) = read_table(path, names)
+    else:
+        (document,) = read_table(path, names)
+    assert document == Document("1", f'Größe "M" – déjà{delimiter} vu')
+
+
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = file(tmp_path, "a.jsonl", '{"a": 1}\n')
     with pytest.raises(InputError, match=r"a\.jsonl:1: there is no column 'body': its columns are 'a'"):

@@ -54,7 +54,9 @@ def read_table(path: str | Path, columns: ColumnNames = ColumnNames()) -> Iterat
         rows = sqlite_rows(path, columns.table)
     else:
         named = tuple(name for name in (columns.id, columns.title, *columns.text) if name is not None)
-        rows = read_rows(path, (*named, *(() if columns.text else (*ID_NAMES, "text"))), columns.metadata or ())
+        rows = read_rows(
+            path, (*named, *(() if columns.text else (*ID_NAMES, "text"))), columns.metadata or (), western=True
+        )
     return documents_of(path, _mapped(path, rows, columns))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -101,12 +102,13 @@ class _Place:
 
 
 @contextmanager
-def open_text(path: str | Path, shown: str | Path | None = None) -> Iterator[TextFile]:
+def open_text(path: str | Path, shown: str | Path | None = None, western: bool = False) -> Iterator[TextFile]:
     """Open a file of text, whatever its encoding and compression.
 
     Args:
         path: the file.
         shown: its name in messages, where that is not the path: as the user typed it.
+        western: read what is no UTF-8, but looks like Windows-1252 from its beginning on, as that, with a warning.
 
     Raises:
         InputError: there is none, or it is no text; the message says what it is.
@@ -118,6 +120,9 @@ def open_text(path: str | Path, shown: str | Path | None = None) -> Iterator[Tex
             head = stream.peek(CHUNK)
             check_head(shown, head)
             mark, encoding = encoding_of(head)
+            if western and encoding == "utf-8" and not mark and _is_western(head):
+                encoding = "cp1252"
+                warnings.warn(f"{shown}: read as Windows-1252, since it is not UTF-8", stacklevel=4)
             stream.read(len(mark))
         head = head[len(mark) :]
         suffix = split_suffix(path)[1]
@@ -169,15 +174,28 @@ def not_utf8(error: UnicodeDecodeError, where: str) -> InputError:
     place = f"{where}: not UTF-8 text (byte 0x{byte:02x} at column {error.start + 1})"
     if error.reason == "unexpected end of data" and not line.endswith(b"\n"):
         return InputError(f"{place}: the file ends within a character, so it was cut off: copy it again")
-    text = line.decode("cp1252", "replace")
-    letters = sum(character.isalpha() for character in text if not character.isascii())
-    others = sum(not character.isascii() for character in text) - letters
-    if letters + others <= len(line) // 4 and "\ufffd" not in text and not any(byte < 9 for byte in line):
+    if _looks_western(line):
         return InputError(
             f"{place}: perhaps Windows-1252, as spreadsheets save it: save the file as UTF-8, or convert it by "
             "iconv -f CP1252 -t UTF-8"
         )
     return InputError(f"{place}: save the file as UTF-8")
+
+
+def _is_western(head: bytes) -> bool:
+    """Whether a file that begins so is not UTF-8, and looks like Windows-1252."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # which a letter cut off at the end does not trouble
+    except UnicodeDecodeError:
+        return _looks_western(head)
+    return False
+
+
+def _looks_western(data: bytes) -> bool:
+    """Whether bytes are text in Windows-1252: few of them beyond ASCII, all of these characters there."""
+    text = data.decode("cp1252", "replace")
+    foreign = sum(not character.isascii() for character in text)
+    return foreign <= len(data) // 4 and "\ufffd" not in text and not any(byte < 9 for byte in data)
 
 
 def check_head(path: str | Path, head: bytes) -> None:

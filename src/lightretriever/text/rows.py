@@ -23,7 +23,7 @@ ID_NAMES = ("_id", "id")
 
 
 def read_rows(
-    path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text"), known: Sequence[str] = ()
+    path: str | Path, wanted: Sequence[str] = (*ID_NAMES, "text"), known: Sequence[str] = (), western: bool = False
 ) -> Iterator[tuple[str, dict[str, object]]]:
     """Place (``file:line``) and fields of every row; blank lines are passed over.
 
@@ -34,6 +34,7 @@ def read_rows(
         path: the file. Its name says the format, its first bytes the compression.
         wanted: names of columns, of which the header of CSV or TSV has to have one; none for any header.
         known: further names by which it shows what is between its columns, in upper or lower case.
+        western: read text that is no UTF-8 as Windows-1252, where it looks so, with a warning.
 
     Raises:
         InputError: a format we do not know, or a row that is not what its format says.
@@ -43,7 +44,7 @@ def read_rows(
     if form == ".parquet":
         return parquet_rows(absolute(path), path)
     if form in FORMATS:
-        return _text_rows(absolute(path), path, form, wanted, known)
+        return _text_rows(absolute(path), path, form, wanted, known, western)
     raise InputError(
         f"{path}: unknown format: its name should end in {', '.join(FORMATS)}, then perhaps {', '.join(COMPRESSIONS)}"
     )
@@ -66,9 +67,9 @@ def estimate_rows(path: str | Path) -> int | None:
 
 
 def _text_rows(
-    source: Path, shown: str | Path, form: str, wanted: Sequence[str], known: Sequence[str]
+    source: Path, shown: str | Path, form: str, wanted: Sequence[str], known: Sequence[str], western: bool
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    with open_text(source, shown) as file:
+    with open_text(source, shown, western) as file:
         what = markup(file.head)
         if what is not None:
             raise InputError(f"{shown}: {what}")
