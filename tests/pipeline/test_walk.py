@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.pipeline.walk import Found, LeftOut, Reason, WalkOptions, walk
@@ -131,6 +134,20 @@ def test_a_label_that_starts_like_another_id_is_told_apart(tmp_path: Path) -> No
     make(tmp_path, "x/a/b/c.md", "y/a/b/c.md", "z/b/c.md")
     found = ids(tmp_path / "x/a", tmp_path / "y/a/b", tmp_path / "z/b")
     assert len(set(found)) == 3
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chosen=st.lists(st.lists(st.sampled_from("ab"), max_size=3), min_size=1, max_size=5))
+def test_every_file_has_one_id_whatever_the_sources(tmp_path: Path, chosen: list[list[str]]) -> None:
+    for one, two, three in product("ab", repeat=3):
+        if not (tmp_path / one / two / three / "f.md").exists():
+            make(tmp_path, f"{one}/f.md", f"{one}/{two}/f.md", f"{one}/{two}/{three}/f.md", "f.md")
+    sources = [tmp_path.joinpath(*steps) for steps in chosen]
+    found = [one for one in walk(sources) if isinstance(one, Found)]
+    assert len({one.id for one in found}) == len(found)
+    expected = {path.resolve() for source in sources for path in source.rglob("f.md")}
+    assert {one.path.resolve() for one in found} == expected
+    assert len(found) == len(expected)
 
 
 def test_a_source_within_another_is_read_once(tmp_path: Path) -> None:

@@ -33,15 +33,15 @@ def name_sources(given: Sequence[Path]) -> list[Source]:
         InputError: one does not exist, or cannot be looked at.
         UsageError: one is no path.
     """
-    places = {_place(path): path for path in reversed(given)}
-    ordered = sorted(places, key=[*map(_place, given)].index)
-    alone = len(ordered) == 1
-    labels = _labels(ordered)
-    return [
-        Source(places[place], place, "" if alone and folder else labels[place], folder)
-        for place in ordered
-        for folder in [place.is_dir()]
-    ]
+    places: dict[Path, Path] = {}
+    for path in given:
+        places.setdefault(_place(path), path)
+    labels = _labels([*places])
+    sources = []
+    for place, path in places.items():
+        is_folder = place.is_dir()
+        sources.append(Source(path, place, "" if is_folder and len(places) == 1 else labels[place], is_folder))
+    return sources
 
 
 def plain_id(path: str) -> str:
@@ -60,12 +60,20 @@ def _place(path: Path) -> Path:
 
 
 def _labels(places: Sequence[Path]) -> dict[Path, str]:
-    """For each place the shortest end of its path that is neither another's nor where another's starts."""
+    """For each place what its ids start with. A source within another has the ids that the other gives its files."""
+    every = set(places)
+    holder = {place: next((above for above in reversed(place.parents) if above in every), place) for place in places}
+    labels = _distinct_ends(sorted(set(holder.values())))
+    inner = {place: place.relative_to(outer).as_posix() for place, outer in holder.items() if place != outer}
+    return {place: "/".join(filter(None, (labels[holder[place]], inner.get(place)))) for place in places}
+
+
+def _distinct_ends(places: Sequence[Path]) -> dict[Path, str]:
+    """For each place, none within another, the shortest end of its path that is no other's, nor another's start."""
     depth = dict.fromkeys(places, 1)
     while True:
         labels = {place: "/".join(place.parts[1:][-count:]) for place, count in depth.items()}
-        clashing = _clashing(labels)
-        longer = [place for place in clashing if depth[place] < len(place.parts) - 1]
+        longer = [place for place in _clashing(labels) if depth[place] < len(place.parts) - 1]
         if not longer:
             return labels
         for place in longer:
@@ -80,12 +88,7 @@ def _clashing(labels: dict[Path, str]) -> set[Path]:
     for place, label in labels.items():
         steps = label.split("/")
         for end in range(1, len(steps) + 1):
-            others = [other for other in owners.get("/".join(steps[:end]), ()) if not _nested(place, other)]
+            others = [other for other in owners.get("/".join(steps[:end]), ()) if other != place]
             if others:
                 clashing.update(others, [place])
     return clashing
-
-
-def _nested(one: Path, other: Path) -> bool:
-    """Whether they are one place or one holds the other: their files have one place then, and are read once."""
-    return one == other or one in other.parents or other in one.parents

@@ -6,6 +6,7 @@ its documents, ``{"error"}`` for one that cannot be read, ``{"end"}`` comes last
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -60,7 +61,9 @@ def _answers(path: Path, name: str, options: ReadOptions) -> Iterator[dict[str, 
 
 def _limit(what: int, most: int) -> None:
     _, hard = resource.getrlimit(what)
-    resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    # Not every system has every limit (macOS none of address space); the alarm is left then.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":
