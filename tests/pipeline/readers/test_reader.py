@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -135,14 +135,7 @@ def test_a_file_that_went_away_or_became_a_pipe(tmp_path: Path) -> None:
 
 def test_an_absent_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = found(tmp_path, "a.txt", "кошка".encode("cp1251"))
-    real = builtins.__import__
-
-    def absent(name: str, *rest: object) -> object:
-        if name.startswith("charset_normalizer"):
-            raise ImportError(name)
-        return real(name, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     with pytest.raises(MissingExtraError, match="documents"):
         list(read_file(one))
 
@@ -156,3 +149,44 @@ def test_one_process_reads_many_files_and_is_ended(tmp_path: Path) -> None:
     assert process is not None
     assert process.poll() is not None
     assert reader._process is None
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("a.html", "selectolax"), ("a.pdf", "pypdfium2"), ("a.docx", "mammoth"), ("a.epub", "selectolax")],
+)
+def test_a_library_that_is_absent_where_files_are_parsed(
+    tmp_path: Path, name: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / f"{library}.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path / "first")
+    data = {
+        "a.html": b"<p>text",
+        "a.pdf": made_files.pdf([["text"]]),
+        "a.docx": made_files.docx([("", "text")]),
+        "a.epub": made_files.epub(["<p>text</p>"]),
+    }
+    with pytest.raises(MissingExtraError, match=r"pip install 'lightretriever\[documents\]'"):
+        list(read_file(found(tmp_path, name, data[name])))
+
+
+def test_word_lists_and_tables(tmp_path: Path) -> None:
+    def paragraph(text: str, more: str = "") -> str:
+        return f"<w:p><w:pPr>{more}</w:pPr><w:r><w:t>{text}</w:t></w:r></w:p>"
+
+    item = '<w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr>'
+    row = "".join(
+        f"<w:tr>{''.join(f'<w:tc>{paragraph(cell)}</w:tc>' for cell in cells)}</w:tr>" for cells in ("ab", "cd")
+    )
+    gone = "<w:p><w:del><w:r><w:delText>deleted</w:delText></w:r></w:del></w:p>"
+    body = paragraph("one", item) + paragraph("two", item) + f"<w:tbl>{row}</w:tbl>" + gone + paragraph("# end")
+    xml = f'<w:document xmlns:w="{made_files.WORD}"><w:body>{body}</w:body></w:document>'
+    numbering = (
+        f'<w:numbering xmlns:w="{made_files.WORD}"><w:abstractNum w:abstractNumId="1"><w:lvl w:ilvl="0">'
+        '<w:numFmt w:val="bullet"/></w:lvl></w:abstractNum><w:num w:numId="1"><w:abstractNumId w:val="1"/></w:num>'
+        "</w:numbering>"
+    )
+    parts = {"word/document.xml": xml, "word/numbering.xml": numbering}
+    (document,) = read_file(found(tmp_path, "a.docx", made_files.docx([], extra=parts)))
+    assert document.text == "- one\n- two\n\n| a | b |\n| --- | --- |\n| c | d |\n\n\\# end"
