@@ -97,6 +97,9 @@ def test_deep_nesting(tmp_path: Path) -> None:
     deep = found(tmp_path, "a.html", b"<div><b><ul><li>" * 5_000 + b"x")
     (document,) = read_file(deep)
     assert document.text.endswith("x")
+    notes = "".join(" " * level + ".. note::\n\n" for level in range(1500)) + " " * 1500 + "last"
+    (document,) = read_file(found(tmp_path, "a.rst", notes.encode()))
+    assert document.text.endswith("last")
     inner = "<w:sdt><w:sdtContent>" * 3000 + "</w:sdtContent></w:sdt>" * 3000
     xml = f'<w:document xmlns:w="{made_files.WORD}"><w:body>{inner}</w:body></w:document>'
     refused(found(tmp_path, "a.docx", made_files.docx([], extra={"word/document.xml": xml})))

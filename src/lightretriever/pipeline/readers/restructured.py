@@ -38,6 +38,9 @@ _SILENT |= {
     "moduleauthor",
     "target-notes",
 }
+_DEEPEST = 20
+"""Levels of directives within directives."""
+
 _REMARK = re.compile(r"\.\.(?: (?!\[).*)?$")
 _ROLE = re.compile(r":[\w:.+-]{1,40}:`([^`]{1,500})`")
 _LINK = re.compile(r"`([^`<]{1,500}?)\s*<[^`<>]{1,1000}>`__?")
@@ -68,7 +71,7 @@ def _front(lines: list[str]) -> tuple[dict[str, str], int]:
     return fields, place
 
 
-def _converted(lines: list[str]) -> list[str]:
+def _converted(lines: list[str], level: int = 0) -> list[str]:
     out: list[str] = []
     styles: list[str] = []
     place = 0
@@ -85,7 +88,7 @@ def _converted(lines: list[str]) -> list[str]:
         indent = len(line) - len(bare)
         directive = _DIRECTIVE.match(bare) if bare.startswith("..") else None
         if directive is not None:
-            place = _directive(lines, place, indent, directive, out)
+            place = _directive(lines, place, indent, directive, out, level)
         elif bare.startswith("..") and _REMARK.match(bare):
             place = _block_end(lines, place + 1, indent)  # a remark, a target, a substitution
         elif bare.endswith("::") and not bare.startswith(">>>"):
@@ -115,7 +118,7 @@ def _heading(lines: list[str], place: int) -> tuple[str, str, int] | None:
     return None
 
 
-def _directive(lines: list[str], place: int, indent: int, directive: re.Match[str], out: list[str]) -> int:
+def _directive(lines: list[str], place: int, indent: int, directive: re.Match[str], out: list[str], level: int) -> int:
     name, argument = directive[1].rpartition(":")[2], directive[2] or ""
     if name in _CODE:
         language = (
@@ -137,8 +140,7 @@ def _directive(lines: list[str], place: int, indent: int, directive: re.Match[st
     if argument:
         out += [_inline(argument), ""]
     inner = [line[depth:] for line in body]
-    # Directives within directives are few levels deep; what is deeper stays as it is written.
-    out += _converted(inner) if indent + depth <= 24 else inner
+    out += _converted(inner, level + 1) if level < _DEEPEST else inner  # as it is written
     out.append("")
     return end
 
