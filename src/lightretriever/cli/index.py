@@ -1,4 +1,4 @@
-"""``index``: a corpus, or documents already encoded, into a searchable index; resumable."""
+"""``index``: documents, or documents already encoded, into a searchable index; resumable."""
 
 from __future__ import annotations
 
@@ -8,31 +8,55 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import phases, say
-from lightretriever.cli.inputs import begin_corpus
-from lightretriever.cli.options import MODEL_HELP, Base, ColumnNames, Corpus, Device, MaxLength, TopK
+from lightretriever.cli.left_out import say_tally
+from lightretriever.cli.options import (
+    MODEL_HELP,
+    Base,
+    ColumnNames,
+    Corpus,
+    Device,
+    Exclude,
+    Include,
+    ListLeftOut,
+    MaxLength,
+    TopK,
+)
 from lightretriever.counted import counted
 from lightretriever.errors import UsageError
-from lightretriever.progress import Progress, Report
 
 if TYPE_CHECKING:
     from lightretriever.index.ingest import IngestReport
-    from lightretriever.query.encoder import QueryEncoder
+    from lightretriever.index.provided import Provided
 
-EXAMPLE = "lightretriever index corpus.jsonl --model minilm --table table -o everest.index --sparse bm25"
+EXAMPLE = "lightretriever index docs/ -o docs.index"
 
 
 def command(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="CORPUS|VECTORS", help="A corpus; or with vectors: what encode wrote, or a file."),
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE…", help="Files and folders, a corpus; or with vectors: what encode wrote, or a file."
+        ),
     ],
-    table: Annotated[Path, typer.Option(metavar="TABLE", help="The token table: queries are encoded by it.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="INDEX", help="Folder to build the index in.")],
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help=MODEL_HELP)] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help=f"{MODEL_HELP} minilm if not given.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="The token table: queries are encoded by it. One is fitted if not given."),
+    ] = None,
     sparse: Annotated[
         str | None,
         typer.Option(metavar="lm|bm25|none", help="Sparse side; the model's own, or bm25 where it has none."),
     ] = None,
+    chunk_tokens: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tokens of a passage, at most. 0: documents stay whole.")
+    ] = 256,
+    overlap: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Tokens of a passage that the next one begins with, at most.")
+    ] = 32,
+    include: Include = None,
+    exclude: Exclude = None,
+    list_left_out: ListLeftOut = False,
     engine: Annotated[
         str,
         typer.Option(metavar="local|URL", help="What holds it: local, or http(s)://host:6333/name of a Qdrant server."),
@@ -49,72 +73,79 @@ def command(
 ) -> None:
     """Build an index. Run it again after an interruption: it goes on where it was, and does nothing twice.
 
+    Files are read, split into passages and encoded; a table is fitted to them for the queries. A folder is walked as
+    its owner sees it: what .gitignore names, hidden and installed things are left out, and counted.
+
     Vectors come as a folder that encode wrote; as a Parquet, JSON lines or CSV file with columns of ids, texts and
     vectors; or as such a file without texts, or a .npy file, and the --corpus that they are of.
     """
     from lightretriever.index.settings import SPARSE_KINDS, check_engine
 
     engine = check_engine(engine)
-    from lightretriever.index.provided import Provided, index_provided
-
     if sparse is not None and sparse not in SPARSE_KINDS:
         raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
-    given = Provided.find(source, corpus, columns, encode=model is not None, table=table)
-    if given is None and model is None:
-        raise UsageError(
-            f"{source} holds texts without vectors and has to be encoded: name the --model (or index what `encode` "
-            "wrote); if it holds vectors alone, name the --corpus"
-        )
+    given = _provided(sources, corpus, columns, model, table)
+    if given is not None:
+        _index_vectors(given, output, table, sparse, tenant, engine)
+        return
+    from lightretriever.passages.split import PassageOptions
+    from lightretriever.pipeline.build import BuildOptions, TowerOptions, build_index
+    from lightretriever.pipeline.documents import SourceOptions
+    from lightretriever.pipeline.walk import WalkOptions
+
+    options = BuildOptions(
+        tower=TowerOptions(model or "minilm", base, device, max_length, top_k),
+        table=table,
+        sparse=sparse,
+        passages=PassageOptions(chunk_tokens, min(overlap, chunk_tokens // 2)),
+        sources=SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ()))),
+        tenant=tenant,
+        engine=engine,
+    )
+    with phases("passages" if chunk_tokens else "documents") as begin:
+        built = build_index(output, sources, options, begin)
+    say_tally(built.tally, list_left_out)
+    _say(output, built.stored, built.tally.documents if chunk_tokens else None)
+    say(f'search it: lightretriever search {output} "…"')
+
+
+def _provided(
+    sources: list[Path], corpus: Path | None, columns: str | None, model: str | None, table: Path | None
+) -> Provided | None:
+    """What comes with its vectors; None for what has to be encoded."""
+    from lightretriever.index.provided import Provided
+
+    if len(sources) > 1:
+        if corpus is not None or columns is not None:
+            raise UsageError("--corpus and --columns belong to one source: index that alone")
+        return None
+    return Provided.find(sources[0], corpus, columns, encode=model is not None, table=table)
+
+
+def _index_vectors(
+    given: Provided, output: Path, table: Path | None, sparse: str | None, tenant: str | None, engine: str
+) -> None:
+    from lightretriever.index.provided import index_provided
     from lightretriever.query.encoder import QueryEncoder
 
+    if table is None:
+        raise UsageError(f"{given.source} holds vectors: name the --table for its queries (`fit --vectors` makes one)")
     encoder = QueryEncoder.load(table)
     with phases("documents") as report:
-        if given is not None:
-            say(f"{source}: {given.said}, no model runs")
-            built = index_provided(output, given, encoder, sparse, report, tenant, engine)
-        else:
-            assert model is not None
-            built = _index_corpus(
-                source, model, encoder, output, sparse, report, tenant, engine, base, device, max_length, top_k
-            )
-    _say(output, built)
+        say(f"{given.source}: {given.said}, no model runs")
+        built = index_provided(output, given, encoder, sparse, report, tenant, engine)
+    _say(output, built, None)
 
 
-def _index_corpus(
-    corpus: Path,
-    model: str,
-    encoder: QueryEncoder,
-    output: Path,
-    sparse: str | None,
-    report: Report,
-    tenant: str | None,
-    engine: str,
-    base: str | None,
-    device: str,
-    max_length: int,
-    top_k: int | None,
-) -> IngestReport:
-    from lightretriever.index.ingest import index_corpus
-
-    documents, total = begin_corpus(corpus)
-    from lightretriever.document.encoder import DocumentEncoder
-
-    wanted = {None: "auto", "lm": "lm"}.get(sparse, "none")
-    tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, sparse=wanted, top_k=top_k)
-
-    def with_total(phase: str) -> Progress:
-        show = report(phase)
-        return lambda done, known: show(done, known if known is not None else total)
-
-    kind = sparse or ("lm" if tower.has_sparse else "bm25")
-    return index_corpus(output, documents, tower, encoder, kind, with_total, tenant, engine)
-
-
-def _say(output: Path, built: IngestReport) -> None:
+def _say(output: Path, built: IngestReport, documents: int | None) -> None:
+    """What was stored; of ``documents`` where these were split."""
     if built.complete_before:
         say(f"{output}: complete already, {counted(built.documents, 'documents')}")
         return
-    say(f"{output}: {counted(built.documents, 'documents')}")
+    if documents is None:
+        say(f"{output}: {counted(built.documents, 'documents')}")
+    else:
+        say(f"{output}: {counted(documents, 'documents')} in {counted(built.documents, 'passages')}")
     if built.duplicates:
         say(f"warning: {counted(built.duplicates, 'documents')} with an id that came again: the last of each is kept")
     if built.without_dense:

@@ -38,6 +38,7 @@ from lightretriever.cli import (
     search,
     set_table,
     snapshot,
+    sync,
     train,
     tune,
 )
@@ -51,6 +52,7 @@ VERBS = {
     "train": train,
     "encode": encode,
     "index": index,
+    "sync": sync,
     "add": add,
     "delete": delete,
     "optimise": optimise,
@@ -69,7 +71,7 @@ VERBS = {
     "bench": bench,
     "demo": demo,
 }
-RESUMABLE = ("encode", "index", "add", "reindex", "migrate", "demo")
+RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 

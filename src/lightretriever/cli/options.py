@@ -52,3 +52,12 @@ Filter = Annotated[
 ]
 IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="An index folder.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Which qrels/NAME.tsv.")]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Read only such files of a folder, as '*.md'; may be repeated."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave such files and folders out; may be repeated."),
+]
+ListLeftOut = Annotated[bool, typer.Option("--list-left-out", help="Name every file that was not read, and why.")]

@@ -38,7 +38,9 @@ class Provided:
     columns: Columns = field(default_factory=Columns)
 
     @staticmethod
-    def find(source: Path, corpus: Path | None, columns: str | None, encode: bool, table: Path) -> Provided | None:
+    def find(
+        source: Path, corpus: Path | None, columns: str | None, encode: bool, table: Path | None
+    ) -> Provided | None:
         """What the source holds, if it is vectors; None for texts that have to be encoded.
 
         Args:
@@ -46,7 +48,7 @@ class Provided:
             corpus: the documents, where they are named.
             columns: as for `Columns.parse`.
             encode: whether texts are to be encoded, even those that a file has vectors for.
-            table: the token table of the index, which says what vectors it can have.
+            table: the token table of the index, which says what vectors it can have; None where there is none yet.
 
         Raises:
             InputError: there is no such source, or it cannot be read, or not what is named as its vectors.
@@ -63,7 +65,11 @@ class Provided:
             raise UsageError(f"{source} holds vectors alone: name their documents with --corpus")
         if corpus is not None:
             return Provided(source, corpus, named)
-        found = None if encode and columns is None else vector_columns(source, named, _width(table))
+        found = (
+            None
+            if encode and columns is None
+            else vector_columns(source, named, None if table is None else _width(table))
+        )
         if found is None and columns is not None:
             return Provided(source, None, named)  # its reader says what is missing
         return None if found is None else Provided(source, None, found)

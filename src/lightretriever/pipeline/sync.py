@@ -6,7 +6,7 @@ anywhere, the next run does what is left: a file is noted when its documents are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -53,13 +53,15 @@ def sync_index(
     sources: Sequence[Path] = (),
     options: SourceOptions | None = None,
     progress: Progress | None = None,
+    load: Callable[[], None] | None = None,
 ) -> Synced:
     """Bring an index up to date with files and folders.
 
     Args:
-        index: opened with its document model where there may be anything to encode.
+        index: opened with its document model, unless ``load`` sets it, or there is nothing to encode.
         sources: all that the index is to hold, in place of what it was made of; none: the same as before.
-        progress: called with the number of files stored and None.
+        progress: called with the number of files stored, and how many there are to store.
+        load: called before the first document is encoded: sets the index's model.
 
     Raises:
         UsageError: there are no sources, or they are corpora of rows, which `add` takes; or the index was opened
@@ -79,6 +81,8 @@ def sync_index(
     before, synced = index.files, Synced()
     found = {one.id: one for one in found_files(sources, options or SourceOptions(), synced.tally)}
     todo = list(_to_read(found, before, synced, index))
+    if todo and index.model is None and load is not None:
+        load()
     _store(index, todo, before, options or SourceOptions(), synced, progress)
     gone = [name for name in before if name not in found]
     synced.deleted += index.delete(_documents_of(before, gone)) if gone else 0

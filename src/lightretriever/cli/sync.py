@@ -1,0 +1,64 @@
+"""``sync``: an index brought up to date with its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lightretriever.cli.console import progress, say
+from lightretriever.cli.left_out import say_tally
+from lightretriever.cli.options import Base, Device, Exclude, Include, IndexArgument, ListLeftOut
+from lightretriever.counted import counted
+
+if TYPE_CHECKING:
+    from lightretriever.pipeline.sync import Synced
+
+EXAMPLE = "lightretriever sync docs.index docs/"
+
+
+def command(
+    index: IndexArgument,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[SOURCE…]", help="All files and folders that it is to hold; those it was made of."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The document tower; the index's own if not given.")
+    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    list_left_out: ListLeftOut = False,
+    base: Base = None,
+    device: Device = "auto",
+) -> None:
+    """Read and encode what is new or changed, delete what is gone; what is as it was is left alone.
+
+    A file of the same size and time is taken to be the same, else its content decides. Run again after an interruption
+    it does what is left. The model is loaded only if there is something to encode.
+    """
+    from lightretriever.index.index import Index
+    from lightretriever.pipeline.documents import SourceOptions
+    from lightretriever.pipeline.sync import sync_index
+    from lightretriever.pipeline.walk import WalkOptions
+
+    options = SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ())))
+    with Index.open(index) as opened:
+
+        def tower() -> None:
+            from lightretriever.cli.towers import load_tower_of
+
+            settings = opened.settings
+            opened.model = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none")
+
+        with progress("syncing", "files") as report:
+            synced = sync_index(opened, sources or (), options, report, tower)
+        count = opened.count
+    say_tally(synced.tally, list_left_out)
+    _say(index, synced, count)
+
+
+def _say(index: Path, synced: Synced, count: int) -> None:
+    changes = f"{synced.new:,} new, {synced.changed:,} changed, {synced.gone:,} gone, {synced.unchanged:,} as they were"
+    say(f"{index}: {counted(count, 'passages')}; files: {changes}")
