@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -210,22 +211,22 @@ def test_an_index_of_no_known_model_asks_for_it(verb: Verb, tower: Path, folder:
     assert "does not know its document model: name it with --model" in refused.err
 
 
-def test_search_as_table_and_as_json(verb: Verb, index: Path) -> None:
-    shown = done(verb("search", index, "read a csv file", "-k", "2")).out.splitlines()
-    assert shown[0].split() == ["#", "dense", "sparse", "fused", "id", "document"]
-    assert len(shown) == 3
-    alone = done(verb("search", index, "read a csv file", "--mode", "dense")).out.splitlines()
-    assert alone[0].split() == ["#", "dense", "sparse", "id", "document"]
-    cosines = [float(line.split()[1]) for line in alone[1:]]
+def test_search_for_people_and_as_json(verb: Verb, index: Path) -> None:
+    shown = done(verb("search", index, "read a csv file", "-k", "4")).out
+    assert [shown.count(name) for name in ("dense ", "sparse ", "fused ")] == [4, 4, 4]
+    assert len(shown.split("\n\n")) == 4
+    alone = done(verb("search", index, "read a csv file", "--mode", "dense")).out
+    assert "sparse" not in alone
+    cosines = [float(value) for value in re.findall(r"dense +([-\d.]+)", alone)]
     between = str((cosines[0] + cosines[1]) / 2)
-    assert len(done(verb("search", index, "read a csv file", "--min-dense", between)).out.splitlines()) == 2
+    assert done(verb("search", index, "read a csv file", "--min-dense", between)).out.count("dense ") == 1
     assert "min_dense" in verb("search", index, "read", "--min-dense", "nan").err
     hits = [json.loads(line) for line in done(verb("search", index, "read a csv file", "--json")).out.splitlines()]
     assert [hit["rank"] for hit in hits] == [1, 2, 3, 4]
     best = next(hit for hit in hits if hit["sparse_rank"] == 1)
     assert (best["id"], best["metadata"]) == ("csv", {"lang": "en"})
     assert set(best) == {
-        *("rank", "id", "score", "title", "text", "metadata"),
+        *("rank", "id", "score", "title", "text", "metadata", "location", "snippet", "spans"),
         *("dense_score", "dense_rank", "sparse_score", "sparse_rank"),
     }
     sparse = done(verb("search", index, "read a csv file", "--mode", "sparse", "--json"))

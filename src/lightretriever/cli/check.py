@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from lightretriever.cli.characters import plain
 from lightretriever.cli.options import IndexArgument
 
 EXAMPLE = "lightretriever check everest.index"
@@ -16,7 +17,7 @@ def command(index: IndexArgument) -> None:
 
     damaged = False
     for line in check_index(absolute(index)):
-        print(" ".join(line.split()), flush=True)
+        print(plain(" ".join(line.split())), flush=True)
         damaged = True
     if damaged:
         raise typer.Exit(1)

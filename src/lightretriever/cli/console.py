@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from lightretriever.cli.characters import escape_json, plain
 from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.progress import Progress
@@ -44,6 +45,7 @@ def say(line: str) -> None:
 
 def wrapped(line: str, stream: TextIO) -> list[str]:
     """The line as a terminal has room for it, what goes on indented; whole where the stream is none."""
+    line = plain(line)
     if not stream.isatty():
         return [line]
     try:
@@ -59,9 +61,9 @@ def print_json(value: object) -> None:
     """One JSON value on a line of its own, for programs to read: UTF-8 whatever the terminal's encoding.
 
     Dataclasses become objects, what is neither JSON nor one of these its ``str``; numbers that are not finite become
-    null, which JSON has no other word for. A lone surrogate is written as its escape.
+    null, which JSON has no other word for. A lone surrogate, and what steers a terminal, is written as its escape.
     """
-    line = json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False, default=str)
+    line = escape_json(json.dumps(_as_json(value), ensure_ascii=False, allow_nan=False, default=str))
     # Only inside a JSON string can there be a lone surrogate, and there its escape is JSON's own.
     write_data(line.encode("utf-8", "backslashreplace") + b"\n")
 
@@ -100,9 +102,16 @@ def columns() -> int:
     return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else WIDE
 
 
+def shows_marks() -> bool:
+    """Whether results may be marked: they go to a terminal that can, and nobody has asked for none (NO_COLOR)."""
+    able = sys.platform != "win32" or "WT_SESSION" in os.environ  # the old console there prints the codes
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return able and wanted and sys.stdout.isatty()
+
+
 def shorten(text: str, width: int) -> str:
     """The text on one line of at most ``width`` characters."""
-    line = " ".join(text[: 4 * width + 200].split())
+    line = " ".join(plain(text[: 4 * width + 200]).split())
     return line if len(line) <= width else line[: max(width - 1, 0)].rstrip() + "…"
 
 
@@ -112,7 +121,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= columns() else " "
     lines = []
-    for row in (header, *rows):
+    for row in (header, *([plain(cell) for cell in row] for row in rows)):
         cells = [cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row)]
         lines.append(gap.join(cells).rstrip())
     return "\n".join(lines)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import columns, folder_size, format_bytes, format_seconds, phases, progress
-from lightretriever.cli.search import show_hits
+from lightretriever.cli.console import columns, folder_size, format_bytes, format_seconds, phases, progress, shows_marks
+from lightretriever.cli.hits import show_hits
 from lightretriever.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _ask(index: Index, question: str) -> float:
     looked_up = time.perf_counter()
     hits = index.search_encoded(encoded, HITS)[0]
     took = time.perf_counter() - started
-    print(f"\n“{question}”  {took * 1e3:.1f} ms\n{show_hits(hits, columns(), ids=False)}", flush=True)
+    print(f"\n“{question}”  {took * 1e3:.1f} ms\n{show_hits(hits, columns(), shows_marks())}", flush=True)
     return (looked_up - started) * 1e6
 
 

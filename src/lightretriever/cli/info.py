@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lightretriever.cli.characters import plain
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
 from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, InputError
@@ -216,4 +217,4 @@ def _show(name: str, value: object) -> str:
 
 def _words(name: str) -> str:
     """A field's name as words; a file's as it is."""
-    return name if "." in name else name.replace("_", " ")
+    return plain(name if "." in name else name.replace("_", " "))

@@ -43,6 +43,7 @@ from lightretriever.cli import (
     tune,
 )
 from lightretriever.cli import eval as evaluation
+from lightretriever.cli.characters import plain
 from lightretriever.cli.console import say
 from lightretriever.errors import LightRetrieverError, UsageError
 
@@ -176,7 +177,7 @@ def _prepare(arguments: list[str]) -> tuple[bool, list[str]]:
 
 def _fail(code: int, message: str, verbose: bool) -> int:
     if verbose:
-        traceback.print_exc()
+        print(*map(plain, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
     line = " ".join(message.split())
     say(f"lightretriever: {line}")
     return code
