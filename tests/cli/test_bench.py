@@ -44,6 +44,9 @@ def test_a_quick_run_measures_everything(verb: Verb, tower: Path, folder: Path, 
 
     again = verb("bench", "--show", tmp_path / "b.json")
     assert again.out == outcome.out
+    as_json = verb("bench", "--show", tmp_path / "b.json", "--json")
+    assert json.loads(as_json.out) == json.loads((tmp_path / "b.json").read_text())
+    assert as_json.out.count("\n") == 1
     page = verb("bench", "--show", tmp_path / "b.json", "--markdown")
     assert page.out.count("| --- |") == 7
     assert "| --- |" not in outcome.out
@@ -57,6 +60,7 @@ def test_a_quick_run_measures_everything(verb: Verb, tower: Path, folder: Path, 
         (["--shape", "gpt-5"], "qwen2-0.5b"),
         (["--documents", "1"], "--documents"),
         (["--turns", "0"], "--turns"),
+        (["--json", "--markdown"], "--markdown"),
     ],
 )
 def test_bad_arguments(verb: Verb, arguments: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def test_an_index_as_it_was_written(verb: Callable[..., Outcome], tmp_path: Path
         index.delete(["d1", "d2"])
     done = verb("check", tmp_path / "i")
     assert (done.code, done.out, done.err) == (0, "everything is as it was written\n", "")
+    assert json.loads(verb("check", tmp_path / "i", "--json").out)["damage"] == []
 
 
 def test_each_damage_in_a_line(verb: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -32,6 +34,9 @@ def test_each_damage_in_a_line(verb: Callable[..., Outcome], tmp_path: Path) -> 
     assert "the index's database is damaged: the document of key 6" in out[0]
     assert str(array) in out[1]
     assert "`lightretriever optimise` builds it again" in out[1]
+    as_json = verb("check", tmp_path / "i", "--json")
+    assert (as_json.code, as_json.err) == (1, "")
+    assert json.loads(as_json.out) == {"path": str(tmp_path / "i"), "damage": out}
 
 
 def test_what_is_no_index(verb: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -63,11 +63,15 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
+def as_saved(bench: Bench) -> dict[str, object]:
+    """A run as its file has it, for JSON."""
+    return {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(bench)}
+
+
 def save(bench: Bench, path: Path) -> None:
     """Write a run as JSON, whole or not at all."""
-    saved = {"kind": KIND, "format_version": FORMAT_VERSION, **asdict(bench)}
     with new_file(path) as temporary:
-        temporary.write_text(json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(as_saved(bench), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(path: Path) -> Bench:

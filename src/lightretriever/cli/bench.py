@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import format_table, say
-from lightretriever.cli.options import MODEL_HELP, Device
+from lightretriever.cli.console import format_table, print_json, say
+from lightretriever.cli.options import MODEL_HELP, AsJson, Device
 from lightretriever.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def command(
         typer.Option("-o", "--output", metavar="FILE", help="Write JSON there, and the curves beside it as PNG."),
     ] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
+    as_json: AsJson = False,
     show: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Measure nothing: show what an earlier run wrote.")
     ] = None,
@@ -75,8 +76,10 @@ def command(
     """
     from lightretriever.bench.report import load, save
 
+    if as_json and as_markdown:
+        raise UsageError("give --json or --markdown, not both")
     if show is not None:
-        _show(load(show), as_markdown)
+        _show(load(show), as_markdown, as_json)
         return
     if vectors and corpus is not None:
         raise UsageError("give --vectors, passages that are encoded, or --corpus, passages that are not")
@@ -97,7 +100,7 @@ def command(
     if output is not None:
         save(found, output)
         _draw(found, output.with_suffix(".png"))
-    _show(found, as_markdown)
+    _show(found, as_markdown, as_json)
 
 
 def _own_arguments() -> list[str]:
@@ -115,9 +118,12 @@ def _draw(found: Bench, path: Path) -> None:
         say(str(error))
 
 
-def _show(found: Bench, as_markdown: bool) -> None:
-    from lightretriever.bench.report import markdown, remarks, tables
+def _show(found: Bench, as_markdown: bool, as_json: bool) -> None:
+    from lightretriever.bench.report import as_saved, markdown, remarks, tables
 
+    if as_json:
+        print_json(as_saved(found))
+        return
     if as_markdown:
         print(f"`{found.command}` ({found.date}; {found.machine})\n\n{markdown(found)}")
         return

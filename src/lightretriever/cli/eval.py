@@ -9,7 +9,7 @@ import typer
 
 from lightretriever.cli.console import format_table, print_json
 from lightretriever.cli.measure import Asked, measure_index, show_measured, warn, write_measured
-from lightretriever.cli.options import Base, Device, Filter, Split
+from lightretriever.cli.options import AsJson, Base, Device, Filter, Split
 from lightretriever.cli.output import check_folder, check_place
 from lightretriever.errors import UsageError
 
@@ -59,7 +59,7 @@ def command(
     sparse: Annotated[
         str | None, typer.Option(metavar="lm|bm25|none", help="With --suite: as for index.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON, with every query's values.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a run against qrels, every mode of an index on a test collection, or a suite of collections.
 

@@ -13,6 +13,7 @@ import typer
 
 from lightretriever.cli.characters import plain
 from lightretriever.cli.console import columns, folder_size, format_bytes, print_json, shorten
+from lightretriever.cli.options import AsJson
 from lightretriever.counted import counted
 from lightretriever.errors import ArtifactError, InputError
 from lightretriever.regular_file import file_size
@@ -36,7 +37,7 @@ Facts = Mapping[str, object]
 
 def command(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A table, vectors, index or model folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a folder is: kind, sizes, versions, prompt, hashes."""
     facts = describe(path)

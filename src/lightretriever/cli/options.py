@@ -50,6 +50,9 @@ Filter = Annotated[
     str | None,
     typer.Option("--filter", metavar="JSON", help='By metadata: {"lang": "en", "year": {"$gte": 1990}} …'),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for programs: one object on a line; search prints one for each hit.")
+]
 IndexArgument = Annotated[Path, typer.Argument(metavar="INDEX", help="An index folder.")]
 Split = Annotated[str, typer.Option(metavar="NAME", help="Which qrels/NAME.tsv.")]
 Include = Annotated[

@@ -8,7 +8,7 @@ import typer
 
 from lightretriever.cli.console import as_typed, columns, print_json, say, shows_marks
 from lightretriever.cli.hits import hit_fields, show_hits
-from lightretriever.cli.options import Filter, IndexArgument, Mode
+from lightretriever.cli.options import AsJson, Filter, IndexArgument, Mode
 
 _WELL_UNDERSTOOD = 0.35  # of a query; just above what nothing but unseen words come to under a model's prior
 EXAMPLE = 'lightretriever search everest.index "how tall is everest" -k 5'
@@ -24,7 +24,7 @@ def command(
         float | None,
         typer.Option(metavar="S", help="Leave out documents whose dense score (a cosine) is below S, as 0.4."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a hit, with text and metadata.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search: no model runs, the query is looked up and its tokens counted."""
     from lightretriever.index.filter.language import read_filter

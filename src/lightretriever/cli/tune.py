@@ -10,7 +10,7 @@ import typer
 
 from lightretriever.cli.console import format_table, phases, print_json, say
 from lightretriever.cli.measure import warn_doubled
-from lightretriever.cli.options import Filter, IndexArgument
+from lightretriever.cli.options import AsJson, Filter, IndexArgument
 from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
@@ -37,7 +37,7 @@ def command(
         float | None, typer.Option(metavar="W", help="Learn nothing: W dense and 1 - W sparse for every query.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare only, store nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Choose how an index weighs its dense and its sparse list, and store it.
 
