@@ -226,7 +226,7 @@ def test_search_for_people_and_as_json(verb: Verb, index: Path) -> None:
     best = next(hit for hit in hits if hit["sparse_rank"] == 1)
     assert (best["id"], best["metadata"]) == ("csv", {"lang": "en"})
     assert set(best) == {
-        *("rank", "id", "score", "title", "text", "metadata", "location", "snippet", "spans"),
+        *("query", "rank", "id", "score", "title", "text", "metadata", "location", "snippet", "spans"),
         *("dense_score", "dense_rank", "sparse_score", "sparse_rank"),
     }
     sparse = done(verb("search", index, "read a csv file", "--mode", "sparse", "--json"))
