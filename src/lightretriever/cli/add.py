@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import progress, say
-from lightretriever.cli.inputs import begin_corpus
+from lightretriever.cli.inputs import STANDARD_INPUT, begin_corpus
 from lightretriever.cli.options import Base, ColumnNames, Corpus, Device, IndexArgument
 from lightretriever.counted import counted
 from lightretriever.errors import LightRetrieverError
@@ -27,7 +27,10 @@ def command(
     index: IndexArgument,
     source: Annotated[
         Path,
-        typer.Argument(metavar="CORPUS|VECTORS", help="A corpus; or with vectors: what encode wrote, or a file."),
+        typer.Argument(
+            metavar="CORPUS|VECTORS",
+            help="A corpus, - being JSON lines on standard input; or with vectors: what encode wrote, or a file.",
+        ),
     ],
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The document tower; the index's own if not given.")
@@ -50,7 +53,8 @@ def command(
     from lightretriever.index.provided import Provided, add_provided
 
     settings = load_settings(index)
-    given = Provided.find(source, corpus, columns, encode=model is not None, table=index / settings.table)
+    table, piped = index / settings.table, source == STANDARD_INPUT
+    given = None if piped else Provided.find(source, corpus, columns, encode=model is not None, table=table)
     tower: DocumentEncoder | None = None
     total: int | None = None
     if given is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import say
+from lightretriever.cli.inputs import read_ids
 from lightretriever.cli.options import Filter, IndexArgument
 from lightretriever.counted import counted
 
@@ -15,7 +16,9 @@ EXAMPLE = "lightretriever delete everest.index 17 18"
 
 def command(
     index: IndexArgument,
-    ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The documents' ids.")],
+    ids: Annotated[
+        list[str], typer.Argument(metavar="ID…", help="The documents' ids; - reads them from standard input.")
+    ],
     filter: Filter = None,
 ) -> None:
     """Remove documents by id; ids that the index does not have are counted.
@@ -25,6 +28,7 @@ def command(
     from lightretriever.index.filter.language import read_filter
     from lightretriever.index.index import Index
 
+    ids = read_ids(ids)
     conditions = None if filter is None else read_filter(filter)
     with Index.open(index) as opened:
         deleted = opened.delete(ids, filter=conditions)

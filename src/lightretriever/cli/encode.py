@@ -16,7 +16,9 @@ EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 
 
 
 def command(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus file, or a folder.")],
+    corpus: Annotated[
+        Path, typer.Argument(metavar="CORPUS", help="A corpus file, or a folder; - is JSON lines on standard input.")
+    ],
     model: ModelOption,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="VECTORS", help="Folder to write vectors to.")],
     shard: Annotated[

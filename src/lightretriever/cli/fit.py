@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import phases, refuse_existing, say, say_table
-from lightretriever.cli.inputs import begin_texts
+from lightretriever.cli.inputs import STANDARD_INPUT, begin_texts
 from lightretriever.cli.options import (
     MODEL_HELP,
     Base,
@@ -44,7 +44,9 @@ def command(
     model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=MODEL_HELP)] = None,
     texts: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE…", help="Unlabelled text: corpora, queries, or .txt with a text a line."),
+        typer.Option(
+            metavar="FILE…", help="Unlabelled text: corpora, queries, .txt with a text a line; - is standard input."
+        ),
     ] = None,
     vectors: Annotated[
         Path | None,
@@ -128,6 +130,8 @@ def command(
         raise UsageError("--queries-log needs a MODEL to encode its queries, and --phrases N to say how many")
     if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
         raise UsageError("--model-name says what made vectors of which nothing is known: leave it out here")
+    if report is not None and texts and STANDARD_INPUT in texts:
+        raise UsageError("--report reads --texts twice, which standard input cannot be: name a file")
     collection = check_report(report, data, split, model) if report is not None else None
     from lightretriever.query.table import TokenTable
     from lightretriever.scratch import new_folder
@@ -149,7 +153,7 @@ def command(
 
         tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
     held = Held((), ())
-    if report is not None and texts:
+    if report is not None and texts:  # which are read twice
         held = hold_out(read, sentences, collection is not None)
         read = begin_texts(texts)
         sentences = len(held.fitted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import phases, say
+from lightretriever.cli.inputs import STANDARD_INPUT, begin_corpus
 from lightretriever.cli.left_out import say_tally
 from lightretriever.cli.options import (
     MODEL_HELP,
@@ -35,7 +36,9 @@ def command(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE…", help="Files and folders, a corpus; or with vectors: what encode wrote, or a file."
+            metavar="SOURCE…",
+            help="Files and folders; a corpus, - being JSON lines on standard input; or with vectors: what encode "
+            "wrote, or a file.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="INDEX", help="Folder to build the index in.")],
@@ -84,6 +87,8 @@ def command(
     engine = check_engine(engine)
     if sparse is not None and sparse not in SPARSE_KINDS:
         raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
+    piped = begin_corpus(STANDARD_INPUT)[0] if STANDARD_INPUT in sources else ()
+    sources = [source for source in sources if source != STANDARD_INPUT]
     given = _provided(sources, corpus, columns, model, table)
     if given is not None:
         _index_vectors(given, output, table, sparse, tenant, engine)
@@ -103,7 +108,7 @@ def command(
         engine=engine,
     )
     with phases("passages" if chunk_tokens else "documents") as begin:
-        built = build_index(output, sources, options, begin)
+        built = build_index(output, sources, piped, options, begin)
     say_tally(built.tally, list_left_out)
     _say(output, built.stored, built.tally.documents if chunk_tokens else None)
     say(f'search it: lightretriever search {output} "…"')
@@ -115,7 +120,7 @@ def _provided(
     """What comes with its vectors; None for what has to be encoded."""
     from lightretriever.index.provided import Provided
 
-    if len(sources) > 1:
+    if len(sources) != 1:
         if corpus is not None or columns is not None:
             raise UsageError("--corpus and --columns belong to one source: index that alone")
         return None

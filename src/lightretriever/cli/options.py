@@ -27,7 +27,9 @@ Phrases = Annotated[
 QueriesLog = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="FILE…", help="Queries as they were asked; the most frequent get rows of their own, first of --phrases."
+        metavar="FILE…",
+        help="Queries as they were asked, - being standard input; the most frequent get rows of their own, first of "
+        "--phrases.",
     ),
 ]
 MaxLength = Annotated[int, typer.Option(min=1, metavar="N", help="Tokens of a document that are read.")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightretriever.cli.console import progress, say, write_data
+from lightretriever.cli.inputs import standard_queries
 from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
@@ -93,10 +94,10 @@ def _table(path: Path) -> Path:
 def _batches(source: str) -> Iterator[Sequence[Query]]:
     from lightretriever.text.compression import split_suffix
     from lightretriever.text.corpus import read_queries
-    from lightretriever.text.query_lines import query_lines, read_query_lines
+    from lightretriever.text.query_lines import query_lines
 
     if source == "-":
-        yield from read_query_lines(sys.stdin.buffer, "standard input")
+        yield from standard_queries()
     else:
         queries = query_lines(source) if split_suffix(source)[0] == ".txt" else read_queries(source)
         while batch := list(islice(queries, BATCH)):

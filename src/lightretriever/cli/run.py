@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lightretriever.cli.console import progress, say
+from lightretriever.cli.inputs import STANDARD_INPUT, standard_queries
 from lightretriever.cli.measure import check_depth
 from lightretriever.cli.options import Filter, IndexArgument, Mode
 from lightretriever.cli.output import check_file
@@ -19,7 +21,9 @@ EXAMPLE = "lightretriever run everest.index --queries queries.jsonl --output hyb
 
 def command(
     index: IndexArgument,
-    queries: Annotated[Path, typer.Option(metavar="FILE", help="Queries: _id and text, or a BEIR folder.")],
+    queries: Annotated[
+        Path, typer.Option(metavar="FILE", help="Queries: _id and text, or a BEIR folder; - is standard input.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="The run file to write.")],
     k: Annotated[int, typer.Option("-k", metavar="N", help="Hits a query.")] = 1000,
     mode: Mode = "hybrid",
@@ -45,7 +49,7 @@ def command(
     conditions = None if filter is None else read_filter(filter)
     texts: dict[str, str] = {}
     doubled = 0
-    for query in read_queries(queries):
+    for query in chain.from_iterable(standard_queries()) if queries == STANDARD_INPUT else read_queries(queries):
         doubled += query.id in texts
         texts[query.id] = query.text
     if doubled:

@@ -12,6 +12,7 @@ import typer
 from lightretriever.cli.characters import plain
 from lightretriever.cli.console import as_typed, columns, print_json, say, shows_marks
 from lightretriever.cli.hits import hit_fields, show_hits
+from lightretriever.cli.inputs import standard_queries
 from lightretriever.cli.options import AsJson, Filter, IndexArgument, Mode
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ def _answer(index: Index, asked: Asked, as_json: bool) -> None:
 
 
 def _given() -> Iterator[list[str]]:
-    from lightretriever.text.query_lines import read_query_lines
-
-    for queries in read_query_lines(sys.stdin.buffer, "standard input"):
+    for queries in standard_queries():
         texts = [query.text for query in queries]
         yield from (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
 

@@ -86,7 +86,11 @@ class Built:
 
 
 def build_index(
-    output: str | Path, sources: Sequence[Path], options: BuildOptions | None = None, begin: Begin = silent
+    output: str | Path,
+    sources: Sequence[Path] = (),
+    documents: Iterable[Document] = (),
+    options: BuildOptions | None = None,
+    begin: Begin = silent,
 ) -> Built:
     """An index of what sources hold; run again after an interruption, it goes on where it was.
 
@@ -108,12 +112,12 @@ def build_index(
     if path.exists() and load_settings(path).state == "complete":
         raise ArtifactError(f"{output} is complete: bring it up to date with `sync`, or choose another output")
     tally, noted = Tally(), dict[str, NotedFile]()
-    documents = source_documents(sources, options.sources, tally, noted)
-    first = list(islice(documents, 1))  # before a model is loaded, which takes seconds
+    read = source_documents(sources, documents, options.sources, tally, noted)
+    first = list(islice(read, 1))  # before a model is loaded, which takes seconds
     if not first:
         raise InputError(_nothing(sources, tally))
     tower = _load(options)
-    rows = _rows(chain(first, documents), tower, options.passages)
+    rows = _rows(chain(first, read), tower, options.passages)
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
         index.note_files(noted.values(), sources=[source for source in sources if not is_corpus(source)])

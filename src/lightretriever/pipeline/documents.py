@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from lightretriever.errors import InputError, MissingExtraError
@@ -102,9 +103,14 @@ def digest_of(path: Path) -> str:
 
 
 def source_documents(
-    sources: Sequence[Path], options: SourceOptions, tally: Tally, noted: dict[str, NotedFile]
+    sources: Sequence[Path],
+    given: Iterable[Document],
+    options: SourceOptions,
+    tally: Tally,
+    noted: dict[str, NotedFile],
 ) -> Iterator[Document]:
-    """The documents of all sources, each id once; corpora first, then files in the order in which they are found.
+    """The documents given and those of all sources, each id once; those of corpora first, then those of files in the
+    order in which they are found.
 
     Args:
         tally: counts what is read and what is not.
@@ -115,7 +121,7 @@ def source_documents(
         MissingExtraError: a folder has a ``.gitignore``, or there are patterns, and ``pathspec`` is not installed.
     """
     seen: set[bytes] = set()
-    for document in _all_documents(sources, options, tally, noted):
+    for document in chain(given, _all_documents(sources, options, tally, noted)):
         name = hashlib.blake2b(document.id.encode(), digest_size=16).digest()
         if name in seen:
             tally.repeated += 1

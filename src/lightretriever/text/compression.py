@@ -41,13 +41,16 @@ def compression_of(head: bytes) -> str:
 
 
 @contextmanager
-def open_bytes(path: str | Path) -> Iterator[io.BufferedReader]:
+def open_bytes(path: str | Path | int) -> Iterator[io.BufferedReader]:
     """The file's bytes, decompressed; it can be a pipe, since it is opened once and read in order.
+
+    Args:
+        path: the file; or the descriptor of an open one, which stays open.
 
     Raises:
         one of `UNREADABLE`: here or when it is read.
     """
-    with _buffered(Path(path).open("rb", buffering=0)) as file:
+    with _buffered(open(path, "rb", buffering=0, closefd=not isinstance(path, int))) as file:
         compression = compression_of(file.peek(10))
         if not compression:
             yield file

@@ -102,18 +102,20 @@ class _Place:
 
 
 @contextmanager
-def open_text(path: str | Path, shown: str | Path | None = None, western: bool = False) -> Iterator[TextFile]:
+def open_text(
+    path: str | Path | int, shown: str | Path | None = None, western: bool = False
+) -> Iterator[TextFile]:
     """Open a file of text, whatever its encoding and compression.
 
     Args:
-        path: the file.
+        path: the file, or the descriptor of an open one.
         shown: its name in messages, where that is not the path: as the user typed it.
         western: read what is no UTF-8, but looks like Windows-1252 from its beginning on, as that, with a warning.
 
     Raises:
         InputError: there is none, or it is no text; the message says what it is.
     """
-    shown = path if shown is None else shown
+    shown = str(path) if shown is None else shown
     with ExitStack() as stack:
         with _explained(shown, "line"):
             stream = stack.enter_context(open_bytes(path))
@@ -125,7 +127,7 @@ def open_text(path: str | Path, shown: str | Path | None = None, western: bool =
                 warnings.warn(f"{shown}: read as Windows-1252, since it is not UTF-8", stacklevel=4)
             stream.read(len(mark))
         head = head[len(mark) :]
-        suffix = split_suffix(path)[1]
+        suffix = "" if isinstance(path, int) else split_suffix(path)[1]
         if suffix and encoding == "utf-8" and any(byte < 9 for byte in head[:64]):
             raise InputError(f"{shown}: its name ends in {suffix}, but its bytes are not compressed so")
         start = head.decode(encoding, "replace")
