@@ -41,7 +41,7 @@ def test_a_folder_becomes_an_index(tower: Path, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs")
     (docs / "bad.pdf").write_bytes(b"%PDF-1.4 nothing")
     (docs / "photo.png").write_bytes(b"\x89PNG")
-    built = build_index(tmp_path / "i", [docs], options_of(tower))
+    built = build_index(tmp_path / "i", [docs], options=options_of(tower))
     tally = built.tally
     assert (tally.files, tally.documents) == (8, 8)
     assert (
@@ -60,7 +60,7 @@ def test_a_folder_becomes_an_index(tower: Path, tmp_path: Path) -> None:
         }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["docs", "i"]
     with pytest.raises(ArtifactError, match="complete: bring it up to date with `sync`"):
-        build_index(tmp_path / "i", [docs], options_of(tower))
+        build_index(tmp_path / "i", [docs], options=options_of(tower))
 
 
 def test_files_and_corpora_together_each_id_once(tower: Path, tmp_path: Path) -> None:
@@ -68,7 +68,9 @@ def test_files_and_corpora_together_each_id_once(tower: Path, tmp_path: Path) ->
     rows = [{"_id": "r1", "text": "the river is long"}, {"_id": "docs/f0.md", "text": "the snow is high"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "note.txt").write_text("light in the land")
-    built = build_index(tmp_path / "i", [docs, tmp_path / "rows.jsonl", tmp_path / "note.txt"], options_of(tower))
+    built = build_index(
+        tmp_path / "i", [docs, tmp_path / "rows.jsonl", tmp_path / "note.txt"], options=options_of(tower)
+    )
     assert (built.tally.documents, built.tally.repeated) == (5, 1)
     with Index.open(tmp_path / "i") as index:
         found = {hit.id for hit in index.search("the river", 20)}
@@ -78,7 +80,7 @@ def test_files_and_corpora_together_each_id_once(tower: Path, tmp_path: Path) ->
 
 def test_documents_may_stay_whole(tower: Path, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs", 4)
-    build_index(tmp_path / "i", [docs], options_of(tower, passages=PassageOptions(0)))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, passages=PassageOptions(0)))
     with Index.open(tmp_path / "i") as index:
         assert index.count == 4 and index.settings.passages is None
         assert {hit.id for hit in index.search("the", 10)} == {f"f{i}.md" for i in range(4)}
@@ -86,9 +88,9 @@ def test_documents_may_stay_whole(tower: Path, tmp_path: Path) -> None:
 
 def test_a_table_that_is_given_is_taken(tower: Path, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs", 4)
-    build_index(tmp_path / "a", [docs], options_of(tower))
+    build_index(tmp_path / "a", [docs], options=options_of(tower))
     table = tmp_path / "a" / "table"
-    build_index(tmp_path / "b", [docs], options_of(tower, table=table))
+    build_index(tmp_path / "b", [docs], options=options_of(tower, table=table))
     with Index.open(tmp_path / "a") as one, Index.open(tmp_path / "b") as other:
         assert one.encoder.table.hash == other.encoder.table.hash
         for query in ("the river", "snow and light"):
@@ -99,7 +101,7 @@ def test_a_table_that_is_given_is_taken(tower: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["encode_corpus", "_fit", "ingest_vectors"])
 def test_what_was_interrupted_goes_on(tower: Path, tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     docs = make_docs(tmp_path / "docs")
-    build_index(tmp_path / "whole", [docs], options_of(tower))
+    build_index(tmp_path / "whole", [docs], options=options_of(tower))
 
     def interrupted(*arguments: object, **named: object) -> None:
         if step == "encode_corpus":
@@ -115,9 +117,9 @@ def test_what_was_interrupted_goes_on(tower: Path, tmp_path: Path, step: str, mo
     with monkeypatch.context() as patched:
         patched.setattr(build, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            build_index(tmp_path / "i", [docs], options_of(tower))
+            build_index(tmp_path / "i", [docs], options=options_of(tower))
     assert (tmp_path / "i.building").exists()
-    build_index(tmp_path / "i", [docs], options_of(tower))
+    build_index(tmp_path / "i", [docs], options=options_of(tower))
     assert not (tmp_path / "i.building").exists()
     with Index.open(tmp_path / "i") as one, Index.open(tmp_path / "whole") as other:
         for query in ("the river", "snow and light", "number 5"):
@@ -135,10 +137,10 @@ def test_what_was_begun_with_other_documents_is_refused(
     with monkeypatch.context() as patched:
         patched.setattr(build, "_fit", stopped)
         with pytest.raises(KeyboardInterrupt):
-            build_index(tmp_path / "i", [docs], options_of(tower))
+            build_index(tmp_path / "i", [docs], options=options_of(tower))
     (docs / "f0.md").write_text("the light")
     with pytest.raises(MismatchError):
-        build_index(tmp_path / "i", [docs], options_of(tower))
+        build_index(tmp_path / "i", [docs], options=options_of(tower))
 
 
 def test_sources_without_documents_are_refused_before_a_model_is_loaded(tmp_path: Path) -> None:
@@ -146,13 +148,13 @@ def test_sources_without_documents_are_refused_before_a_model_is_loaded(tmp_path
     (tmp_path / "docs" / "a.png").write_bytes(b"1")
     no_model = options_of(tmp_path / "no-model")
     with pytest.raises(InputError, match=r"holds no documents \(left out: 1 not a document\)"):
-        build_index(tmp_path / "i", [tmp_path / "docs"], no_model)
+        build_index(tmp_path / "i", [tmp_path / "docs"], options=no_model)
     with pytest.raises(InputError, match="does not exist"):
-        build_index(tmp_path / "i", [tmp_path / "nowhere"], no_model)
+        build_index(tmp_path / "i", [tmp_path / "nowhere"], options=no_model)
     (tmp_path / "docs" / "b.pdf").write_bytes(b"%PDF-1.4 x")
     with pytest.raises(InputError, match=r"b\.pdf"):
-        build_index(tmp_path / "i", [tmp_path / "docs"], no_model)
+        build_index(tmp_path / "i", [tmp_path / "docs"], options=no_model)
     only = SourceOptions(WalkOptions(include=("*.rst",)))
     with pytest.raises(InputError, match="holds no documents"):
-        build_index(tmp_path / "i", [tmp_path / "docs"], options_of(tmp_path / "no-model", sources=only))
+        build_index(tmp_path / "i", [tmp_path / "docs"], options=options_of(tmp_path / "no-model", sources=only))
     assert not (tmp_path / "i").exists()

@@ -45,7 +45,7 @@ def passages_of(index: Index) -> dict[str, tuple[str, str]]:
 
 def test_an_index_follows_its_files(tower: Path, loaded: DocumentEncoder, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs")
-    build_index(tmp_path / "i", [docs], options_of(tower, sparse="bm25"))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
     counting = Counting(loaded)
     with Index.open(tmp_path / "i", counting) as index:  # type: ignore[arg-type]
         assert counts(sync_index(index)) == (0, 0, 0, 8) and not counting.encoded
@@ -63,7 +63,7 @@ def test_an_index_follows_its_files(tower: Path, loaded: DocumentEncoder, tmp_pa
         }
         assert next(hit.text for hit in index.search("light river", 50) if hit.id == "f0.md").endswith("of the river")
         assert counts(sync_index(index)) == (0, 0, 0, 8)
-    build_index(tmp_path / "anew", [docs], options_of(tower, sparse="bm25"))
+    build_index(tmp_path / "anew", [docs], options=options_of(tower, sparse="bm25"))
     with Index.open(tmp_path / "i") as one, Index.open(tmp_path / "anew") as other:
         assert passages_of(one) == passages_of(other)
 
@@ -74,7 +74,7 @@ def test_whatever_changes_it_holds_what_the_files_hold(
 ) -> None:
     rng = random.Random(seed)
     docs = make_docs(tmp_path / "docs")
-    build_index(tmp_path / "i", [docs], options_of(tower, sparse="bm25"))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
     with Index.open(tmp_path / "i", loaded) as index:
         for _ in range(4):
             for _ in range(rng.randrange(6)):
@@ -92,7 +92,7 @@ def test_whatever_changes_it_holds_what_the_files_hold(
             titles = {document.id.rpartition("#")[0] for document in index.documents()}
             readable = {path.name for path in docs.iterdir() if b"\0" not in path.read_bytes()}
             assert titles == readable
-    built = build_index(tmp_path / "anew", [docs], options_of(tower, sparse="bm25"))
+    built = build_index(tmp_path / "anew", [docs], options=options_of(tower, sparse="bm25"))
     assert isinstance(built.tally, Tally)
     with Index.open(tmp_path / "i") as one, Index.open(tmp_path / "anew") as other:
         assert passages_of(one) == passages_of(other)
@@ -102,7 +102,7 @@ def test_an_interrupted_sync_goes_on(
     tower: Path, loaded: DocumentEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs = make_docs(tmp_path / "docs")
-    build_index(tmp_path / "i", [docs], options_of(tower, sparse="bm25"))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
     for i in range(4, 100):
         (docs / f"f{i}.md").write_text(f"the river number {i}")
     with Index.open(tmp_path / "i", loaded) as index:
@@ -125,7 +125,7 @@ def test_an_interrupted_sync_goes_on(
 
 def test_the_model_is_loaded_only_for_what_is_encoded(tower: Path, loaded: DocumentEncoder, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs", 3)
-    build_index(tmp_path / "i", [docs], options_of(tower, sparse="bm25"))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
     (docs / "f2.md").unlink()
     with Index.open(tmp_path / "i") as index:
         times = 0
@@ -145,8 +145,8 @@ def test_the_model_is_loaded_only_for_what_is_encoded(tower: Path, loaded: Docum
 def test_sources_that_cannot_be_followed(tower: Path, tmp_path: Path) -> None:
     docs = make_docs(tmp_path / "docs", 2)
     (tmp_path / "rows.jsonl").write_text('{"_id": "1", "text": "the river"}\n')
-    build_index(tmp_path / "rows", [tmp_path / "rows.jsonl"], options_of(tower))
-    build_index(tmp_path / "i", [docs], options_of(tower))
+    build_index(tmp_path / "rows", [tmp_path / "rows.jsonl"], options=options_of(tower))
+    build_index(tmp_path / "i", [docs], options=options_of(tower))
     with Index.open(tmp_path / "rows") as index, pytest.raises(UsageError, match="name them"):
         sync_index(index)
     with Index.open(tmp_path / "i") as index:

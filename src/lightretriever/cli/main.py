@@ -73,13 +73,13 @@ VERBS = {
     "demo": demo,
 }
 RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
+COMPLETE = "_LIGHTRETRIEVER_COMPLETE"  # as typer's scripts for shells name it
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
 app = typer.Typer(
     name="lightretriever",
     help="Hybrid search with a full language model for documents and no model at all for queries.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -123,12 +123,16 @@ def execute(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     try:
         command = typer.main.get_command(app)
+        if COMPLETE in os.environ:  # a shell asks what may come next
+            command.main(prog_name="lightretriever")
         with command.make_context("lightretriever", arguments or ["--help"]) as context:
             command.invoke(context)
         sys.stdout.flush()
         return 0
     except typer.Exit as stop:
         return stop.exit_code
+    except SystemExit as stop:  # so typer's own options end
+        return stop.code if isinstance(stop.code, int) else 1
     except KeyboardInterrupt as stop:  # a verb that knows better what is kept says so
         return _fail(130, str(stop) or _interrupted(arguments), verbose)
     except ParseError as error:

@@ -102,9 +102,7 @@ class _Place:
 
 
 @contextmanager
-def open_text(
-    path: str | Path | int, shown: str | Path | None = None, western: bool = False
-) -> Iterator[TextFile]:
+def open_text(path: str | Path | int, shown: str | Path | None = None, western: bool = False) -> Iterator[TextFile]:
     """Open a file of text, whatever its encoding and compression.
 
     Args:
