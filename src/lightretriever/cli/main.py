@@ -74,6 +74,7 @@ VERBS = {
 }
 RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
 COMPLETE = "_LIGHTRETRIEVER_COMPLETE"  # as typer's scripts for shells name it
+READING = ("search", "check", "info", "bench")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
@@ -209,7 +210,9 @@ def _interrupted(arguments: list[str]) -> str:
     verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     if verb in RESUMABLE or (verb, True) in (("fit", "--cache" in arguments), ("eval", "--suite" in arguments)):
         return "interrupted: what is done is kept, run the same command again to go on from there"
-    return "interrupted: nothing was written"
+    if verb in READING:
+        return "interrupted: nothing was changed"
+    return "interrupted: nothing was written, run the same command again to begin anew"
 
 
 def _show_warning(

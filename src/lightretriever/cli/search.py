@@ -14,6 +14,7 @@ from lightretriever.cli.console import as_typed, columns, print_json, say, shows
 from lightretriever.cli.hits import hit_fields, show_hits
 from lightretriever.cli.inputs import standard_queries
 from lightretriever.cli.options import AsJson, Filter, IndexArgument, Mode
+from lightretriever.counted import counted
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index
@@ -85,14 +86,20 @@ def command(
 
 def _answer(index: Index, asked: Asked, as_json: bool) -> None:
     """The queries of standard input, each as soon as it is there."""
-    for texts in _given():
-        for text, (hits, _) in zip(texts, asked.of(index, texts), strict=True):
-            if not as_json:
-                print(f"“{plain(text)}”\n")
-            _print(text, hits, as_json)
-            if not as_json:
-                print()
-        sys.stdout.flush()
+    answered = 0
+    try:
+        for texts in _given():
+            for text, (hits, _) in zip(texts, asked.of(index, texts), strict=True):
+                if not as_json:
+                    print(f"“{plain(text)}”\n")
+                _print(text, hits, as_json)
+                if not as_json:
+                    print()
+            sys.stdout.flush()
+            answered += len(texts)  # which were seen: what is asked again does no harm
+    except KeyboardInterrupt:
+        told = counted(answered, "queries")
+        raise KeyboardInterrupt(f"interrupted: {told} answered, go on with those after") from None
 
 
 def _given() -> Iterator[list[str]]:
