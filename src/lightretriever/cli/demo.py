@@ -144,7 +144,7 @@ def _ask(index: Index, question: str) -> float:
     started = time.perf_counter()
     encoded = index.encoder.encode([question])
     looked_up = time.perf_counter()
-    hits = index.search_encoded(encoded, HITS)[0]
+    hits = index.search_encoded(encoded, HITS, queries=[question])[0]
     took = time.perf_counter() - started
     print(f"\n“{question}”  {took * 1e3:.1f} ms\n{show_hits(hits, columns(), shows_marks())}", flush=True)
     return (looked_up - started) * 1e6

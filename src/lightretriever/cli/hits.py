@@ -36,7 +36,7 @@ def hit_lines(hits: Sequence[Hit], width: int, marked: bool) -> list[list[str]]:
     fused = any(hit.score not in (hit.dense_score, hit.sparse_score) for hit in hits)
     shown = []
     for rank, hit in enumerate(hits, 1):
-        location, snippet, spans = passage(hit)
+        location = hit.location
         if not location and hit.title and hit.id not in hit.title:  # a name such as "csv.DictReader" is not said twice
             location = hit.id
         scores = [
@@ -45,24 +45,12 @@ def hit_lines(hits: Sequence[Hit], width: int, marked: bool) -> list[list[str]]:
             *([("fused", _score(hit.score, "{:.3f}"))] if fused else []),
         ]
         number = f"{rank:>{len(str(len(hits)))}}  "
-        text = snippet or hit.text[: 2 * SNIPPET_LINES * width]
-        shown.append(format_hit(number, hit.title or hit.id, location, text, spans, scores, width, marked))
+        shown.append(format_hit(number, hit.title or hit.id, location, hit.snippet, hit.spans, scores, width, marked))
     return shown
 
 
 def _score(score: float | None, form: str) -> str:
     return "–" if score is None else form.format(score)
-
-
-def passage(hit: Hit) -> tuple[str, str, Spans]:
-    """Where the hit is in its file, the part of it that matches best, and what matched in there; empty if not known."""
-    return getattr(hit, "location", ""), getattr(hit, "snippet", ""), tuple(getattr(hit, "spans", ()))
-
-
-def hit_fields(hit: Hit) -> dict[str, object]:
-    """All that is known of a hit, for programs."""
-    location, snippet, spans = passage(hit)
-    return {**hit._asdict(), "location": location, "snippet": snippet, "spans": spans}
 
 
 def format_hit(

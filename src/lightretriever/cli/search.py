@@ -11,7 +11,7 @@ import typer
 
 from lightretriever.cli.characters import plain
 from lightretriever.cli.console import as_typed, columns, print_json, say, shows_marks
-from lightretriever.cli.hits import hit_fields, show_hits
+from lightretriever.cli.hits import show_hits
 from lightretriever.cli.inputs import standard_queries
 from lightretriever.cli.options import AsJson, Filter, IndexArgument, Mode
 from lightretriever.counted import counted
@@ -37,7 +37,7 @@ class Asked:
     def of(self, index: Index, texts: Sequence[str]) -> list[tuple[list[Hit], str]]:
         """Each query's hits, and a remark about it, perhaps none."""
         encoded = index.encoder.encode(texts)
-        hits = index.search_encoded(encoded, self.k, self.mode, self.filter, min_dense=self.min_dense)
+        hits = index.search_encoded(encoded, self.k, self.mode, self.filter, min_dense=self.min_dense, queries=texts)
         trust = [1.0] * len(texts) if self.mode != "hybrid" or encoded.trust is None else encoded.trust.tolist()
         return list(zip(hits, map(_doubt, trust), strict=True))
 
@@ -113,7 +113,7 @@ def _print(query: str, hits: Sequence[Hit], as_json: bool) -> None:
         print(show_hits(hits, columns(), shows_marks()))
         return
     for rank, hit in enumerate(hits, 1):
-        print_json({"query": query, "rank": rank, **hit_fields(hit)})
+        print_json({"query": query, "rank": rank, **hit.as_dict()})
 
 
 def _doubt(trust: float) -> str:

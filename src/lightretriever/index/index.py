@@ -473,6 +473,7 @@ class Index:
         texts: bool = True,
         min_dense: float | None = None,
         group: bool = True,
+        queries: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The hits of queries encoded before, by this index's encoder or by the document tower.
 
@@ -492,6 +493,7 @@ class Index:
             group: where the index splits documents, whether each is found once, by the passage of it that comes first:
                 so many are asked for that the k best documents are among theirs. False gives passages, each under an
                 id of its own.
+            queries: what they were before they were encoded, for the hits' snippets.
 
         Returns:
             For each query its hits, best first. Ties are ordered by dense score, then by when they were stored. Each
@@ -500,22 +502,26 @@ class Index:
         Raises:
             UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant, a
                 ``min_dense`` that is no number.
-            MismatchError: another dimension than the index has.
+            MismatchError: another dimension than the index has, or another number of ``queries``.
             ArtifactError: the engine failed.
         """
         check_encoded(encoded)
-        return self._search(encoded, Request(k, mode, filter, texts, min_dense, group))
+        if queries is not None and (isinstance(queries, str) or len(queries) != len(encoded)):
+            raise MismatchError(f"there are vectors of {len(encoded)} queries: give as many texts in a list")
+        return self._search(encoded, Request(k, mode, filter, texts, min_dense, group), queries)
 
-    def _search(self, queries: Sequence[str] | Encoded, request: Request) -> list[list[Hit]]:
+    def _search(
+        self, queries: Sequence[str] | Encoded, request: Request, said: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        """Of queries, or of their vectors; ``said`` is what encoded ones were, as far as it is known."""
+        if not isinstance(queries, Encoded):
+            said = [queries] if isinstance(queries, str) else queries
         found = None
         for again in range(_TRIES):
             current, searcher = self._state.searching()
             request.check(current.settings.sparse)  # before the queries are encoded
             encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            markers = None
-            if request.texts and not isinstance(queries, Encoded):
-                texts = [queries] if isinstance(queries, str) else queries
-                markers = [QueryMarker(current.encoder, text) for text in texts]
+            markers = [QueryMarker(current.encoder, text) for text in said] if said and request.texts else None
             found = search(searcher, encoded, request, current.settings, again == _TRIES - 1, markers)
             if found is not None:
                 break
