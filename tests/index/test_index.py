@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -379,6 +380,25 @@ def test_adding_documents_through_the_tower(tmp_path: Path) -> None:
             index.add_documents([{"text": "nameless"}])
     with Index.open(tmp_path / "i") as index, pytest.raises(UsageError, match="model="):
         index.add_documents(rows)
+
+
+def test_what_is_there_as_it_is_given_is_not_encoded_again(tmp_path: Path) -> None:
+    tower, documents = RandomTower(), make_documents(600)
+    with Index.create(tmp_path / "i", make_encoder(), model=tower) as index:  # type: ignore[arg-type]
+        index.add_documents(documents)
+        before = tower.calls
+        added = index.add_documents(documents)
+        assert (tower.calls, added.documents, added.unchanged) == (before, 0, 600)
+        changed = [
+            replace(documents[0], text="w01"),
+            replace(documents[1], title="another"),
+            replace(documents[2], metadata={**documents[2].metadata, "year": 1999}),
+        ]
+        added = index.add_documents([*changed, *documents[3:]])
+        assert (tower.calls, added.documents, added.replaced, added.unchanged) == (before + 1, 3, 3, 597)
+        assert {document.id: document for document in index.documents()}["d0"] == changed[0]
+        index.delete(["d5"])
+        assert index.add_documents(documents[3:]).documents == 1
 
 
 def test_a_table_of_fewer_dimensions_cuts_the_documents(tmp_path: Path) -> None:

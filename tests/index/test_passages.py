@@ -107,6 +107,18 @@ def test_a_document_is_replaced_with_all_its_passages(index: Index) -> None:
     assert {document.id for document in index.documents() if document.id.startswith("d4#")} == {"d4#0"}
 
 
+def test_what_is_as_it_was_is_not_encoded_again(index: Index) -> None:
+    tower = index.model
+    assert isinstance(tower, RandomTower)
+    calls, count = tower.calls, index.count
+    added = index.add_documents(long_documents(40))
+    assert (tower.calls, added.documents, added.unchanged, index.count) == (calls, 0, count, count)
+    changed = [*long_documents(40)[:-1], Document("d39", "w01 w02", "title 39")]
+    added = index.add_documents(changed)
+    assert (tower.calls, added.documents) == (calls + 1, 1)
+    assert {document.id for document in index.documents() if document.id.startswith("d39#")} == {"d39#0"}
+
+
 def test_a_document_is_deleted_with_all_its_passages(index: Index) -> None:
     index.add_documents([{"id": "long", "text": "w01 w02. " * 300}, {"id": "long#1", "text": "w01"}])
     removed = index.delete(["long", "d0", "none"])

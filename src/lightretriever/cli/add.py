@@ -43,7 +43,7 @@ def command(
         bool, typer.Option("--refresh", help="Then take the BM25 statistics anew, of all documents.")
     ] = False,
 ) -> None:
-    """Store more documents; an id that the index has is replaced. Running it again does no harm.
+    """Store more documents; an id that the index has is replaced, unless the document is as it was.
 
     Documents with vectors, in what index takes, are stored as they are, and no model is loaded; others are encoded.
     """
@@ -72,7 +72,8 @@ def command(
             opened.refresh_bm25()
         count, state = opened.count, opened.info().get("bm25")
     new, there = added.documents - added.replaced, counted(count, "documents")
-    say(f"{index}: {new:,} added, {added.replaced:,} replaced, {there} now")
+    same = f", {added.unchanged:,} as they were" if added.unchanged else ""
+    say(f"{index}: {new:,} added, {added.replaced:,} replaced{same}, {there} now")
     if isinstance(state, Mapping) and state["stale"]:
         say(f"warning: {state['drift']:.0%} of the documents changed since BM25 counted them: add --refresh")
     if added.novelty.share >= LARGE:

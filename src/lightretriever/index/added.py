@@ -14,6 +14,7 @@ class Added:
     Attributes:
         documents: how many are stored by it.
         replaced: how many of them took the place of a document with the same id, stored before.
+        unchanged: how many more were there already, just as they were given, and were neither encoded nor stored.
         duplicates: how many given earlier in the same call were passed over, because a later one has their id.
         durable: whether all that was ever stored survives a power cut by now; else it does after the next flush, and
             until then the death of the process only.
@@ -25,6 +26,7 @@ class Added:
     duplicates: int = 0
     durable: bool = True
     novelty: Novelty = NOTHING
+    unchanged: int = 0
 
     def __add__(self, other: Added) -> Added:
         return Added(
@@ -33,4 +35,5 @@ class Added:
             self.duplicates + other.duplicates,
             other.durable,
             self.novelty + other.novelty,
+            self.unchanged + other.unchanged,
         )

@@ -30,7 +30,7 @@ from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store.files import NotedFile, forget_files, note_files, read_files
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
-from lightretriever.index.stored_passages import numbers_of, stored_passages
+from lightretriever.index.stored_passages import changed_rows, numbers_of, stored_passages
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
@@ -319,12 +319,13 @@ class Index:
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
     ) -> Added:
-        """Encode documents with the tower and store them, replacing those of equal id; streamed. Where the index splits
-        documents they are split, and all passages of one take the place of those before.
+        """Encode documents with the tower and store them, replacing those of equal id; streamed. What is there already,
+        just as it is given, is not encoded again. Where the index splits documents they are split, and all passages of
+        one take the place of those before.
 
         Args:
             documents: mappings with ``id``, ``text`` and perhaps ``title`` and other fields, which become metadata.
-            progress: called with the number stored so far and None.
+            progress: called with the number that is in so far and None.
 
         Raises:
             UsageError: the index was opened without ``model``, or a document has no id.
@@ -337,15 +338,19 @@ class Index:
                 added = None
                 while added is None:  # again, where the index went over to another model meanwhile
                     tower, current = self._encodes()
-                    rows = _split(chunk, tower, current.settings.passages)
-                    vectors = usable(tower.encode(rows), current.settings.dim, current.encoder.table.rotation)
-                    added = self._store(rows, vectors, current, flush=False)
-                total += added
+                    given = _split(chunk, tower, current.settings.passages)
+                    rows = changed_rows(current.engine, given, current.settings.passages is not None)
+                    added = self._store_rows(rows, tower, current) if rows else Added()
+                total += replace(added, unchanged=len(given) - len(rows))
                 if progress:
-                    progress(total.documents, None)
+                    progress(total.documents + total.unchanged, None)
         finally:
             self.flush()
         return replace(total, durable=True)
+
+    def _store_rows(self, rows: Sequence[Document], tower: DocumentEncoder, current: Current) -> Added | None:
+        vectors = usable(tower.encode(rows), current.settings.dim, current.encoder.table.rotation)
+        return self._store(rows, vectors, current, flush=False)
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:
         """The document tower, and the index that it belongs to."""

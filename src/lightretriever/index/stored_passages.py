@@ -1,11 +1,12 @@
-"""Documents that are stored as passages: which there are of one, so that they are replaced and removed together.
+"""What an index has already of documents that come to it; and of those stored as passages which there are of one, so
+that they are replaced and removed together.
 
 A document's passages are numbered without a gap, so they are found by their ids in any engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from lightretriever.errors import InputError
 from lightretriever.index.engines.engine import Engine
@@ -47,3 +48,19 @@ def numbers_of(passages: Iterable[Document]) -> dict[str, int]:
             )
         counts[document] = max(counts.get(document, 0), int(number) + 1)
     return counts
+
+
+def changed_rows(engine: Engine, rows: Sequence[Document], passages: bool) -> list[Document]:
+    """Those of the rows given that are not stored just as they are; of a document all passages, if any is not.
+
+    Args:
+        passages: whether rows are passages, all of a document together.
+    """
+    there = engine.documents([row.id for row in rows])
+    if not passages:
+        last = {row.id: row for row in rows}
+        return [row for row in rows if last[row.id] != there.get(row.id)]
+    numbers = numbers_of(rows)
+    changed = {document_id(row.id) for row in rows if there.get(row.id) != row}
+    changed |= {document_id(name) for name in stored_passages(engine, numbers)}  # it had more
+    return [row for row in rows if document_id(row.id) in changed]
