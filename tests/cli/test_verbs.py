@@ -226,7 +226,20 @@ def test_search_for_people_and_as_json(verb: Verb, index: Path) -> None:
     best = next(hit for hit in hits if hit["sparse_rank"] == 1)
     assert (best["id"], best["metadata"]) == ("csv", {"lang": "en"})
     assert set(best) == {
-        *("query", "rank", "id", "score", "title", "text", "metadata", "location", "snippet", "spans"),
+        *(
+            "query",
+            "rank",
+            "id",
+            "score",
+            "title",
+            "text",
+            "metadata",
+            "location",
+            "snippet",
+            "spans",
+            "passage",
+            "place",
+        ),
         *("dense_score", "dense_rank", "sparse_score", "sparse_rank"),
     }
     sparse = done(verb("search", index, "read a csv file", "--mode", "sparse", "--json"))
@@ -352,7 +365,10 @@ def test_the_parts_of_an_index_are_replaced(
     verb: Verb, index: Path, tower: Path, folder: Path, table: Path, tmp_path: Path
 ) -> None:
     done(verb("cache", tower, "-o", tmp_path / "other", "--prompt", "another:"))
-    done(verb("add", index, folder / "corpus.jsonl"))
+    assert "4 as they were" in done(verb("add", index, folder / "corpus.jsonl")).err
+    changed = tmp_path / "corpus.jsonl"
+    changed.write_text((folder / "corpus.jsonl").read_text(encoding="utf-8").replace(".", "!"), encoding="utf-8")
+    done(verb("add", index, changed))
     assert "4 documents, 8 written or removed since all was built" in done(verb("optimise", index)).err
     assert "queries are encoded by" in done(verb("index", "set-table", index, tmp_path / "other")).err
     assert json.loads(done(verb("info", index, "--json")).out)["table"]["prompt"] == "another:"

@@ -372,7 +372,7 @@ def test_adding_documents_through_the_tower(tmp_path: Path) -> None:
     with Index.create(tmp_path / "i", make_encoder(), model=RandomTower()) as index:
         rows = [{"id": d.id, "title": d.title, "text": d.text, **d.metadata} for d in documents]
         added = index.add_documents([*rows, rows[0]])
-        assert (added.documents, added.replaced) == (601, 1)
+        assert (added.documents, added.replaced, added.unchanged) == (600, 0, 1)
         assert index.count == 600
         hit = index.search_encoded(Encoded(RandomTower().encode(documents[:1]).dense), 1, "dense")[0][0]
         assert (hit.id, hit.metadata) == ("d0", documents[0].metadata)

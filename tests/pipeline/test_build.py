@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightretriever import Index
-from lightretriever.errors import ArtifactError, InputError, MismatchError
+from lightretriever.errors import InputError, MismatchError
 from lightretriever.passages.split import PassageOptions
 from lightretriever.pipeline import build
 from lightretriever.pipeline.build import BuildOptions, TowerOptions, build_index
@@ -59,7 +59,16 @@ def test_a_folder_becomes_an_index(tower: Path, tmp_path: Path) -> None:
             f"f{i}.md": (f"f{i}.md",) for i in range(8)
         }
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["docs", "i"]
-    with pytest.raises(ArtifactError, match="complete: bring it up to date with `sync`"):
+    again = build_index(tmp_path / "i", [docs], options=options_of(tmp_path / "no-model"))
+    assert again.stored.complete_before and again.stored.documents == built.stored.documents
+    other = options_of(tmp_path / "no-model", passages=PassageOptions(50, 8))
+    with pytest.raises(MismatchError, match="splits documents otherwise"):
+        build_index(tmp_path / "i", [docs], options=other)
+    (docs / "f3.md").unlink()
+    with pytest.raises(MismatchError, match="holds more than these"):
+        build_index(tmp_path / "i", [docs], options=options_of(tower))
+    (docs / "f3.md").write_text("the snow")
+    with pytest.raises(MismatchError, match="other documents: `sync` or `add`"):
         build_index(tmp_path / "i", [docs], options=options_of(tower))
 
 

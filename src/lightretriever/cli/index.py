@@ -52,8 +52,13 @@ def command(
         typer.Option(metavar="lm|bm25|none", help="Sparse side; the model's own, or bm25 where it has none."),
     ] = None,
     chunk_tokens: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Tokens of a passage, at most. 0: documents stay whole.")
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Tokens of a passage, at most; 0: documents stay whole. Files have 256, rows of a corpus stay whole.",
+        ),
+    ] = None,
     overlap: Annotated[
         int, typer.Option(min=0, metavar="N", help="Tokens of a passage that the next one begins with, at most.")
     ] = 32,
@@ -99,18 +104,18 @@ def command(
     from lightretriever.pipeline.walk import WalkOptions
 
     options = BuildOptions(
-        tower=TowerOptions(model or "minilm", base, device, max_length, top_k),
+        tower=TowerOptions(model, base, device, max_length, top_k),
         table=table,
         sparse=sparse,
-        passages=PassageOptions(chunk_tokens, min(overlap, chunk_tokens // 2)),
+        passages=None if chunk_tokens is None else PassageOptions(chunk_tokens, min(overlap, chunk_tokens // 2)),
         sources=SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ()))),
         tenant=tenant,
         engine=engine,
     )
-    with phases("passages" if chunk_tokens else "documents") as begin:
+    with phases("documents") as begin:
         built = build_index(output, sources, piped, options, begin)
     say_tally(built.tally, list_left_out)
-    _say(output, built.stored, built.tally.documents if chunk_tokens else None)
+    _say(output, built.stored, built.tally.documents if built.split else None)
     say(f'search it: lightretriever search {output} "…"')
 
 

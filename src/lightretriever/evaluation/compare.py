@@ -20,6 +20,7 @@ from lightretriever.vectors.parts import usable
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.index import Index
+from lightretriever.index.stored_passages import stored_documents
 
 DEPTH = 1000
 SYMMETRIC = "symmetric "
@@ -138,7 +139,7 @@ def check_comparable(
     check_qrels(collection.qrels)
     check_tenant(parse_filter(filter), index.settings.tenant)
     judged = _judged(collection)
-    present = index.engine.existing(judged)
+    present = set(stored_documents(index.engine, judged, index.settings.passages is not None))
     if not present:
         raise InputError(
             f"the index has none of the {counted(len(judged), 'documents')} judged "
@@ -153,7 +154,8 @@ def _judged(collection: Collection) -> list[str]:
 
 def _passing(index: Index, where: Filter, ids: Sequence[str]) -> int:
     """How many of some documents pass a filter; those that the index lacks do not."""
-    return sum(matches(where, document.metadata) for document in index.engine.documents(ids).values())
+    found = stored_documents(index.engine, ids, index.settings.passages is not None)
+    return sum(matches(where, document.metadata) for document in found.values())
 
 
 def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[str]) -> Callable[[list[str]], Encoded]:

@@ -16,6 +16,7 @@ from lightretriever.index.engines.engine import pages
 from lightretriever.index.filter.language import Filter, matches
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
+from lightretriever.passages.fields import document_id
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
@@ -80,11 +81,21 @@ def search_bm25(
     for row in range(len(asked)):
         scores = postings.scores(*asked.row(row))
         scores[hidden] = 0
-        best = best_places(scores, np.flatnonzero(scores), k)
-        hits.append([Hit(ids[place], float(scores[place])) for place in best])
+        there = np.flatnonzero(scores)
+        best = best_places(scores, there, len(there) if index.settings.passages else k)
+        found = [Hit(ids[place], float(scores[place])) for place in best]
+        hits.append(_of_documents(found)[:k] if index.settings.passages else found)
         if progress:
             progress(row + 1, len(asked))
     return run_from_hits(list(queries), hits, "bm25")
+
+
+def _of_documents(hits: list[Hit]) -> list[Hit]:
+    """Of passages' hits, best first, each document's first."""
+    first: dict[str, Hit] = {}
+    for hit in hits:
+        first.setdefault(document_id(hit.id), hit)
+    return [hit._replace(id=name) for name, hit in first.items()]
 
 
 def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[Document], SparseVectors]]:

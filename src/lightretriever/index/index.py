@@ -338,10 +338,10 @@ class Index:
                 added = None
                 while added is None:  # again, where the index went over to another model meanwhile
                     tower, current = self._encodes()
-                    given = _split(chunk, tower, current.settings.passages)
+                    given, repeated = _split(chunk, tower, current.settings.passages)
                     rows = changed_rows(current.engine, given, current.settings.passages is not None)
                     added = self._store_rows(rows, tower, current) if rows else Added()
-                total += replace(added, unchanged=len(given) - len(rows))
+                total += replace(added, unchanged=len(given) - len(rows), duplicates=added.duplicates + repeated)
                 if progress:
                     progress(total.documents + total.unchanged, None)
         finally:
@@ -614,13 +614,16 @@ def _check(folder: Path, tower: DocumentEncoder | None, settings: Settings) -> N
         check_model("the model given", tower.name, tower.revision, f"{folder}", settings.model, settings.revision)
 
 
-def _split(documents: Sequence[Document], tower: DocumentEncoder, options: PassageOptions | None) -> list[Document]:
-    """What is encoded and stored; of documents of one id the last counts."""
+def _split(
+    documents: Sequence[Document], tower: DocumentEncoder, options: PassageOptions | None
+) -> tuple[list[Document], int]:
+    """What is encoded and stored, and how many documents were passed over because a later one has their id."""
     if options is None:
-        return list(documents)
+        return list(documents), 0
     last = list({document.id: document for document in documents}.values())
     parts = split_documents(last, tower.tokenizer, options)
-    return [row for document, passages in parts for row in passage_documents(document, passages)]
+    rows = [row for document, passages in parts for row in passage_documents(document, passages)]
+    return rows, len(documents) - len(last)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

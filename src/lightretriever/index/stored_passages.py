@@ -64,3 +64,11 @@ def changed_rows(engine: Engine, rows: Sequence[Document], passages: bool) -> li
     changed = {document_id(row.id) for row in rows if there.get(row.id) != row}
     changed |= {document_id(name) for name in stored_passages(engine, numbers)}  # it had more
     return [row for row in rows if document_id(row.id) in changed]
+
+
+def stored_documents(engine: Engine, ids: Iterable[str], passages: bool) -> dict[str, Document]:
+    """Those of the documents that there are; where documents are split, the first passage of each."""
+    if not passages:
+        return engine.documents(list(ids))
+    found = engine.documents([passage_id(name, 0) for name in ids])
+    return {document_id(name): document for name, document in found.items()}

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.errors import ArtifactError, InputError
+from tokenizers import Tokenizer
+
+from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.index.folder import load_settings
 from lightretriever.index.index import Index
 from lightretriever.index.ingest import IngestReport, index_corpus, ingest_vectors
-from lightretriever.index.settings import LOCAL
+from lightretriever.index.settings import LOCAL, check_model
 from lightretriever.index.store.files import NotedFile
+from lightretriever.index.stored_passages import changed_rows
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
 from lightretriever.pipeline.documents import SourceOptions, Tally, is_corpus, source_documents
@@ -30,13 +33,15 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
 _VECTORS, _TABLE = "vectors", "table"
+_MODEL = "minilm"
+_TOGETHER = 512  # documents compared at once
 
 
 @dataclass(frozen=True)
 class TowerOptions:
-    """The document tower; see `DocumentEncoder.load`."""
+    """The document tower; see `DocumentEncoder.load`. No model is the one that comes with the extra ``minilm``."""
 
-    model: str = "minilm"
+    model: str | None = None
     base: str | None = None
     device: str = "auto"
     max_length: int = 512
@@ -52,7 +57,8 @@ class BuildOptions:
         table: the token table that queries are looked up in; None: one is fitted to the documents.
         sentences: of the documents, encoded for that fit, at most.
         sparse: "lm", "bm25" or "none"; None: the model's own where it has one, else "bm25".
-        passages: how documents are split.
+        passages: how documents are split; None: files are, with the defaults, and rows of a corpus, which somebody cut
+            already, stay whole.
         sources: which files are read, and how much one may cost.
         tenant, engine: as for `Index.create`.
     """
@@ -61,7 +67,7 @@ class BuildOptions:
     table: Path | None = None
     sentences: int = 8_000
     sparse: str | None = None
-    passages: PassageOptions = field(default_factory=PassageOptions)
+    passages: PassageOptions | None = None
     sources: SourceOptions = field(default_factory=SourceOptions)
     tenant: str | None = None
     engine: str = LOCAL
@@ -69,7 +75,7 @@ class BuildOptions:
     @property
     def split(self) -> PassageOptions | None:
         """How documents are split; None where they stay whole."""
-        return self.passages if self.passages.tokens else None
+        return self.passages if self.passages and self.passages.tokens else None
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,12 @@ class Built:
     Attributes:
         tally: what was read, and what was not.
         stored: passages where documents are split.
+        split: whether they are.
     """
 
     tally: Tally
     stored: IngestReport
+    split: bool
 
 
 def build_index(
@@ -104,25 +112,49 @@ def build_index(
 
     Raises:
         InputError: a source does not exist, nothing in it can be read, or a corpus has a row that is no document.
-        MismatchError: the output was begun with other documents or options.
-        ArtifactError: the output is complete already, something else or damaged, or the disk is full.
+        MismatchError: the output was begun with other documents or options, or is complete and was made of others.
+        ArtifactError: the output is something else or damaged, or the disk is full.
         MissingExtraError: the model, or a format, needs an extra that is not installed.
     """
     options, path = options or BuildOptions(), absolute(output)
-    if path.exists() and load_settings(path).state == "complete":
-        raise ArtifactError(f"{output} is complete: bring it up to date with `sync`, or choose another output")
+    if options.passages is None:
+        split = any(source.exists() and not is_corpus(source) for source in sources)
+        options = replace(options, passages=PassageOptions() if split else PassageOptions(0))
     tally, noted = Tally(), dict[str, NotedFile]()
     read = source_documents(sources, documents, options.sources, tally, noted)
     first = list(islice(read, 1))  # before a model is loaded, which takes seconds
     if not first:
         raise InputError(_nothing(sources, tally))
+    documents = chain(first, read)
+    if options.table is None and path.exists() and load_settings(path).state == "complete":
+        return Built(tally, _complete_before(path, documents, options), options.split is not None)
     tower = _load(options)
-    rows = _rows(chain(first, read), tower, options.passages)
+    rows = _rows(documents, tower.tokenizer, options.split)
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
         index.note_files(noted.values(), sources=[source for source in sources if not is_corpus(source)])
     shutil.rmtree(_beside(path), ignore_errors=True)
-    return Built(tally, stored)
+    return Built(tally, stored, options.split is not None)
+
+
+def _complete_before(path: Path, documents: Iterable[Document], options: BuildOptions) -> IngestReport:
+    """What a complete index holds, if that is what it would be made of; no model is loaded for it.
+
+    Raises:
+        MismatchError: it holds other documents, or they are split otherwise.
+    """
+    with Index.open(path, engine=options.engine) as index:
+        way_out = "`sync` or `add` bring it up to date; or choose another output"
+        if index.settings.passages != options.split:
+            raise MismatchError(f"{path} is complete, and splits documents otherwise: {way_out}")
+        rows, read = _rows(documents, index.encoder.table.tokenizer, options.split), 0
+        while some := list(islice(rows, _TOGETHER)):
+            if changed_rows(index.engine, some, passages=False):
+                raise MismatchError(f"{path} is complete, and was made of other documents: {way_out}")
+            read += len(some)
+        if read != index.count:
+            raise MismatchError(f"{path} is complete, and holds more than these documents: {way_out}")
+        return IngestReport(read, read, 0, index.settings.zeros, resumed=True, complete_before=True, seconds={})
 
 
 def _nothing(sources: Sequence[Path], tally: Tally) -> str:
@@ -137,24 +169,30 @@ def _nothing(sources: Sequence[Path], tally: Tally) -> str:
 def _load(options: BuildOptions) -> DocumentEncoder:
     from lightretriever.document.encoder import DocumentEncoder
 
-    tower = options.tower
-    wanted = {None: "auto", "lm": "lm"}.get(options.sparse, "none")
-    return DocumentEncoder.load(
-        tower.model,
-        base=tower.base,
-        device=tower.device,
-        max_length=tower.max_length,
+    wanted, named = {None: "auto", "lm": "lm"}.get(options.sparse, "none"), options.tower
+    tower = DocumentEncoder.load(
+        named.model or _MODEL,
+        base=named.base,
+        device=named.device,
+        max_length=named.max_length,
         sparse=wanted,
-        top_k=tower.top_k,
+        top_k=named.top_k,
     )
+    if options.table is not None and named.model is None:
+        table = TokenTable.load(options.table)
+        try:
+            check_model(f"{options.table}", table.model, table.revision, _MODEL, tower.name, tower.revision)
+        except MismatchError as error:
+            raise UsageError(f"{error}: name the table's with --model") from None
+    return tower
 
 
-def _rows(documents: Iterable[Document], tower: DocumentEncoder, options: PassageOptions) -> Iterator[Document]:
+def _rows(documents: Iterable[Document], tokenizer: Tokenizer, options: PassageOptions | None) -> Iterator[Document]:
     """What is encoded: passages, or documents where these stay whole."""
-    if not options.tokens:
+    if options is None:
         yield from documents
         return
-    for document, passages in split_documents(documents, tower.tokenizer, options):
+    for document, passages in split_documents(documents, tokenizer, options):
         yield from passage_documents(document, passages, options)
 
 
