@@ -69,6 +69,35 @@ def test_progress_in_a_log_is_plain_lines_with_rate_and_time_left(
     assert lines[-1].startswith("encoding: 30 documents in ")
 
 
+@pytest.mark.parametrize(
+    ("environment", "marks", "screen"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False, True),
+        ({"TERM": "dumb"}, False, False),
+    ],
+)
+def test_marks_are_for_terminals_that_can_and_people_who_want_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], marks: bool, screen: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert not console.shows_marks()  # pytest's own standard output is no terminal
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert (console.shows_marks(), console.is_screen(terminal)) == (marks, screen)
+    os.close(master)
+
+
+def test_nothing_said_or_tabled_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a \x1b[2J file\x9b")
+    assert capsys.readouterr().err == "a  [2J file \n"
+    assert format_table(["", "v"], [["\x07a", "1"]]) == "    v\n a  1"
+    assert shorten("\x1b]0;title\x07 b", 20) == "]0;title b"
+
+
 def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     master, slave = pty.openpty()
     monkeypatch.setenv("TERM", "xterm")

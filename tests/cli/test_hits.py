@@ -82,6 +82,22 @@ def test_what_a_document_lacks_is_made_up_for() -> None:
     assert (fields["location"], fields["snippet"], fields["spans"]) == ("", "", ())
 
 
+class Found(Hit):
+    """A hit that knows its place in a file."""
+
+    location = "guide/setup.md, Install > Linux, page 3"
+    snippet = "the best part of it"
+    spans = ((4, 8),)
+
+
+def test_the_best_part_and_its_place_come_before_the_beginning() -> None:
+    (lines,) = hit_lines([Found("guide/setup.md#3", 0.5, "Setup", "The beginning.", dense_score=0.5)], 80, True)
+    assert lines[0].startswith("1  Setup  ")
+    assert lines[1] == f"   \x1b[2m{Found.location}\x1b[0m"
+    assert lines[2] == "   the \x1b[1mbest\x1b[0m part of it"
+    assert hit_fields(Found("1", 0.5))["spans"] == ((4, 8),)
+
+
 def test_only_scores_that_are_there_are_shown() -> None:
     (dense,) = hit_lines([Hit("1", 0.5, text="Text.", dense_score=0.5, dense_rank=1)], 80, False)
     assert "dense  0.500" in dense[0]

@@ -54,6 +54,14 @@ def test_hits_are_whole_on_a_narrow_terminal(lettered: Path, environment: dict[s
     assert b"mountain" in shown.stdout
 
 
+def test_json_holds_nothing_that_steers_a_terminal(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    text = "\x1b[2J \x7f \x9b31m \u2028 \u202e \u2066 é"
+    print_json({text: text})
+    line = capsysbinary.readouterr().out.decode("utf-8")
+    assert json.loads(line) == {text: text}
+    assert line[:-1].isprintable()
+
+
 @pytest.mark.parametrize("letters", ["é → 珠", "\ud83d alone", "\x00\x1f\u2028", "𝒳"])
 def test_any_string_is_json_in_utf_8(monkeypatch: pytest.MonkeyPatch, letters: str) -> None:
     assert through(monkeypatch, {letters: [letters]}) == {letters: [letters]}

@@ -102,11 +102,15 @@ def columns() -> int:
     return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else WIDE
 
 
+def is_screen(stream: TextIO) -> bool:
+    """Whether what is written there is on a terminal that can be drawn over."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def shows_marks() -> bool:
     """Whether results may be marked: they go to a terminal that can, and nobody has asked for none (NO_COLOR)."""
     able = sys.platform != "win32" or "WT_SESSION" in os.environ  # the old console there prints the codes
-    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return able and wanted and sys.stdout.isatty()
+    return able and is_screen(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
 def shorten(text: str, width: int) -> str:
@@ -164,7 +168,7 @@ def progress(what: str, unit: str, closing: bool = True) -> Iterator[Progress]:
     """
     started = time.monotonic()
     done = 0
-    with (_bar if sys.stderr.isatty() else _lines)(what, unit) as show:
+    with (_bar if is_screen(sys.stderr) else _lines)(what, unit) as show:
 
         def report(count: int, total: int | None) -> None:
             nonlocal done

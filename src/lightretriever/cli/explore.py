@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lightretriever.cli.characters import plain
-from lightretriever.cli.console import columns, shows_marks
+from lightretriever.cli.console import columns, is_screen, shows_marks
 from lightretriever.cli.hits import hit_lines, show_hits
 from lightretriever.cli.keys import END, ENTER, ESCAPE, edited, pressed
 from lightretriever.counted import counted
@@ -61,7 +60,7 @@ def explore(find: Find) -> None:
 
 def wanted() -> bool:
     """Whether there is someone who types, and sees what is shown."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stdin.isatty() and is_screen(sys.stdout)
 
 
 def _prompt(query: str, width: int) -> str:
