@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightretriever.cli.characters import cells, fold, plain
-from lightretriever.cli.hits import format_hit, hit_fields, hit_lines, show_hits
-from lightretriever.types import Hit
+from lightretriever.cli.hits import format_hit, hit_lines, show_hits
+from lightretriever.types import Hit, Place
 
 SCORES = [("dense", "0.592"), ("sparse", "5.09"), ("fused", "0.813")]
 SNIPPET = "The highest mountain of the world is Mount Everest. It is 8,848 metres tall, and nobody had climbed it."
@@ -53,7 +53,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_steers_it(
         shown = MARKS.sub("", line)
         assert cells(shown) <= width
         assert plain(shown) == shown
-    assert len(lines) <= 5
+    assert len(lines) <= 6
 
 
 @pytest.mark.parametrize(
@@ -78,24 +78,23 @@ def test_what_a_document_lacks_is_made_up_for() -> None:
     assert shown == [["1", "Text alone."], ["2", "2", "Text."], ["3", "Same."], ["4"]]
     assert "csv.reader" in hit_lines(hits, 80, False)[2][0]
     assert show_hits([], 80, False) == "no hits"
-    fields = hit_fields(hits[0])
-    assert (fields["location"], fields["snippet"], fields["spans"]) == ("", "", ())
 
 
-class Found(Hit):
-    """A hit that knows its place in a file."""
+class Everest:
+    """Marks one word, as what knows the query's words does."""
 
-    location = "guide/setup.md, Install > Linux, page 3"
-    snippet = "the best part of it"
-    spans = ((4, 8),)
+    def mark(self, text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+        start = text.index("best")
+        return text[start - 4 :], ((4, 8),)
 
 
 def test_the_best_part_and_its_place_come_before_the_beginning() -> None:
-    (lines,) = hit_lines([Found("guide/setup.md#3", 0.5, "Setup", "The beginning.", dense_score=0.5)], 80, True)
+    place = Place(18, 33, ("Install", "Linux"), 3)
+    hit = Hit("guide/setup.md", 0.5, "Setup", "Not the beginning, the best part.", dense_score=0.5, place=place)
+    (lines,) = hit_lines([hit._replace(marker=Everest())], 80, True)
     assert lines[0].startswith("1  Setup  ")
-    assert lines[1] == f"   \x1b[2m{Found.location}\x1b[0m"
-    assert lines[2] == "   the \x1b[1mbest\x1b[0m part of it"
-    assert hit_fields(Found("1", 0.5))["spans"] == ((4, 8),)
+    assert lines[1] == "   \x1b[2mguide/setup.md, Install > Linux, page 3\x1b[0m"
+    assert lines[2] == "   the \x1b[1mbest\x1b[0m part."
 
 
 def test_only_scores_that_are_there_are_shown() -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lightretriever.types import Hit
 
 WIDEST = 100  # columns: a longer line is hard to read
-SNIPPET_LINES, LOCATION_LINES = 2, 2
+SNIPPET_LINES, LOCATION_LINES = 3, 2
 _SCORES = 13  # columns of a score and its name
 _NARROWEST = 20  # of the text; a terminal that has less breaks lines itself
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
