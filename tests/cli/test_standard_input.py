@@ -46,7 +46,7 @@ def test_documents(piped: Piped, verb: Verb, tower: Path, folder: Path, tmp_path
     assert verb("cache", tower, "-o", tmp_path / "table").code == 0
     made = ("--table", tmp_path / "table", "-o", tmp_path / "the.index", "--sparse", "bm25")
     assert piped(gzip.compress(corpus), "index", "-", *model, *made).code == 0
-    assert "4 replaced" in piped(corpus, "add", tmp_path / "the.index", "-", *model).err
+    assert "4 as they were" in piped(corpus, "add", tmp_path / "the.index", "-", *model).err
     with Index.open(tmp_path / "the.index") as opened:
         assert opened.count == 4
     for given, message in (
