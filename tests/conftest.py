@@ -36,6 +36,15 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_on_every_processor() -> Iterator[None]:
+    """Verbs compute in float32 unless a test asks for less: what is compared to the last digits must not depend on
+    whether the machine multiplies bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightretriever.document.device.cpu_has_bfloat16", lambda _: False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of the numbers an independent implementation computed; the test is skipped without it."""

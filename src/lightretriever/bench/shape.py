@@ -56,9 +56,10 @@ def random_tower(
     from transformers import Qwen2Config, Qwen2Model
 
     from lightretriever.document.backbone import Backbone
-    from lightretriever.document.device import pick_device, pick_dtype
+    from lightretriever.document.device import pick_device, pick_dtype, rounds_matrices
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.document.folder import ModelFolder
+    from lightretriever.document.rounding import round_matrices
     from lightretriever.document.specials import causal_specials
 
     own = Tokenizer.from_str(tokenizer.to_str())
@@ -66,7 +67,7 @@ def random_tower(
     if id_count(own) > shape.vocab_size:
         raise UsageError(f"the tokenizer has {id_count(own):,} ids, {name} {shape.vocab_size:,}: choose a larger shape")
     specials = causal_specials(own, {"bos": None, "eos": _EOS, "pad": None}, where=name)
-    place = pick_device(device)
+    place, rounded = pick_device(device), rounds_matrices(dtype, device)
     config = Qwen2Config(
         vocab_size=shape.vocab_size,
         hidden_size=shape.hidden_size,
@@ -78,7 +79,8 @@ def random_tower(
     )
     with torch.random.fork_rng(), torch.device(place):
         torch.manual_seed(seed)
-        model = Qwen2Model(config).to(pick_dtype(dtype, place)).eval().requires_grad_(False)
+        kind = torch.float32 if rounded else pick_dtype(dtype, place)
+        model = Qwen2Model(config).to(kind).eval().requires_grad_(False)
     backbone = Backbone(
         folder=ModelFolder(Path(), name),
         base=None,
@@ -96,4 +98,4 @@ def random_tower(
         query_prompt=DEFAULT_PROMPT,
         document_prompt="",
     )
-    return DocumentEncoder(backbone)
+    return DocumentEncoder(round_matrices(backbone) if rounded else backbone)

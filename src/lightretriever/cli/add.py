@@ -11,7 +11,7 @@ import typer
 
 from lightretriever.cli.console import progress, say
 from lightretriever.cli.inputs import STANDARD_INPUT, begin_corpus
-from lightretriever.cli.options import Base, ColumnNames, Corpus, Device, IndexArgument
+from lightretriever.cli.options import Base, ColumnNames, Compute, Corpus, Device, IndexArgument
 from lightretriever.counted import counted
 from lightretriever.errors import LightRetrieverError
 
@@ -39,6 +39,7 @@ def command(
     columns: ColumnNames = None,
     base: Base = None,
     device: Device = "auto",
+    compute: Compute = "auto",
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Then take the BM25 statistics anew, of all documents.")
     ] = False,
@@ -64,7 +65,7 @@ def command(
         documents, total = begin_corpus(source)
         from lightretriever.cli.towers import load_tower_of
 
-        tower = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none")
+        tower = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none", compute)
         store = partial(Index.add_documents, documents=documents)
     with Index.open(index, tower) as opened:
         added = _add(opened, store, total)

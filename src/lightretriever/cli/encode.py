@@ -9,7 +9,7 @@ import typer
 
 from lightretriever.cli.console import parse_shard, progress, say
 from lightretriever.cli.inputs import begin_corpus
-from lightretriever.cli.options import Base, Device, MaxLength, ModelOption, TopK
+from lightretriever.cli.options import Base, Compute, Device, MaxLength, ModelOption, TopK
 from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 1/2"
@@ -26,6 +26,7 @@ def command(
     ] = "1/1",
     base: Base = None,
     device: Device = "auto",
+    compute: Compute = "auto",
     max_length: MaxLength = 512,
     top_k: TopK = None,
     dtype: Annotated[str, typer.Option(help="How vectors are stored: float16 or float32.")] = "float16",
@@ -35,9 +36,12 @@ def command(
     from lightretriever.vectors.encode import encode_corpus
 
     documents, total = begin_corpus(corpus)
+    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
 
-    tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, top_k=top_k)
+    tower = DocumentEncoder.load(
+        model, base=base, device=device, dtype=fastest(compute, device), max_length=max_length, top_k=top_k
+    )
     with progress("encoding", "documents") as report:
         done = encode_corpus(
             documents,

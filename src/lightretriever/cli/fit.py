@@ -89,6 +89,9 @@ def command(
         Path | None, typer.Option(metavar="TABLE", help="Turn to that table's axes, to follow it in an index.")
     ] = None,
     device: Device = "auto",
+    compute: Annotated[
+        str, typer.Option(metavar="NAME", help="What the model computes in; auto: bfloat16 on a GPU, else float32.")
+    ] = "auto",
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the sentences' vectors there, for another fit.")
     ] = None,
@@ -151,7 +154,7 @@ def command(
     if model is not None:
         from lightretriever.document.encoder import DocumentEncoder
 
-        tower = DocumentEncoder.load(model, base=base, device=device, sparse="none")
+        tower = DocumentEncoder.load(model, base=base, device=device, dtype=compute, sparse="none")
     held = Held((), ())
     if report is not None and texts:  # which are read twice
         held = hold_out(read, sentences, collection is not None)

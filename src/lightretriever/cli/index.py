@@ -14,6 +14,7 @@ from lightretriever.cli.options import (
     MODEL_HELP,
     Base,
     ColumnNames,
+    Compute,
     Corpus,
     Device,
     Exclude,
@@ -73,6 +74,7 @@ def command(
     columns: ColumnNames = None,
     base: Base = None,
     device: Device = "auto",
+    compute: Compute = "auto",
     max_length: MaxLength = 512,
     top_k: TopK = None,
     tenant: Annotated[
@@ -104,7 +106,7 @@ def command(
     from lightretriever.pipeline.walk import WalkOptions
 
     options = BuildOptions(
-        tower=TowerOptions(model, base, device, max_length, top_k),
+        tower=TowerOptions(model, base, device, compute, max_length, top_k),
         table=table,
         sparse=sparse,
         passages=None if chunk_tokens is None else PassageOptions(chunk_tokens, min(overlap, chunk_tokens // 2)),

@@ -15,6 +15,12 @@ Base = Annotated[
     typer.Option(metavar="MODEL", help="Base model of a LoRA release, where its folder does not lead to it."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1, mps …")]
+Compute = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="What the model computes in: float32, bfloat16, or auto: bfloat16 where that is faster."
+    ),
+]
 Prompt = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The queries' instruction; the model's own if not given.")
 ]

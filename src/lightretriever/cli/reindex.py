@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lightretriever.cli.console import progress, say
-from lightretriever.cli.options import Base, Device, IndexArgument, MaxLength, ModelOption, TopK
+from lightretriever.cli.options import Base, Compute, Device, IndexArgument, MaxLength, ModelOption, TopK
 from lightretriever.counted import counted
 
 EXAMPLE = "lightretriever reindex everest.index --model BAAI/bge-base-en-v1.5 --table bge.table"
@@ -23,6 +23,7 @@ def command(
     ] = None,
     base: Base = None,
     device: Device = "auto",
+    compute: Compute = "auto",
     max_length: MaxLength = 512,
     top_k: TopK = None,
 ) -> None:
@@ -36,10 +37,19 @@ def command(
 
     kind = sparse or load_settings(index).sparse
     encoder = QueryEncoder.load(table)
+    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
 
     wanted = "lm" if kind == "lm" else "none"
-    tower = DocumentEncoder.load(model, base=base, device=device, max_length=max_length, sparse=wanted, top_k=top_k)
+    tower = DocumentEncoder.load(
+        model,
+        base=base,
+        device=device,
+        dtype=fastest(compute, device),
+        max_length=max_length,
+        sparse=wanted,
+        top_k=top_k,
+    )
     with Index.open(index) as opened, progress("encoding", "documents") as report:
         opened.reindex(encoder, tower, sparse=kind, progress=report)
         count = opened.count

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 from lightretriever.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.settings import Settings
 
 
-def load_tower_of(settings: Settings, model: str | None, base: str | None, device: str, sparse: str) -> DocumentEncoder:
+def load_tower_of(
+    settings: Settings, model: str | None, base: str | None, device: str, sparse: str, dtype: str = "auto"
+) -> DocumentEncoder:
     """Load the tower of an index: from where it was then, or from ``model`` and ``base``; lengths as they were.
 
     Raises:
@@ -31,6 +34,7 @@ def load_tower_of(settings: Settings, model: str | None, base: str | None, devic
             str(name),
             base=base or then.get("base"),
             device=device,
+            dtype=fastest(dtype, device),
             max_length=then.get("max_length") or 512,
             sparse=sparse,
             top_k=then.get("top_k"),

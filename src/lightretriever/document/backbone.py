@@ -51,6 +51,7 @@ class Backbone:
         top_k: entries of a sparse vector that the release was trained to keep.
         query_prompt, document_prompt: what goes before a text; "" for nothing.
         counts: how the tokens of a sparse query count that it was trained for: "sum", or "bow" for each once.
+        rounded: whether its matrices are bfloat16 and the rest float32, see `rounding`.
     """
 
     folder: ModelFolder
@@ -69,6 +70,7 @@ class Backbone:
     query_prompt: str
     document_prompt: str
     counts: str = "sum"
+    rounded: bool = False
 
     @cached_property
     def revision(self) -> str:
@@ -92,7 +94,8 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next(self.model.parameters()).dtype
+        """What its matrices are multiplied in."""
+        return torch.bfloat16 if self.rounded else next(self.model.parameters()).dtype
 
     def hidden(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Last hidden states [n, T, H] of right-padded ids int64 [n, T]; those of padding mean nothing.

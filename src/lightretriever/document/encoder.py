@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.document.backbone import Backbone, load_backbone
+from lightretriever.document.device import rounds_matrices
 from lightretriever.document.folder import MINILM
 from lightretriever.document.pooling import pool
 from lightretriever.document.prefix import common_prefix, run_after, run_prefix
+from lightretriever.document.rounding import round_matrices
 from lightretriever.document.sparse import sparse_vectors
 from lightretriever.document.tokenise import make_text_tokenizer
 from lightretriever.errors import UsageError
@@ -97,7 +99,9 @@ class DocumentEncoder:
                 of the authors, or LoRA weights for one of these; see `lightretriever.document.layout`.
             base: the base model of LoRA weights, where their adapter_config.json does not lead to it.
             device: "auto" (the GPU where there is one), "cpu", "cuda", "cuda:1", …
-            dtype: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" or "float16".
+            dtype: what the model computes in: "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16" (on a
+                processor its matrices alone, see `rounding`; with AVX-512 BF16 or AMX twice as fast) or "float16".
+                Vectors are pooled, normalised and given in float32.
             max_length: of a text in tokens, specials included.
             sparse: "auto" (from the LM or MLM head, or the one trained for it, where there is one), "lm" (an error
                 without one) or "none".
@@ -117,7 +121,10 @@ class DocumentEncoder:
             raise UsageError(f"unknown sparse {sparse!r}: choose {', '.join(SPARSE)}")
         if top_k is not None and top_k < 1:
             raise UsageError(f"top_k is {top_k}: give a positive number, or None to keep everything")
-        backbone = load_backbone(model, base, device, dtype, sparse)
+        rounded = rounds_matrices(dtype, device)
+        backbone = load_backbone(model, base, device, "float32" if rounded else dtype, sparse)
+        if rounded:
+            backbone = round_matrices(backbone)
         specials = len(backbone.specials.before) + len(backbone.specials.after)
         if max_length <= specials:
             raise UsageError(f"max_length is {max_length}: the model needs {specials} for its special tokens alone")

@@ -63,7 +63,8 @@ class LinearHead:
 
     def logits(self, states: Tensor) -> Tensor:
         """[..., V] of what `states` gave."""
-        return self.finish(nn.functional.linear(states, *self.matrix()))
+        weight, bias = self.matrix()
+        return self.finish(nn.functional.linear(states.to(weight.dtype), weight, bias))
 
     def matrix(self) -> tuple[Tensor, Tensor | None]:
         """Weight [V, H'] and bias [V] of the last layer."""

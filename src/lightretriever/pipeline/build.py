@@ -39,11 +39,13 @@ _TOGETHER = 512  # documents compared at once
 
 @dataclass(frozen=True)
 class TowerOptions:
-    """The document tower; see `DocumentEncoder.load`. No model is the one that comes with the extra ``minilm``."""
+    """The document tower; see `DocumentEncoder.load`, and for ``compute`` `lightretriever.document.device.fastest`. No
+    model is the one that comes with the extra ``minilm``."""
 
     model: str | None = None
     base: str | None = None
     device: str = "auto"
+    compute: str = "auto"
     max_length: int = 512
     top_k: int | None = None
 
@@ -167,6 +169,7 @@ def _nothing(sources: Sequence[Path], tally: Tally) -> str:
 
 
 def _load(options: BuildOptions) -> DocumentEncoder:
+    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
 
     wanted, named = {None: "auto", "lm": "lm"}.get(options.sparse, "none"), options.tower
@@ -174,6 +177,7 @@ def _load(options: BuildOptions) -> DocumentEncoder:
         named.model or _MODEL,
         base=named.base,
         device=named.device,
+        dtype=fastest(named.compute, named.device),
         max_length=named.max_length,
         sparse=wanted,
         top_k=named.top_k,
