@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightretriever.cli.console import progress, say
+from lightretriever.cli.console import phases, progress, say
 from lightretriever.cli.left_out import say_tally
 from lightretriever.cli.options import Base, Device, Exclude, Include, IndexArgument, ListLeftOut
 from lightretriever.counted import counted
@@ -30,6 +32,13 @@ def command(
     include: Include = None,
     exclude: Exclude = None,
     list_left_out: ListLeftOut = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Then fit the table anew, if much of what was added has words new to it.")
+    ] = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Go on, looking again every so many seconds, until Ctrl-C."),
+    ] = None,
     base: Base = None,
     device: Device = "auto",
 ) -> None:
@@ -40,23 +49,36 @@ def command(
     """
     from lightretriever.index.index import Index
     from lightretriever.pipeline.documents import SourceOptions
+    from lightretriever.pipeline.refit import needs_refit, refit_table
     from lightretriever.pipeline.sync import sync_index
     from lightretriever.pipeline.walk import WalkOptions
 
     options = SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ())))
     with Index.open(index) as opened:
 
-        def tower() -> None:
+        def load() -> None:
             from lightretriever.cli.towers import load_tower_of
 
             settings = opened.settings
             opened.model = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none")
 
-        with progress("syncing", "files") as report:
-            synced = sync_index(opened, sources or (), options, report, tower)
-        count = opened.count
-    say_tally(synced.tally, list_left_out)
-    _say(index, synced, count)
+        for first in chain([True], repeat(False)):
+            with progress("syncing", "files") as report:
+                synced = sync_index(opened, sources or (), options, report, load)
+            changed = bool(synced.new or synced.changed or synced.gone)
+            if first or changed:
+                say_tally(synced.tally, list_left_out)
+                _say(index, synced, opened.count)
+            if (first or changed) and needs_refit(opened):
+                if refit:
+                    with phases("documents") as begin:
+                        opened.set_table(refit_table(opened, opened.model, begin=begin))
+                    say(f"{index}: the table was fitted to what is there now")
+                else:
+                    say(f"{index}: much of what was added has words new to the table: `refit {index}`, or --refit")
+            if watch is None:
+                break
+            time.sleep(watch)
 
 
 def _say(index: Path, synced: Synced, count: int) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from lightretriever.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.settings import Settings
 
@@ -27,6 +26,7 @@ def load_tower_of(
         raise UsageError(
             "this index does not know its document model: name it with --model, or give documents with their vectors"
         )
+    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
 
     try:
