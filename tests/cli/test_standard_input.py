@@ -57,9 +57,9 @@ def test_documents(piped: Piped, verb: Verb, tower: Path, folder: Path, tmp_path
         refused = piped(given, "encode", "-", *model, "-o", tmp_path / "none")
         assert (refused.code, refused.out) == (1, "")
         assert message in refused.err
-    refused = piped("a\n", "index", "-", *made)
-    assert refused.code == 2
-    assert "name the --model" in refused.err
+    refused = piped("a text\n", "index", "-", *made)
+    assert (refused.code, refused.out) == (1, "")
+    assert "standard input:1: not JSON" in refused.err
 
 
 def test_texts_are_lines_or_json_lines(piped: Piped, verb: Verb, tower: Path, folder: Path, tmp_path: Path) -> None:
