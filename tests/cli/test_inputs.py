@@ -158,7 +158,7 @@ def test_a_pipe_loses_neither_its_first_document_nor_its_others(
     piped("index", "PIPE", *made)
     with Index.open(tmp_path / "from") as opened:
         assert opened.count == 4
-    assert "4 replaced" in piped("add", index, "PIPE", "--model", tower).err
+    assert "4 as they were" in piped("add", index, "PIPE", "--model", tower).err
     piped("fit", tower, "--texts", "PIPE", "-o", tmp_path / "fitted", "--l2", "0.1")
     assert verb("fit", tower, "--texts", folder, "-o", tmp_path / "again", "--l2", "0.1").code == 0
     assert TokenTable.load(tmp_path / "fitted").hash == TokenTable.load(tmp_path / "again").hash

@@ -171,7 +171,7 @@ def test_texts_with_numbers_in_their_metadata_are_encoded(verb: Verb, tower: Pat
     corpus = export(tmp_path / "c.jsonl", plain)
     refused = verb("index", corpus, "--table", table, "-o", tmp_path / "i")
     assert refused.code == 2
-    assert "texts without vectors and has to be encoded: name the --model" in refused.err
+    assert "belongs to the model 'tiny-bert'" in refused.err and "name the table's with --model" in refused.err
     done(verb("index", corpus, "--model", tower, "--table", table, "-o", tmp_path / "i", "--sparse", "bm25"))
     done(verb("add", tmp_path / "i", export(tmp_path / "more.jsonl", [{**plain[0], "id": "eagle owl"}])))
     with Index.open(tmp_path / "i") as index:

@@ -65,7 +65,7 @@ def test_a_folder_becomes_an_index(tower: Path, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="splits documents otherwise"):
         build_index(tmp_path / "i", [docs], options=other)
     (docs / "f3.md").unlink()
-    with pytest.raises(MismatchError, match="holds more than these"):
+    with pytest.raises(MismatchError, match="made of other documents"):
         build_index(tmp_path / "i", [docs], options=options_of(tower))
     (docs / "f3.md").write_text("the snow")
     with pytest.raises(MismatchError, match="other documents: `sync` or `add`"):
@@ -85,6 +85,21 @@ def test_files_and_corpora_together_each_id_once(tower: Path, tmp_path: Path) ->
         found = {hit.id for hit in index.search("the river", 20)}
         assert found == {"r1", "docs/f0.md", "docs/f1.md", "docs/f2.md", "note.txt"}
         assert index.settings.sources == (str(docs), str(tmp_path / "note.txt"))
+
+
+def test_of_rows_that_stay_whole_the_last_of_each_id_is_kept(tower: Path, tmp_path: Path) -> None:
+    rows = [{"_id": "a", "text": "the river"}, {"_id": "b", "text": "the snow"}, {"_id": "a", "text": "the light"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    built = build_index(tmp_path / "i", [tmp_path / "rows.jsonl"], options=options_of(tower, passages=None))
+    assert not built.split and built.stored.duplicates == 1
+    with Index.open(tmp_path / "i") as index:
+        assert {document.id: document.text for document in index.documents()} == {"a": "the light", "b": "the snow"}
+    again = build_index(tmp_path / "i", [tmp_path / "rows.jsonl"], options=options_of(tower, passages=None))
+    assert again.stored.complete_before
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"_id": "c", "text": "the land"}\n')
+    with pytest.raises(MismatchError, match="lacks some of these"):
+        build_index(tmp_path / "i", [tmp_path / "rows.jsonl"], options=options_of(tower, passages=None))
 
 
 def test_documents_may_stay_whole(tower: Path, tmp_path: Path) -> None:

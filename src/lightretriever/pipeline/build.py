@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,15 +13,15 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError, UsageError
+from lightretriever.index.engines.engine import pages
 from lightretriever.index.folder import load_settings
 from lightretriever.index.index import Index
 from lightretriever.index.ingest import IngestReport, index_corpus, ingest_vectors
 from lightretriever.index.settings import LOCAL, check_model
 from lightretriever.index.store.files import NotedFile
-from lightretriever.index.stored_passages import changed_rows
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
-from lightretriever.pipeline.documents import SourceOptions, Tally, is_corpus, source_documents
+from lightretriever.pipeline.documents import SourceOptions, Tally, each_once, is_corpus, source_documents
 from lightretriever.progress import Report
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
@@ -28,6 +29,7 @@ from lightretriever.tables.at_hand import Begin, silent
 from lightretriever.text.corpus import Document
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
+from lightretriever.vectors.parts import content_lines
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -127,11 +129,13 @@ def build_index(
     first = list(islice(read, 1))  # before a model is loaded, which takes seconds
     if not first:
         raise InputError(_nothing(sources, tally))
-    documents = chain(first, read)
+    stream: Iterator[Document] = chain(first, read)
+    if options.split is not None:  # else the last of each id wins, as ever
+        stream = each_once(stream, tally)
     if options.table is None and path.exists() and load_settings(path).state == "complete":
-        return Built(tally, _complete_before(path, documents, options), options.split is not None)
+        return Built(tally, _complete_before(path, stream, options), options.split is not None)
     tower = _load(options)
-    rows = _rows(documents, tower.tokenizer, options.split)
+    rows = _rows(stream, tower.tokenizer, options.split)
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
         index.note_files(noted.values(), sources=[source for source in sources if not is_corpus(source)])
@@ -149,14 +153,22 @@ def _complete_before(path: Path, documents: Iterable[Document], options: BuildOp
         way_out = "`sync` or `add` bring it up to date; or choose another output"
         if index.settings.passages != options.split:
             raise MismatchError(f"{path} is complete, and splits documents otherwise: {way_out}")
-        rows, read = _rows(documents, index.encoder.table.tokenizer, options.split), 0
-        while some := list(islice(rows, _TOGETHER)):
-            if changed_rows(index.engine, some, passages=False):
-                raise MismatchError(f"{path} is complete, and was made of other documents: {way_out}")
-            read += len(some)
-        if read != index.count:
-            raise MismatchError(f"{path} is complete, and holds more than these documents: {way_out}")
-        return IngestReport(read, read, 0, index.settings.zeros, resumed=True, complete_before=True, seconds={})
+        wanted, read = dict[bytes, bytes](), 0
+        for row in _rows(documents, index.encoder.table.tokenizer, options.split):
+            wanted[_digest(row.id.encode())] = _digest(content_lines([row]))
+            read += 1
+        for page in pages(index.engine, _TOGETHER):
+            for row in page.documents:
+                if wanted.pop(_digest(row.id.encode()), None) != _digest(content_lines([row])):
+                    raise MismatchError(f"{path} is complete, and was made of other documents: {way_out}")
+        if wanted:
+            raise MismatchError(f"{path} is complete, and lacks some of these documents: {way_out}")
+        count, zeros = index.count, index.settings.zeros
+        return IngestReport(count, read, 0, zeros, resumed=True, complete_before=True, seconds={})
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _nothing(sources: Sequence[Path], tally: Tally) -> str:

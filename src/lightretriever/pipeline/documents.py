@@ -38,7 +38,7 @@ class Tally:
 
     Attributes:
         files: how many were read.
-        documents: how many they and corpora held, each id once.
+        documents: how many they and corpora held.
         left_out: how many files and folders were not, by reason.
         unreadable: what is wrong with files that could not be read.
         listed: those left out, with their reasons; the first 10,000.
@@ -109,8 +109,8 @@ def source_documents(
     tally: Tally,
     noted: dict[str, NotedFile],
 ) -> Iterator[Document]:
-    """The documents given and those of all sources, each id once; those of corpora first, then those of files in the
-    order in which they are found.
+    """The documents given and those of all sources; those of corpora first, then those of files in the order in which
+    they are found.
 
     Args:
         tally: counts what is read and what is not.
@@ -120,15 +120,22 @@ def source_documents(
         InputError: a source does not exist, or a corpus has a row that is no document.
         MissingExtraError: a folder has a ``.gitignore``, or there are patterns, and ``pathspec`` is not installed.
     """
-    seen: set[bytes] = set()
     for document in chain(given, _all_documents(sources, options, tally, noted)):
-        name = hashlib.blake2b(document.id.encode(), digest_size=16).digest()
-        if name in seen:
-            tally.repeated += 1
-            continue
-        seen.add(name)
         tally.documents += 1
         yield document
+
+
+def each_once(documents: Iterable[Document], tally: Tally) -> Iterator[Document]:
+    """The first document of each id; the others are counted, and not among the documents any more."""
+    seen: set[bytes] = set()
+    for document in documents:
+        name = hashlib.blake2b(document.id.encode(), digest_size=16).digest()
+        if name in seen:
+            tally.documents -= 1
+            tally.repeated += 1
+        else:
+            seen.add(name)
+            yield document
 
 
 def _all_documents(
