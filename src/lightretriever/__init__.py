@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lightretriever.evaluation.measures import evaluate
     from lightretriever.fusion import fuse
     from lightretriever.index.index import Index
+    from lightretriever.passages.split import PassageOptions
+    from lightretriever.pipeline.build import BuildOptions, build_index
+    from lightretriever.pipeline.sync import sync_index
     from lightretriever.query.encoder import QueryEncoder
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.cache import cache_table
@@ -25,38 +28,46 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BuildOptions": "lightretriever.pipeline.build",
     "DocumentEncoder": "lightretriever.document.encoder",
     "Encoded": "lightretriever.types",
     "Hit": "lightretriever.types",
     "Index": "lightretriever.index.index",
+    "PassageOptions": "lightretriever.passages.split",
     "QueryEncoder": "lightretriever.query.encoder",
     "Run": "lightretriever.types",
     "SparseVectors": "lightretriever.types",
     "TokenTable": "lightretriever.query.table",
     "TrainingConfig": "lightretriever.training.config",
+    "build_index": "lightretriever.pipeline.build",
     "cache_table": "lightretriever.tables.cache",
     "evaluate": "lightretriever.evaluation.measures",
     "fit_table": "lightretriever.tables.fit",
     "fit_tables": "lightretriever.tables.fit",
     "fuse": "lightretriever.fusion",
+    "sync_index": "lightretriever.pipeline.sync",
     "train": "lightretriever.training.run",
 }
 
 __all__ = [
+    "BuildOptions",
     "DocumentEncoder",
     "Encoded",
     "Hit",
     "Index",
+    "PassageOptions",
     "QueryEncoder",
     "Run",
     "SparseVectors",
     "TokenTable",
     "TrainingConfig",
+    "build_index",
     "cache_table",
     "evaluate",
     "fit_table",
     "fit_tables",
     "fuse",
+    "sync_index",
     "train",
 ]
 
