@@ -97,6 +97,15 @@ def test_filters_hold(index: Index) -> None:
     assert {hit.id for hit in hits} == {f"d{i}" for i in range(40) if i % 3 == 1}
 
 
+def test_a_least_cosine_holds_for_passages(index: Index) -> None:
+    for mode in ("hybrid", "dense"):
+        every = index.search("w01 w02", 40, mode)
+        least = sorted(hit.dense_score or -1.0 for hit in every)[20]
+        hits = index.search("w01 w02", 40, mode, min_dense=least)
+        assert 0 < len(hits) == len({hit.id for hit in hits})
+        assert all(hit.dense_score is not None and hit.dense_score >= least for hit in hits)
+
+
 def test_a_document_is_replaced_with_all_its_passages(index: Index) -> None:
     index.add_documents([{"id": "d3", "text": "w01 w02"}, {"id": "d4", "text": "w03. " * 200}])
     ids = {document.id for document in index.documents()}

@@ -36,7 +36,7 @@ TOGETHER = 256
 _ROOM = 1 << 22  # documents that they may find together
 T = TypeVar("T")
 _ENDLESS = 1 << 40  # more documents than there are
-_DEEPER = 4  # times as many passages are asked for, where they are of too few documents
+_MORE = 4  # passages for each document wanted, and times as many where they are of too few
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,21 +121,27 @@ def _search_documents(
     """Each document once, by the passage of it that comes first. Where the passages found are of fewer than k
     documents, more are asked for, of that query alone."""
     hits: list[list[Hit]] = [[] for _ in range(len(encoded))]
-    pending, depth, k = np.arange(len(encoded)), _depth(request, settings), int(request.k)
+    pending, k = np.arange(len(encoded)), min(int(request.k), _ENDLESS)
+    depth, wide = max(_depth(request, settings), _MORE * k if _mode(request, settings) != "hybrid" else 0), _MORE * k
     while len(pending):
         asked = encoded if len(pending) == len(encoded) else encoded.take(pending.tolist())
-        fused, found = _ranked(searcher, asked, request, settings, depth, 2 * depth)
+        fused, found = _ranked(searcher, asked, request, settings, depth, wide)
         kept = first_of_documents(fused.starts, found.ids(fused.keys), k)
-        counts = np.diff(np.concatenate([[0], np.cumsum(kept)])[fused.starts])
-        done = (counts >= k) | ((found.dense.counts < depth) & (found.sparse.counts < depth))
-        kept &= np.repeat(done, np.diff(fused.starts))
+        counts, passages = np.diff(np.concatenate([[0], np.cumsum(kept)])[fused.starts]), np.diff(fused.starts)
+        ended = (found.dense.counts < depth) & (found.sparse.counts < depth)
+        all_found = (passages < wide) & (ended | (request.min_dense is not None))  # deeper ones are less alike still
+        done = (counts >= k) | all_found
         own = markers and [markers[i] for i in pending.tolist()]
-        presented = _presented(fused.take(kept), found, request, settings, gaps, own)
+        presented = _presented(fused.take(kept & np.repeat(done, passages)), found, request, settings, gaps, own)
         if presented is None:
             return None
         for i in np.flatnonzero(done).tolist():
             hits[pending[i]] = presented[i]
-        pending, depth = pending[~done], depth * _DEEPER
+        pending = pending[~done]
+        if wide < 2 * depth:  # there are more passages in the lists
+            wide = min(_MORE * wide, 2 * depth)
+        else:
+            depth, wide = _MORE * depth, 2 * _MORE * depth
     return hits
 
 
