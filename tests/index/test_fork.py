@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import select
 import subprocess
 import sys
 import threading
@@ -65,9 +66,14 @@ def test_an_engine_taken_before_the_fork_goes_on(index: Index) -> None:
 
 @contextmanager
 def turns() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-    """What tells another process to go on, and what waits for that."""
+    """What tells another process to go on, and what waits for that; not for ever, as where that process has ended."""
     out, into = os.pipe()
-    yield (lambda: os.write(into, b".") and None), (lambda: os.read(out, 1) and None)
+
+    def wait() -> None:
+        assert select.select([out], [], [], 100)[0], "nobody said to go on"
+        os.read(out, 1)
+
+    yield (lambda: os.write(into, b".") and None), wait
     os.close(out)
     os.close(into)
 
@@ -109,7 +115,8 @@ def gone_of() -> dict[int, int]:
 
 
 def test_children_go_on_when_the_parent_closes(index: Index) -> None:
-    with turns() as (go, wait), turns() as (done, wait_for_child):
+    # Leaving has a pipe of its own: a child that is fast must not take what tells another to begin.
+    with turns() as (go, wait), turns() as (done, wait_for_child), turns() as (leave, wait_to_leave):
 
         def child(number: int) -> None:
             wait()
@@ -117,13 +124,13 @@ def test_children_go_on_when_the_parent_closes(index: Index) -> None:
                 put(index, [(200 + number, turn)])
                 assert found_by_vector(index, [(200 + number, turn), (7, 0)]) == [[(200 + number, turn)], [(7, 0)]]
             done()
-            wait()
+            wait_to_leave()
             index.close()
 
         children = [fork(lambda number=number: child(number)) for number in range(3)]  # type: ignore[misc]
         path = index.path
         index.close()
-        for signal in (go, wait_for_child, go):
+        for signal in (go, wait_for_child, leave):
             for _ in children:
                 signal()
         assert [ended(started) for started in children] == [0] * 3
