@@ -9,7 +9,6 @@ import torch
 from made_models import CAUSAL, MASKED, causal_folder, masked_folder
 
 from lightretriever import DocumentEncoder
-from lightretriever.document.device import pick_dtype
 from lightretriever.document.encoder import CPU_BATCH_TOKENS
 
 WORDS = "how far is the old harbour from the new station by the shortest way along the river".split()
@@ -70,14 +69,14 @@ def test_batches_hold_texts_of_like_length_up_to_their_budget_and_no_graph(
     assert len(shapes) <= 1 + sum(lengths) / (CPU_BATCH_TOKENS / 2)
 
 
-def test_half_precision_is_what_the_model_computes_in(tmp_path: Path) -> None:
+def test_a_processor_multiplies_in_half_precision_and_adds_in_whole(tmp_path: Path) -> None:
     tower = DocumentEncoder.load(causal_folder(tmp_path, "llama"), device="cpu", dtype="bfloat16", sparse="none")
     assert tower.dtype == "bfloat16"
-    assert {parameter.dtype for parameter in tower.backbone.model.parameters()} == {torch.bfloat16}
+    matrices = [module.weight for module in tower.backbone.model.modules() if isinstance(module, torch.nn.Linear)]
+    assert {matrix.dtype for matrix in matrices} == {torch.bfloat16}
     seen: list[torch.dtype] = []
     for layer in tower.backbone.model.layers:
         layer.mlp.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+        layer.mlp.down_proj.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
     tower.encode("the old harbour")
-    assert set(seen) == {torch.bfloat16}
-    assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
+    assert seen == [torch.bfloat16, torch.float32] * len(tower.backbone.model.layers)
