@@ -172,7 +172,8 @@ class Hit(NamedTuple):
 
     @property
     def location(self) -> str:
-        """Where to find it, as ``guide.md, Install > Linux, page 3``; "" where the document was stored whole."""
+        """Where to find it, as ``guide.md, Install > Linux, page 3``; "" where the document was stored whole, or texts
+        were not asked for."""
         if self.place is None:
             return ""
         headings, page = " > ".join(self.place.headings), self.place.page

@@ -132,7 +132,7 @@ def test_a_document_is_deleted_with_all_its_passages(index: Index) -> None:
     index.add_documents([{"id": "long", "text": "w01 w02. " * 300}, {"id": "long#1", "text": "w01"}])
     removed = index.delete(["long", "d0", "none"])
     ids = {document.id for document in index.documents()}
-    assert removed > 40 and not any(name.rpartition("#")[0] in ("long", "d0") for name in ids)
+    assert removed == 2 and not any(name.rpartition("#")[0] in ("long", "d0") for name in ids)
     assert "long#1#0" in ids
     assert "long#1" in [hit.id for hit in index.search("w01", 50)]
 

@@ -12,8 +12,9 @@ from pipeline.test_build import make_docs, options_of
 from lightretriever import DocumentEncoder, Index
 from lightretriever.errors import InputError, UsageError
 from lightretriever.pipeline.build import build_index
-from lightretriever.pipeline.documents import Tally
+from lightretriever.pipeline.documents import SourceOptions, Tally
 from lightretriever.pipeline.sync import Synced, sync_index
+from lightretriever.pipeline.walk import WalkOptions
 
 
 def counts(synced: Synced) -> tuple[int, int, int, int]:
@@ -108,7 +109,7 @@ def test_an_interrupted_sync_goes_on(
     with Index.open(tmp_path / "i", loaded) as index:
         with monkeypatch.context() as patched:
             noted = index.note_files
-            calls = iter([noted])
+            calls = iter([noted, noted])  # what a batch claims, and what it held
 
             def once(*arguments: object, **named: object) -> None:
                 if (call := next(calls, None)) is None:
@@ -137,7 +138,7 @@ def test_the_model_is_loaded_only_for_what_is_encoded(tower: Path, loaded: Docum
 
         assert counts(sync_index(index, load=load)) == (0, 0, 1, 2) and not times
         (docs / "f3.md").write_text("the snow")
-        with pytest.raises(UsageError, match="encodes with the document model"):
+        with pytest.raises(UsageError, match="1 file to encode"):
             sync_index(index)
         assert counts(sync_index(index, load=load)) == (1, 0, 0, 2) and times == 1
 
@@ -158,3 +159,100 @@ def test_sources_that_cannot_be_followed(tower: Path, tmp_path: Path) -> None:
         assert index.count
         assert counts(sync_index(index, [tmp_path / "elsewhere"])) == (0, 0, 0, 2)
         assert index.settings.sources == (str(tmp_path / "elsewhere"),)
+
+
+def test_patterns_are_kept_until_others_are_given(tower: Path, loaded: DocumentEncoder, tmp_path: Path) -> None:
+    docs = make_docs(tmp_path / "docs", 3)
+    (docs / "draft.txt").write_text("the snow")
+    only = SourceOptions(WalkOptions(include=("*.md",)))
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25", sources=only))
+    with Index.open(tmp_path / "i", loaded) as index:
+        assert counts(sync_index(index)) == (0, 0, 0, 3)
+        assert counts(sync_index(index, options=SourceOptions(WalkOptions(exclude=("f0.md",))))) == (1, 0, 1, 2)
+        assert counts(sync_index(index)) == (0, 0, 0, 3)
+        assert {hit.id for hit in index.search("the", 9)} == {"f1.md", "f2.md", "draft.txt"}
+
+
+def test_what_cannot_be_read_now_stays_as_it_was(
+    tower: Path, loaded: DocumentEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = make_docs(tmp_path / "docs", 3)
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
+    (docs / "f0.md").write_text("the light")
+
+    def refused(path: Path) -> str:
+        raise InputError(f"{path}: it cannot be read: Permission denied")
+
+    with Index.open(tmp_path / "i", loaded) as index:
+        before = passages_of(index)
+        with monkeypatch.context() as patched:
+            patched.setattr("lightretriever.pipeline.documents.digest_of", refused)
+            assert len(sync_index(index).tally.unreadable) == 1
+        assert passages_of(index) == before
+        assert counts(sync_index(index)) == (0, 1, 0, 2)
+        assert passages_of(index)["f0.md#0"][1] == "the light"
+
+
+def test_nothing_is_deleted_where_files_may_only_be_out_of_reach(
+    tower: Path, loaded: DocumentEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = make_docs(tmp_path / "docs", 3)
+    (docs / "deep").mkdir()
+    (docs / "deep" / "a.md").write_text("the snow")
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25"))
+    with Index.open(tmp_path / "i", loaded) as index:
+        scandir = os.scandir
+
+        def refused(path: str) -> object:
+            if str(path).endswith("deep"):
+                raise PermissionError
+            return scandir(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("lightretriever.pipeline.walk.os.scandir", refused)
+            synced = sync_index(index)
+        assert (counts(synced), synced.kept) == ((0, 0, 0, 3), 1)
+        assert "deep/a.md" in {hit.id for hit in index.search("snow", 9)}
+        docs.rename(tmp_path / "elsewhere")
+        docs.mkdir()
+        with pytest.raises(InputError, match="none of 4 files is there any more: nothing was changed"):
+            sync_index(index)
+        assert index.count
+
+
+def test_an_index_that_keeps_tenants_apart_is_followed(tower: Path, loaded: DocumentEncoder, tmp_path: Path) -> None:
+    docs = make_docs(tmp_path / "docs", 3)
+    build_index(tmp_path / "i", [docs], options=options_of(tower, sparse="bm25", tenant="type"))
+    (docs / "f0.md").unlink()
+    (docs / "f1.md").write_text("the snow")
+    with Index.open(tmp_path / "i", loaded) as index:
+        assert counts(sync_index(index)) == (0, 1, 1, 1)
+        assert {hit.id for hit in index.search("the", 9, filter={"type": "markdown"})} == {"f1.md", "f2.md"}
+
+
+def test_documents_of_another_origin_are_not_touched(tower: Path, loaded: DocumentEncoder, tmp_path: Path) -> None:
+    docs = make_docs(tmp_path / "docs", 2)
+    (docs / "all.mbox").write_text(
+        "".join(f"From a@b Sat Jan  1 00:00:00 2022\nSubject: {n}\n\nthe river {n}\n\n" for n in "abc")
+    )
+    (docs / "all.mbox#2").write_text("the light of another")
+    (tmp_path / "rows.jsonl").write_text('{"_id": "f0.md", "text": "the snow of a row"}\n')
+    sources = [docs, tmp_path / "rows.jsonl"]
+    build_index(tmp_path / "i", sources, options=options_of(tower, sparse="bm25"))
+    with Index.open(tmp_path / "i", loaded) as index:
+        before = passages_of(index)
+        assert before["f0.md#0"][1] == "the snow of a row"
+        assert sync_index(index).tally.repeated == 2
+        assert passages_of(index) == before
+        (docs / "f0.md").unlink()
+        (docs / "all.mbox#2").unlink()
+        sync_index(index)
+        assert passages_of(index) == before
+        (docs / "all.mbox#2").write_text("the light of another")
+        (docs / "all.mbox").unlink()
+        sync_index(index)
+        sync_index(index)
+        now = passages_of(index)
+        assert now["all.mbox#2#0"][1] == "the light of another" and "all.mbox#1#0" not in now
+        assert now["f0.md#0"][1] == "the snow of a row"
+        assert index.delete(["f0.md", "all.mbox#2", "nobody"]) == 2

@@ -53,7 +53,8 @@ def command(
     from lightretriever.pipeline.sync import sync_index
     from lightretriever.pipeline.walk import WalkOptions
 
-    options = SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ())))
+    given = include is not None or exclude is not None
+    options = SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ()))) if given else None
     with Index.open(index) as opened:
 
         def load() -> None:
@@ -84,3 +85,5 @@ def command(
 def _say(index: Path, synced: Synced, count: int) -> None:
     changes = f"{synced.new:,} new, {synced.changed:,} changed, {synced.gone:,} gone, {synced.unchanged:,} as they were"
     say(f"{index}: {counted(count, 'passages')}; files: {changes}")
+    if synced.kept:
+        say(f"warning: {counted(synced.kept, 'files')} not found are kept, for a folder could not be read")

@@ -27,12 +27,14 @@ from lightretriever.index.settings import LOCAL, Settings, check_engine, check_m
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
+from lightretriever.index.store.database import Connection
 from lightretriever.index.store.files import NotedFile, forget_files, note_files, read_files
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
 from lightretriever.index.stored_passages import changed_rows, numbers_of, stored_passages
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
+from lightretriever.passages.fields import document_id, passage_id
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress
@@ -397,7 +399,7 @@ class Index:
             flush: as for `add`.
 
         Returns:
-            How many were removed; where documents are split, how many passages.
+            How many were removed.
 
         Raises:
             UsageError: a filter that is none, or that does not fix the tenant.
@@ -407,10 +409,7 @@ class Index:
         names = list(dict.fromkeys(given_ids(ids)))
         where = self._where(filter)
         with self._state.writing(len(names), flush) as connection:
-            current = self._state.current
-            if current.settings.passages:
-                names = stored_passages(current.engine, dict.fromkeys(names, 0))
-            removed = delete_documents(current, connection, names, where)
+            removed, _ = self._remove(connection, names, where)
         self._upkeep.build_if_due()
         return removed
 
@@ -420,20 +419,46 @@ class Index:
         with self._state.database.reading() as connection:
             return read_files(connection)
 
-    def note_files(
-        self, files: Iterable[NotedFile] = (), gone: Iterable[str] = (), sources: Sequence[Path] | None = None
-    ) -> None:
-        """Note, durably, what documents were read from: files in place of those of equal id, none of the ids that are
-        gone, and where `sync` looks for more; None leaves that as it is."""
+    def note_files(self, files: Iterable[NotedFile] = (), gone: Iterable[str] = ()) -> int:
+        """Note, durably, what documents were read from: files in place of those of equal id, and none of the ids that
+        are gone. Documents that a file noted before held, and none holds now, are removed with all their passages.
+
+        Returns:
+            How many rows were removed.
+        """
+        files, gone = list(files), list(gone)
         with self._state.writing(flush=True) as connection:
+            before = read_files(connection)
+            now = {name: file for name, file in before.items() if name not in gone} | {file.id: file for file in files}
+            held = {document for file in now.values() for document in file.documents}
+            touched = [before[name] for name in (*gone, *(file.id for file in files)) if name in before]
+            orphans = [name for file in touched for name in file.documents if name not in held]
+            removed = self._remove(connection, list(dict.fromkeys(orphans)), None)[1] if orphans else 0
             note_files(connection, files)
             forget_files(connection, gone)
+        if removed:
+            self._upkeep.build_if_due()
+        return removed
+
+    def follow(self, sources: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        """Note, durably, where `sync` looks, and the patterns of the files that it reads and leaves out."""
+        places = tuple(str(absolute(source)) for source in sources)
+        with self._state.writing(flush=True):
             settings = self._state.current.settings
-            if (
-                sources is not None
-                and (places := tuple(str(absolute(source)) for source in sources)) != settings.sources
-            ):
-                self._state.save(replace(settings, sources=places))
+            followed = replace(settings, sources=places, include=tuple(include), exclude=tuple(exclude))
+            if followed != settings:
+                self._state.save(followed)
+
+    def _remove(self, connection: Connection, names: Sequence[str], where: Filter | None) -> tuple[int, int]:
+        """Remove documents within a transaction; how many, and how many rows they had."""
+        current = self._state.current
+        if not current.settings.passages:
+            removed = delete_documents(current, connection, names, where)
+            return removed, removed
+        rows = stored_passages(current.engine, dict.fromkeys(names, 0))
+        removed = delete_documents(current, connection, rows, where)
+        left = current.engine.existing([passage_id(document_id(row), 0) for row in rows]) if where is not None else ()
+        return len({document_id(row) for row in rows}) - len(left), removed
 
     def flush(self) -> None:
         """Make all that was acknowledged survive a power cut."""

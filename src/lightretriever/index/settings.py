@@ -65,6 +65,7 @@ class Settings:
         tenant: the metadata field that every document has one value of and every search must fix; None where none.
         passages: how documents are split; None where they are stored whole.
         sources: files and folders that they were read from, where `sync` looks.
+        include, exclude: patterns of the files there that are read, and of those left out.
         engine_named: whether whoever runs this process named the engine; not stored. An index alone may name any
             server, and must not make this process send a key there.
     """
@@ -91,6 +92,8 @@ class Settings:
     tenant: str | None = None
     passages: PassageOptions | None = None
     sources: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     engine_named: bool = field(default=False, compare=False)
 
     @staticmethod
@@ -135,7 +138,8 @@ class Settings:
             found = read_fields(json.loads(stored), _CHECKS, where, _WAY_OUT)
             split = found.get("passages")
             parsed = {"fusion": Fusion.of(found["fusion"]), "passages": split and PassageOptions(**split)}
-            settings = Settings(**{**found, **parsed, "sources": tuple(found["sources"])})
+            lists = {name: tuple(found[name]) for name in ("sources", "include", "exclude")}
+            settings = Settings(**{**found, **parsed, **lists})
             check_field(settings.tenant)
             _check_parts(settings)
         except (ValueError, RecursionError) as error:
@@ -280,6 +284,8 @@ _CHECKS: dict[str, Check] = {
     "tenant": optional(text(1_024, empty=False)),
     "passages": optional(record_of(PassageOptions)),
     "sources": items(text(4_096, empty=False), 10_000),
+    "include": items(text(4_096), 10_000),
+    "exclude": items(text(4_096), 10_000),
 }
 
 

@@ -22,7 +22,7 @@ from lightretriever.index.store.files import NotedFile
 from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
 from lightretriever.paths import absolute
 from lightretriever.pipeline.building import table_beside, vectors_beside
-from lightretriever.pipeline.documents import SourceOptions, Tally, each_once, is_corpus, source_documents
+from lightretriever.pipeline.documents import SourceOptions, Tally, is_corpus, source_documents
 from lightretriever.progress import Report
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
@@ -125,20 +125,21 @@ def build_index(
         split = any(source.exists() and not is_corpus(source) for source in sources)
         options = replace(options, passages=PassageOptions() if split else PassageOptions(0))
     tally, noted = Tally(), dict[str, NotedFile]()
-    read = source_documents(sources, documents, options.sources, tally, noted)
+    once = options.split is not None  # else the last of each id wins, as ever
+    read = source_documents(sources, documents, options.sources, tally, noted, once)
     first = list(islice(read, 1))  # before a model is loaded, which takes seconds
     if not first:
         raise InputError(_nothing(sources, tally))
-    stream: Iterator[Document] = chain(first, read)
-    if options.split is not None:  # else the last of each id wins, as ever
-        stream = each_once(stream, tally)
+    stream = chain(first, read)
     if options.table is None and path.exists() and load_settings(path).state == "complete":
         return Built(tally, _complete_before(path, stream, options), options.split is not None)
     tower = _load(options)
     rows = _rows(stream, tower.tokenizer, options.split)
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
-        index.note_files(noted.values(), sources=[source for source in sources if not is_corpus(source)])
+        index.note_files(noted.values())
+        followed, which = [source for source in sources if not is_corpus(source)], options.sources.walk
+        index.follow(followed, which.include, which.exclude)
     shutil.rmtree(vectors_beside(path).parent, ignore_errors=True)
     return Built(tally, stored, options.split is not None)
 
@@ -225,7 +226,12 @@ def _fitted(
 ) -> IngestReport:
     folder, table = vectors_beside(path), table_beside(path)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    encode_corpus(rows, tower, folder, progress=begin("encoding", _counted(options)))
+    try:
+        encode_corpus(rows, tower, folder, progress=begin("encoding", _counted(options)))
+    except MismatchError as error:
+        raise MismatchError(
+            f"{error}; or remove {folder.parent}, where what was interrupted is, to begin anew"
+        ) from None
     vectors = VectorsFolder.open(folder)
     if not table.exists():
         _fit(vectors, tower, options, begin).save(table)

@@ -38,7 +38,7 @@ class Tally:
 
     Attributes:
         files: how many were read.
-        documents: how many they and corpora held.
+        documents: how many they and corpora held, but for those repeated.
         left_out: how many files and folders were not, by reason.
         unreadable: what is wrong with files that could not be read.
         listed: those left out, with their reasons; the first 10,000.
@@ -76,12 +76,15 @@ def found_files(sources: Sequence[Path], options: SourceOptions, tally: Tally) -
 
 
 def read_documents(reader: Reader, found: Found, tally: Tally) -> tuple[NotedFile | None, list[Document]]:
-    """One file's documents, and what to note of it; none where it cannot be read, which is counted and said. What only
-    an extra can read is left out and not noted: it is read once that is installed."""
+    """One file's documents, and what to note of it; none where it is not what it should be, which is counted and said.
+    What the system does not let us read now, or only an extra can, is not noted: it may be read another time."""
     documents: list[Document] = []
-    digest = ""
     try:
         digest = digest_of(found.path)
+    except InputError as error:
+        tally.unreadable.append(str(error))
+        return None, []
+    try:
         documents += reader.read(found)
     except InputError as error:
         tally.unreadable.append(str(error))
@@ -102,54 +105,59 @@ def digest_of(path: Path) -> str:
         raise InputError(f"{path}: it cannot be read: {error.strerror or error}") from None
 
 
+class Seen:
+    """The ids of documents that came already; 16 bytes and some for each."""
+
+    def __init__(self) -> None:
+        self._digests: set[bytes] = set()
+
+    def take(self, name: str) -> bool:
+        """Whether an id is new; it is not any more."""
+        digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        if digest in self._digests:
+            return False
+        self._digests.add(digest)
+        return True
+
+
 def source_documents(
     sources: Sequence[Path],
     given: Iterable[Document],
     options: SourceOptions,
     tally: Tally,
     noted: dict[str, NotedFile],
+    once: bool,
 ) -> Iterator[Document]:
     """The documents given and those of all sources; those of corpora first, then those of files in the order in which
     they are found.
 
     Args:
         tally: counts what is read and what is not.
-        noted: is given what `sync` wants to know of each file.
+        noted: is given what `sync` wants to know of each file. One with a document that another has is not in it.
+        once: pass over documents whose id came before.
 
     Raises:
         InputError: a source does not exist, or a corpus has a row that is no document.
         MissingExtraError: a folder has a ``.gitignore``, or there are patterns, and ``pathspec`` is not installed.
     """
-    for document in chain(given, _all_documents(sources, options, tally, noted)):
-        tally.documents += 1
-        yield document
-
-
-def each_once(documents: Iterable[Document], tally: Tally) -> Iterator[Document]:
-    """The first document of each id; the others are counted, and not among the documents any more."""
-    seen: set[bytes] = set()
-    for document in documents:
-        name = hashlib.blake2b(document.id.encode(), digest_size=16).digest()
-        if name in seen:
-            tally.documents -= 1
-            tally.repeated += 1
-        else:
-            seen.add(name)
-            yield document
-
-
-def _all_documents(
-    sources: Sequence[Path], options: SourceOptions, tally: Tally, noted: dict[str, NotedFile]
-) -> Iterator[Document]:
+    seen = Seen() if once else None
     corpora = [source for source in sources if source.exists() and is_corpus(source)]
-    for source in corpora:
-        yield from read_corpus(source)
+    for document in chain(given, *map(read_corpus, corpora)):
+        yield from _new([document], seen, tally)
     files = [source for source in sources if source not in corpora]
     if not files:
         return
     with Reader(options.read) as reader:
         for found in found_files(files, options, tally):
             file, documents = read_documents(reader, found, tally)
-            if file is not None:
+            kept = _new(documents, seen, tally)
+            if file is not None and len(kept) == len(documents):
                 noted[file.id] = file
-            yield from documents
+            yield from kept
+
+
+def _new(documents: list[Document], seen: Seen | None, tally: Tally) -> list[Document]:
+    kept = documents if seen is None else [document for document in documents if seen.take(document.id)]
+    tally.documents += len(kept)
+    tally.repeated += len(documents) - len(kept)
+    return kept

@@ -1,7 +1,9 @@
 """An index brought up to date with its files: what is new or changed is read and encoded, what is gone deleted.
 
 A file whose size and time are the same is taken to be the same; else its content's digest decides. Interrupted
-anywhere, the next run does what is left: a file is noted when its documents are stored.
+anywhere, the next run does what is left: a file claims its documents before they are stored, and is noted as read when
+they are. What cannot be read stays as it was. No document of another origin is touched: one whose id another file has,
+or which was added by itself, is passed over and counted.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.index.index import Index
 from lightretriever.index.store.files import NotedFile
+from lightretriever.index.stored_passages import stored_documents
 from lightretriever.pipeline.documents import (
     SourceOptions,
     Tally,
@@ -23,7 +27,7 @@ from lightretriever.pipeline.documents import (
     read_documents,
 )
 from lightretriever.pipeline.readers.reader import Reader
-from lightretriever.pipeline.walk import Found
+from lightretriever.pipeline.walk import Found, Reason, WalkOptions
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document
 
@@ -36,7 +40,7 @@ class Synced:
 
     Attributes:
         new, changed, gone, unchanged: how many there were.
-        deleted: documents, or passages, that were deleted.
+        kept: not found, and kept all the same, since a folder that may hold them could not be read.
         tally: what was read, and what was left out.
     """
 
@@ -44,7 +48,7 @@ class Synced:
     changed: int = 0
     gone: int = 0
     unchanged: int = 0
-    deleted: int = 0
+    kept: int = 0
     tally: Tally = field(default_factory=Tally)
 
 
@@ -60,17 +64,45 @@ def sync_index(
     Args:
         index: opened with its document model, unless ``load`` sets it, or there is nothing to encode.
         sources: all that the index is to hold, in place of what it was made of; none: the same as before.
+        options: which files are read, from now on; None: by the patterns that were given before.
         progress: called with the number of files stored, and how many there are to store.
         load: called before the first document is encoded: sets the index's model.
 
     Raises:
         UsageError: there are no sources, or they are corpora of rows, which `add` takes; or the index was opened
             without its model, and there is something to encode.
-        InputError: a source does not exist.
-        MissingExtraError: a format needs the extra ``documents``.
+        InputError: a source does not exist, or none of the files is there any more, as where a disk is missing.
+        MissingExtraError: there are patterns, or a ``.gitignore``, and ``pathspec`` is not installed.
         Else as `Index.add_documents`; what was done before is kept.
     """
-    sources = list(sources) or [Path(source) for source in index.settings.sources]
+    settings = index.settings
+    places = list(sources) or [Path(source) for source in settings.sources]
+    _check_sources(index, places)
+    options = options or SourceOptions(WalkOptions(settings.include, settings.exclude))
+    before, synced = index.files, Synced()
+    found = _found(places, options, synced.tally)
+    if before and not found:
+        raise InputError(
+            f"{', '.join(map(str, places))}: none of {len(before):,} files is there any more: nothing was changed; if "
+            "that is right, make the index anew"
+        )
+    gone = [name for name in before if name not in found]
+    if gone and synced.tally.left_out[Reason.UNREADABLE.value]:
+        synced.kept, gone = len(gone), []
+    synced.gone = len(gone)
+    todo = list(_to_read(found, before, synced, index))
+    if todo and index.model is None and load is not None:
+        load()
+    if todo and index.model is None:
+        raise UsageError(f"there are {counted(len(todo), 'files')} to encode: open the index with its model")
+    there = {name: file for name, file in before.items() if name not in gone}
+    _store(index, todo, there, options, synced, progress)
+    index.note_files(gone=gone)
+    index.follow(places, options.walk.include, options.walk.exclude)
+    return synced
+
+
+def _check_sources(index: Index, sources: Sequence[Path]) -> None:
     if not sources:
         raise UsageError(f"nobody said what files {index.path} is made of: name them")
     corpora = [str(source) for source in sources if source.exists() and is_corpus(source)]
@@ -78,17 +110,17 @@ def sync_index(
         raise UsageError(
             f"{corpora[0]} holds rows, and files are followed: `add` stores rows, replacing those there are"
         )
-    before, synced = index.files, Synced()
-    found = {one.id: one for one in found_files(sources, options or SourceOptions(), synced.tally)}
-    todo = list(_to_read(found, before, synced, index))
-    if todo and index.model is None and load is not None:
-        load()
-    _store(index, todo, before, options or SourceOptions(), synced, progress)
-    gone = [name for name in before if name not in found]
-    synced.deleted += index.delete(_documents_of(before, gone)) if gone else 0
-    synced.gone = len(gone)
-    index.note_files(gone=gone, sources=sources)
-    return synced
+
+
+def _found(sources: Sequence[Path], options: SourceOptions, tally: Tally) -> dict[str, Found]:
+    """The files by id; one whose id another has is left out."""
+    found: dict[str, Found] = {}
+    for file in found_files(sources, options, tally):
+        if file.id in found:
+            tally.leave_out(file.path, "named as another")
+        else:
+            found[file.id] = file
+    return found
 
 
 def _to_read(
@@ -123,28 +155,54 @@ def _digest(file: Found) -> str:
 def _store(
     index: Index,
     todo: Sequence[Found],
-    before: Mapping[str, NotedFile],
+    there: Mapping[str, NotedFile],
     options: SourceOptions,
     synced: Synced,
     progress: Progress | None,
 ) -> None:
-    """Read files and store their documents, some files at a time; what they held before and do not now is deleted."""
+    """Read files and store their documents, some files at a time; what they held before and do not now is removed."""
+    owners = {document: name for name, file in there.items() for document in file.documents}
     done, files = 0, iter(todo)
     with Reader(options.read) as reader:
         while some := list(islice(files, _TOGETHER)):
-            read = [read_documents(reader, file, synced.tally) for file in some]
-            documents: list[Document] = [document for _, held in read for document in held]
+            noted: list[NotedFile] = []
+            documents: list[Document] = []
+            for file in some:
+                note, held = read_documents(reader, file, synced.tally)
+                if note is None:
+                    continue  # it could not be read now: what it held is kept
+                own = _own(index, file.id, held, owners)
+                synced.tally.repeated += len(held) - len(own)
+                owners |= {document.id: file.id for document in own}
+                documents += own
+                noted.append(_note(note, own, len(held)))
             synced.tally.documents += len(documents)
+            index.note_files(_claims(noted, there))
             if documents:
                 index.add_documents(documents)
-            now = {document.id for document in documents}
-            past = [name for name in _documents_of(before, [file.id for file in some]) if name not in now]
-            synced.deleted += index.delete(past) if past else 0
-            index.note_files([noted for noted, _ in read if noted is not None])
+            index.note_files(noted)
             done += len(some)
             if progress:
                 progress(done, len(todo))
 
 
-def _documents_of(files: Mapping[str, NotedFile], names: Sequence[str]) -> list[str]:
-    return [document for name in names if name in files for document in files[name].documents]
+def _own(index: Index, name: str, held: Sequence[Document], owners: Mapping[str, str]) -> list[Document]:
+    """Those of a file's documents that are of no other origin."""
+    unowned = [document.id for document in held if document.id not in owners]
+    strangers = stored_documents(index.engine, unowned, index.settings.passages is not None) if unowned else {}
+    return [document for document in held if document.id not in strangers and owners.get(document.id, name) == name]
+
+
+def _note(note: NotedFile, own: Sequence[Document], held: int) -> NotedFile:
+    """What to note of a file; one that is not all its own is looked at again, for the other may go."""
+    note = replace(note, documents=tuple(document.id for document in own))
+    return note if len(own) == held else replace(note, digest="", size=-1)
+
+
+def _claims(noted: Sequence[NotedFile], there: Mapping[str, NotedFile]) -> list[NotedFile]:
+    """What files had and will have, before it is stored."""
+    claims = []
+    for note in noted:
+        had = there[note.id].documents if note.id in there else ()
+        claims.append(replace(note, digest="", size=-1, documents=tuple(dict.fromkeys((*had, *note.documents)))))
+    return claims
