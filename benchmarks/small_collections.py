@@ -139,7 +139,7 @@ def main() -> None:
             rows.append([path.name, f"{size:,}", str(asked), *(f"{value:.3f}" for value in means.values())])
     notes = (
         f"{MEASURE} of {arguments.split} questions, means over "
-        f"{', '.join(f'{count} draws of {size:,}' for size, count in DRAWS.items())}."
+        f"{', '.join(f'{DRAWS.get(size, 1)} draws of {size:,}' for size in arguments.sizes)}."
     )
     report(Result("small_collections", ["collection", "documents", "questions", *names], rows, notes, data))
 
