@@ -37,7 +37,7 @@ def command(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SOURCE…",
+            metavar="SOURCE",
             help="Files and folders; a corpus, - being JSON lines on standard input; or with vectors: what encode "
             "wrote, or a file.",
         ),

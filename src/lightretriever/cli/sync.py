@@ -11,7 +11,7 @@ import typer
 
 from lightretriever.cli.console import phases, progress, say
 from lightretriever.cli.left_out import say_tally
-from lightretriever.cli.options import Base, Device, Exclude, Include, IndexArgument, ListLeftOut
+from lightretriever.cli.options import Base, Compute, Device, Exclude, Include, IndexArgument, ListLeftOut
 from lightretriever.counted import counted
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def command(
     index: IndexArgument,
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[SOURCE…]", help="All files and folders that it is to hold; those it was made of."),
+        typer.Argument(metavar="SOURCE", help="All files and folders that it is to hold; those it was made of."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="The document tower; the index's own if not given.")
@@ -41,6 +41,7 @@ def command(
     ] = None,
     base: Base = None,
     device: Device = "auto",
+    compute: Compute = "auto",
 ) -> None:
     """Read and encode what is new or changed, delete what is gone; what is as it was is left alone.
 
@@ -61,7 +62,8 @@ def command(
             from lightretriever.cli.towers import load_tower_of
 
             settings = opened.settings
-            opened.model = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none")
+            sparse = "lm" if settings.sparse == "lm" else "none"
+            opened.model = load_tower_of(settings, model, base, device, sparse, compute)
 
         for first in chain([True], repeat(False)):
             with progress("syncing", "files") as report:
