@@ -15,6 +15,7 @@ import pytest
 from lightretriever.cli.main import VERBS
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, "-m", "lightretriever"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -58,6 +59,29 @@ def test_the_example_runs_twice_and_finds_what_it_should(tmp_path: Path) -> None
         assert _run([sys.executable, "-c", example], tmp_path).split()[:2] == ["1", "Everest"]
 
 
+def _recipe(of: str) -> list[list[str]]:
+    """The commands of ours in the block of the console that has one of this kind."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = next(block for block in blocks if of in block).splitlines()
+    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    return [[*PROGRAM, *command[1:]] for command in commands if command[0] == "lightretriever"]
+
+
+@pytest.mark.slow
+def test_the_console_recipe_indexes_a_folder_and_follows_it(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "start.md").write_text("# Setting up\n\nInstall it, then make a configuration file.\n")
+    (tmp_path / "docs" / "bread.txt").write_text("Knead the dough, and bake it in a hot oven.\n")
+    index, search, sync = _recipe("lightretriever index docs/")
+    assert [command[3] for command in (index, search, sync)] == ["index", "search", "sync"]
+    _run(index, tmp_path)
+    assert "Setting up" in _run(search, tmp_path).splitlines()[0]
+    (tmp_path / "docs" / "moon.txt").write_text("The moon causes the tides.\n")
+    _run(sync, tmp_path)
+    hits = _run([*PROGRAM, "search", "my.index", "tides of the moon", "-k", "1", "--json"], tmp_path)
+    assert json.loads(hits.splitlines()[0])["id"] == "moon.txt"
+
+
 @pytest.mark.slow
 def test_the_console_recipe_finds_old_words_and_new_ones(tmp_path: Path) -> None:
     rows = [
@@ -68,18 +92,14 @@ def test_the_console_recipe_finds_old_words_and_new_ones(tmp_path: Path) -> None
     ]
     corpus = "".join(json.dumps({"_id": name, "text": text}) + "\n" for name, text in rows)
     (tmp_path / "corpus.jsonl").write_text(corpus, encoding="utf-8")
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    lines = next(block for block in blocks if "lightretriever encode" in block).splitlines()
-    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
-    program = [sys.executable, "-m", "lightretriever"]
-    recipe = [[*program, *command[1:]] for command in commands if command[0] == "lightretriever"]
+    recipe = _recipe("lightretriever encode")
     assert [command[3] for command in recipe] == ["encode", "fit", "index", "search"]
     for command in recipe:
         said = _run(command, tmp_path)
-    assert "8,849" in said.splitlines()[0] + said.splitlines()[1]
+    assert "8,849" in "".join(said.splitlines()[:3])
     new = json.dumps({"_id": "puffins", "text": "Puffins nest on the cliffs of Heimaey, an Icelandic island."})
     (tmp_path / "new.jsonl").write_text(new + "\n", encoding="utf-8")
-    _run([*program, "add", "my.index", "new.jsonl"], tmp_path)
+    _run([*PROGRAM, "add", "my.index", "new.jsonl"], tmp_path)
     for query in ("heimaey", "puffins of iceland"):
-        hits = _run([*program, "search", "my.index", query, "-k", "1", "--json"], tmp_path)
+        hits = _run([*PROGRAM, "search", "my.index", query, "-k", "1", "--json"], tmp_path)
         assert json.loads(hits.splitlines()[0])["id"] == "puffins"
