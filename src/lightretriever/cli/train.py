@@ -71,6 +71,7 @@ def _run(read: TrainingConfig, resume: bool, merge: Path | None, mine: Path | No
             read = mine_files(read, mine, report, say if is_first else None)
     with progress("training", "steps") as report:
         trained = train(read, resume=resume, progress=report, logged=_log_lines(), notice=say)
+    _part()
     if not is_first:
         return
     found = ", ".join(f"{arm} {value:.4f}" for arm, value in trained.measures.items())
@@ -78,6 +79,15 @@ def _run(read: TrainingConfig, resume: bool, merge: Path | None, mine: Path | No
     if merge is not None:
         merge_tower(read, merge)
         say(f"{merge}: a plain model folder, {format_bytes(folder_size(merge))}")
+
+
+def _part() -> None:
+    """Leave the processes that trained together: their threads, still running, can end this one with an abort when it
+    exits."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _interrupted(output: Path, mining: bool) -> str:
