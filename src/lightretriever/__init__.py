@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lightretriever.evaluation.measures import evaluate
     from lightretriever.fusion import fuse
     from lightretriever.index.index import Index
-    from lightretriever.passages.split import PassageOptions
+    from lightretriever.passages.options import PassageOptions
     from lightretriever.pipeline.build import BuildOptions, build_index
     from lightretriever.pipeline.sync import sync_index
     from lightretriever.query.encoder import QueryEncoder
@@ -33,7 +33,7 @@ _HOME = {
     "Encoded": "lightretriever.types",
     "Hit": "lightretriever.types",
     "Index": "lightretriever.index.index",
-    "PassageOptions": "lightretriever.passages.split",
+    "PassageOptions": "lightretriever.passages.options",
     "QueryEncoder": "lightretriever.query.encoder",
     "Run": "lightretriever.types",
     "SparseVectors": "lightretriever.types",

@@ -14,7 +14,7 @@ from index.conftest import WORDS, RandomTower, make_encoder
 from lightretriever import Index
 from lightretriever.errors import InputError
 from lightretriever.index.hits import first_of_documents
-from lightretriever.passages.split import PassageOptions
+from lightretriever.passages.options import PassageOptions
 from lightretriever.text.corpus import Document
 from lightretriever.types import Hit
 

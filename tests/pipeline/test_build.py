@@ -9,7 +9,7 @@ import pytest
 
 from lightretriever import Index
 from lightretriever.errors import InputError, MismatchError
-from lightretriever.passages.split import PassageOptions
+from lightretriever.passages.options import PassageOptions
 from lightretriever.pipeline import build
 from lightretriever.pipeline.build import BuildOptions, TowerOptions, build_index
 from lightretriever.pipeline.documents import SourceOptions

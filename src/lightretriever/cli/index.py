@@ -101,7 +101,7 @@ def command(
     if given is not None:
         _index_vectors(given, output, table, sparse, tenant, engine)
         return
-    from lightretriever.passages.split import PassageOptions
+    from lightretriever.passages.options import PassageOptions
     from lightretriever.pipeline.build import BuildOptions, TowerOptions, build_index
     from lightretriever.pipeline.documents import SourceOptions
     from lightretriever.pipeline.walk import WalkOptions

@@ -12,6 +12,7 @@ from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
 from lightretriever.evaluation.runs import search_queries, without_own_ids
 from lightretriever.index.filter.language import Filter, matches, parse_filter
+from lightretriever.index.stored_passages import existing_documents, stored_documents
 from lightretriever.index.tenant import check_tenant
 from lightretriever.progress import Report
 from lightretriever.types import Encoded, Run
@@ -20,7 +21,6 @@ from lightretriever.vectors.parts import usable
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.index import Index
-from lightretriever.index.stored_passages import stored_documents
 
 DEPTH = 1000
 SYMMETRIC = "symmetric "
@@ -139,7 +139,7 @@ def check_comparable(
     check_qrels(collection.qrels)
     check_tenant(parse_filter(filter), index.settings.tenant)
     judged = _judged(collection)
-    present = set(stored_documents(index.engine, judged, index.settings.passages is not None))
+    present = existing_documents(index.engine, judged, index.settings.passages is not None)
     if not present:
         raise InputError(
             f"the index has none of the {counted(len(judged), 'documents')} judged "

@@ -31,11 +31,11 @@ from lightretriever.index.store.database import Connection
 from lightretriever.index.store.files import NotedFile, forget_files, note_files, read_files
 from lightretriever.index.store.state import change_state, read_state
 from lightretriever.index.store.values import read_statistics
-from lightretriever.index.stored_passages import changed_rows, numbers_of, stored_passages
+from lightretriever.index.stored_passages import changed_rows, existing_documents, numbers_of, stored_passages
 from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
-from lightretriever.passages.fields import document_id, passage_id
-from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
+from lightretriever.passages.fields import document_id
+from lightretriever.passages.options import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
@@ -428,14 +428,15 @@ class Index:
         """
         files, gone = list(files), list(gone)
         with self._state.writing(flush=True) as connection:
-            before = read_files(connection)
-            now = {name: file for name, file in before.items() if name not in gone} | {file.id: file for file in files}
-            held = {document for file in now.values() for document in file.documents}
-            touched = [before[name] for name in (*gone, *(file.id for file in files)) if name in before]
-            orphans = [name for file in touched for name in file.documents if name not in held]
-            removed = self._remove(connection, list(dict.fromkeys(orphans)), None)[1] if orphans else 0
+            before = read_files(connection, [*gone, *(file.id for file in files)])
             note_files(connection, files)
             forget_files(connection, gone)
+            held = {document for file in files for document in file.documents}
+            dropped = {name: None for file in before.values() for name in file.documents if name not in held}
+            if dropped:  # another file may hold one, which only all of them tell
+                elsewhere = {name for file in read_files(connection).values() for name in file.documents}
+                dropped = {name: None for name in dropped if name not in elsewhere}
+            removed = self._remove(connection, list(dropped), None)[1] if dropped else 0
         if removed:
             self._upkeep.build_if_due()
         return removed
@@ -443,11 +444,14 @@ class Index:
     def follow(self, sources: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         """Note, durably, where `sync` looks, and the patterns of the files that it reads and leaves out."""
         places = tuple(str(absolute(source)) for source in sources)
+
+        def followed(settings: Settings) -> Settings:
+            return replace(settings, sources=places, include=tuple(include), exclude=tuple(exclude))
+
+        if followed(self.settings) == self.settings:
+            return
         with self._state.writing(flush=True):
-            settings = self._state.current.settings
-            followed = replace(settings, sources=places, include=tuple(include), exclude=tuple(exclude))
-            if followed != settings:
-                self._state.save(followed)
+            self._state.save(followed(self._state.current.settings))
 
     def _remove(self, connection: Connection, names: Sequence[str], where: Filter | None) -> tuple[int, int]:
         """Remove documents within a transaction; how many, and how many rows they had."""
@@ -457,8 +461,9 @@ class Index:
             return removed, removed
         rows = stored_passages(current.engine, dict.fromkeys(names, 0))
         removed = delete_documents(current, connection, rows, where)
-        left = current.engine.existing([passage_id(document_id(row), 0) for row in rows]) if where is not None else ()
-        return len({document_id(row) for row in rows}) - len(left), removed
+        whose = {document_id(row) for row in rows}
+        left = existing_documents(current.engine, whose, passages=True) if where is not None else ()
+        return len(whose) - len(left), removed
 
     def flush(self) -> None:
         """Make all that was acknowledged survive a power cut."""
@@ -645,10 +650,10 @@ def _split(
     """What is encoded and stored, and how many documents were passed over because a later one has their id."""
     if options is None:
         return list(documents), 0
+    from lightretriever.passages.split import split_rows  # which a search needs not
+
     last = list({document.id: document for document in documents}.values())
-    parts = split_documents(last, tower.tokenizer, options)
-    rows = [row for document, passages in parts for row in passage_documents(document, passages)]
-    return rows, len(documents) - len(last)
+    return list(split_rows(last, tower.tokenizer, options)), len(documents) - len(last)
 
 
 def _tower(model: DocumentEncoder | str | Path | None) -> DocumentEncoder | None:

@@ -29,7 +29,7 @@ from lightretriever.index.store.values import write_settings
 from lightretriever.index.stored_passages import numbers_of
 from lightretriever.index.tenant import another_tenants, check_ids, of_tenants, owner_digest
 from lightretriever.index.upkeep import rows_of, store_rows
-from lightretriever.passages.split import PassageOptions
+from lightretriever.passages.options import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder

@@ -27,7 +27,7 @@ from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.engines.qdrant.url import is_address, parse_address
 from lightretriever.index.tenant import check_field
-from lightretriever.passages.split import PassageOptions
+from lightretriever.passages.options import PassageOptions
 from lightretriever.query.table import TokenTable, same_rotation
 
 SPARSE_KINDS = ("lm", "bm25", "none")

@@ -72,3 +72,10 @@ def stored_documents(engine: Engine, ids: Iterable[str], passages: bool) -> dict
         return engine.documents(list(ids))
     found = engine.documents([passage_id(name, 0) for name in ids])
     return {document_id(name): document for name, document in found.items()}
+
+
+def existing_documents(engine: Engine, ids: Iterable[str], passages: bool) -> set[str]:
+    """Which of the documents there are."""
+    if not passages:
+        return engine.existing(list(ids))
+    return {document_id(name) for name in engine.existing([passage_id(name, 0) for name in ids])}

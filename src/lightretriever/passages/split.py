@@ -26,6 +26,7 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, UsageError
 from lightretriever.passages.fields import check_metadata, passage_id, with_fields
+from lightretriever.passages.options import PassageOptions
 from lightretriever.passages.packing import pack
 from lightretriever.passages.structure import Structure, read_structure
 from lightretriever.passages.titles import shorten_titles, title_parts
@@ -34,38 +35,9 @@ from lightretriever.text.corpus import MAX_ID_BYTES, Document
 from lightretriever.text.memo import NONE, ChunkTokenizer, chunk_rule
 from lightretriever.types import Place
 
-LEAST_TOKENS = 16
-"""Fewer would leave no room beside a title."""
-
 _WINDOW = 1 << 22  # characters of documents tokenised together
 _LEAST_ROOM = 8
 _TITLE_SHARE = 4  # title and headings take at most a quarter of a passage
-
-
-@dataclass(frozen=True)
-class PassageOptions:
-    """How documents are split.
-
-    Attributes:
-        tokens: the tower's own, at most in a passage: special tokens, title and headings included. 0: documents stay
-            whole.
-        overlap: tokens of a passage that the next one begins with, at most; about so many of a sentence that has more.
-        headings: whether the headings that a passage stands under go before its text, after the title, when it is
-            encoded.
-
-    Raises:
-        UsageError: too few tokens, or an overlap that is negative or more than half of them.
-    """
-
-    tokens: int = 256
-    overlap: int = 32
-    headings: bool = True
-
-    def __post_init__(self) -> None:
-        if self.tokens and self.tokens < LEAST_TOKENS:
-            raise UsageError(f"a passage of {self.tokens} tokens: give at least {LEAST_TOKENS}, or 0 to split nothing")
-        if self.tokens and not 0 <= self.overlap <= self.tokens // 2:
-            raise UsageError(f"an overlap of {self.overlap} tokens: give 0 to half of the passage's {self.tokens}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +116,17 @@ def passage_documents(
         Document(passage_id(document.id, number), passage.text, passage.title, _metadata(document, passage))
         for number, passage in enumerate(passages)
     ]
+
+
+def split_rows(
+    documents: Iterable[Document], tokenizer: Tokenizer, options: PassageOptions | None
+) -> Iterator[Document]:
+    """What is encoded and stored of a stream of documents: their passages, or themselves where nothing is split."""
+    if options is None:
+        yield from documents
+        return
+    for document, passages in split_documents(documents, tokenizer, options):
+        yield from passage_documents(document, passages, options)
 
 
 def _metadata(document: Document, passage: Passage) -> Mapping[str, object]:

@@ -10,8 +10,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer
-
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.index.engines.engine import pages
 from lightretriever.index.folder import load_settings
@@ -19,7 +17,8 @@ from lightretriever.index.index import Index
 from lightretriever.index.ingest import IngestReport, index_corpus, ingest_vectors
 from lightretriever.index.settings import LOCAL, check_model
 from lightretriever.index.store.files import NotedFile
-from lightretriever.passages.split import PassageOptions, passage_documents, split_documents
+from lightretriever.passages.options import PassageOptions
+from lightretriever.passages.split import split_rows
 from lightretriever.paths import absolute
 from lightretriever.pipeline.building import table_beside, vectors_beside
 from lightretriever.pipeline.documents import SourceOptions, Tally, is_corpus, source_documents
@@ -112,6 +111,8 @@ def build_index(
         output: the index; new, or begun by the same call.
         sources: files and folders; a file of rows (.jsonl, .csv, .tsv, .parquet) or a BEIR folder is a corpus, each row
             a document.
+        documents: more of them, from their beginning, in the same order every time.
+        options: how it is made.
         begin: gives the progress function of each phase, by its name and what it counts.
 
     Raises:
@@ -134,7 +135,7 @@ def build_index(
     if options.table is None and path.exists() and load_settings(path).state == "complete":
         return Built(tally, _complete_before(path, stream, options), options.split is not None)
     tower = _load(options)
-    rows = _rows(stream, tower.tokenizer, options.split)
+    rows = split_rows(stream, tower.tokenizer, options.split)
     stored = (_fitted if options.table is None else _with_table)(path, rows, tower, options, begin)
     with Index.open(path, engine=options.engine) as index:
         index.note_files(noted.values())
@@ -155,7 +156,7 @@ def _complete_before(path: Path, documents: Iterable[Document], options: BuildOp
         if index.settings.passages != options.split:
             raise MismatchError(f"{path} is complete, and splits documents otherwise: {way_out}")
         wanted, read = dict[bytes, bytes](), 0
-        for row in _rows(documents, index.encoder.table.tokenizer, options.split):
+        for row in split_rows(documents, index.encoder.table.tokenizer, options.split):
             wanted[_digest(row.id.encode())] = _digest(content_lines([row]))
             read += 1
         for page in pages(index.engine, _TOGETHER):
@@ -202,15 +203,6 @@ def _load(options: BuildOptions) -> DocumentEncoder:
         except MismatchError as error:
             raise UsageError(f"{error}: name the table's with --model") from None
     return tower
-
-
-def _rows(documents: Iterable[Document], tokenizer: Tokenizer, options: PassageOptions | None) -> Iterator[Document]:
-    """What is encoded: passages, or documents where these stay whole."""
-    if options is None:
-        yield from documents
-        return
-    for document, passages in split_documents(documents, tokenizer, options):
-        yield from passage_documents(document, passages, options)
 
 
 def _with_table(

@@ -17,7 +17,7 @@ from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.index.index import Index
 from lightretriever.index.store.files import NotedFile
-from lightretriever.index.stored_passages import stored_documents
+from lightretriever.index.stored_passages import existing_documents
 from lightretriever.pipeline.documents import (
     SourceOptions,
     Tally,
@@ -97,7 +97,8 @@ def sync_index(
         raise UsageError(f"there are {counted(len(todo), 'files')} to encode: open the index with its model")
     there = {name: file for name, file in before.items() if name not in gone}
     _store(index, todo, there, options, synced, progress)
-    index.note_files(gone=gone)
+    if gone:
+        index.note_files(gone=gone)
     index.follow(places, options.walk.include, options.walk.exclude)
     return synced
 
@@ -189,7 +190,7 @@ def _store(
 def _own(index: Index, name: str, held: Sequence[Document], owners: Mapping[str, str]) -> list[Document]:
     """Those of a file's documents that are of no other origin."""
     unowned = [document.id for document in held if document.id not in owners]
-    strangers = stored_documents(index.engine, unowned, index.settings.passages is not None) if unowned else {}
+    strangers = existing_documents(index.engine, unowned, index.settings.passages is not None)
     return [document for document in held if document.id not in strangers and owners.get(document.id, name) == name]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.store.database import Connection
 from lightretriever.index.store.seal import check_seal, seal
 
+_ALL = "SELECT id, digest, size, mtime, documents, checksum FROM files"
 _MOST = 64 << 20  # characters of the ids of one file's documents
 
 
@@ -31,10 +33,12 @@ class NotedFile:
     documents: tuple[str, ...] = ()
 
 
-def read_files(connection: Connection) -> dict[str, NotedFile]:
-    """All that are noted, by id. Raises ArtifactError when a row is damaged; it is named."""
+def read_files(connection: Connection, ids: Iterable[str] | None = None) -> dict[str, NotedFile]:
+    """Those of the ids that are noted, or all, by id. Raises ArtifactError when a row is damaged; it is named."""
+    rows: Iterable[tuple] = connection.execute(_ALL)
+    if ids is not None:
+        rows = chain.from_iterable(connection.execute(f"{_ALL} WHERE id = ?", (name,)) for name in ids)
     found = {}
-    rows = connection.execute("SELECT id, digest, size, mtime, documents, checksum FROM files")
     for name, digest, size, mtime, documents, checksum in rows:
         check_seal(checksum, f"the row of the file {str(name)[:200]!r}", name, digest, size, mtime, documents)
         found[name] = NotedFile(name, digest, size, mtime, _ids(documents))
