@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.engine import pages
 from lightretriever.index.filter.language import Filter, matches
+from lightretriever.index.hits import first_of_documents
 from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
 from lightretriever.passages.fields import document_id
@@ -83,19 +84,13 @@ def search_bm25(
         scores[hidden] = 0
         there = np.flatnonzero(scores)
         best = best_places(scores, there, len(there) if index.settings.passages else k)
-        found = [Hit(ids[place], float(scores[place])) for place in best]
-        hits.append(_of_documents(found)[:k] if index.settings.passages else found)
+        if index.settings.passages:
+            best = best[first_of_documents(np.array([0, len(best)]), [ids[place] for place in best], k)]
+        names = [document_id(ids[place]) if index.settings.passages else ids[place] for place in best]
+        hits.append([Hit(name, float(scores[place])) for name, place in zip(names, best, strict=True)])
         if progress:
             progress(row + 1, len(asked))
     return run_from_hits(list(queries), hits, "bm25")
-
-
-def _of_documents(hits: list[Hit]) -> list[Hit]:
-    """Of passages' hits, best first, each document's first."""
-    first: dict[str, Hit] = {}
-    for hit in hits:
-        first.setdefault(document_id(hit.id), hit)
-    return [hit._replace(id=name) for name, hit in first.items()]
 
 
 def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[Document], SparseVectors]]:
