@@ -64,8 +64,11 @@ def command(
     else:
         documents, total = begin_corpus(source)
         from lightretriever.cli.towers import load_tower_of
+        from lightretriever.document.device import fastest
 
-        tower = load_tower_of(settings, model, base, device, "lm" if settings.sparse == "lm" else "none", compute)
+        tower = load_tower_of(
+            settings, model, base, device, "lm" if settings.sparse == "lm" else "none", fastest(compute, device)
+        )
         store = partial(Index.add_documents, documents=documents)
     with Index.open(index, tower) as opened:
         added = _add(opened, store, total)

@@ -60,10 +60,11 @@ def command(
 
         def load() -> None:
             from lightretriever.cli.towers import load_tower_of
+            from lightretriever.document.device import fastest
 
             settings = opened.settings
             sparse = "lm" if settings.sparse == "lm" else "none"
-            opened.model = load_tower_of(settings, model, base, device, sparse, compute)
+            opened.model = load_tower_of(settings, model, base, device, sparse, fastest(compute, device))
 
         for first in chain([True], repeat(False)):
             with progress("syncing", "files") as report:

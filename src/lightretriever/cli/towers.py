@@ -26,7 +26,6 @@ def load_tower_of(
         raise UsageError(
             "this index does not know its document model: name it with --model, or give documents with their vectors"
         )
-    from lightretriever.document.device import fastest
     from lightretriever.document.encoder import DocumentEncoder
 
     try:
@@ -34,7 +33,7 @@ def load_tower_of(
             str(name),
             base=base or then.get("base"),
             device=device,
-            dtype=fastest(dtype, device),
+            dtype=dtype,
             max_length=then.get("max_length") or 512,
             sparse=sparse,
             top_k=then.get("top_k"),
