@@ -9,7 +9,7 @@ import torch
 from made_models import CAUSAL, MASKED, causal_folder, masked_folder
 
 from lightretriever import DocumentEncoder
-from lightretriever.document.encoder import CPU_BATCH_TOKENS
+from lightretriever.document.batches import CPU_BATCH_TOKENS
 
 WORDS = "how far is the old harbour from the new station by the shortest way along the river".split()
 TEXTS = [" ".join(WORDS[start:]) for start in (1, 7, 14)]  # of different lengths, hence padded; they begin differently

@@ -98,8 +98,8 @@ def test_no_sparse_when_none_is_asked_for(tmp_path: Path) -> None:
 def test_results_are_in_input_order_across_windows_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tower = DocumentEncoder.load(causal_folder(tmp_path, "llama"), device="cpu", max_length=40)
     whole = tower.encode(TEXTS)
-    monkeypatch.setattr("lightretriever.document.encoder.WINDOW_TEXTS", 3)
-    monkeypatch.setattr("lightretriever.document.encoder.CPU_BATCH_TOKENS", 50)
+    monkeypatch.setattr("lightretriever.document.batches.WINDOW_TEXTS", 3)
+    monkeypatch.setattr("lightretriever.document.batches.CPU_BATCH_TOKENS", 50)
     calls: list[tuple[int, int | None]] = []
     parts = tower.encode((text for text in TEXTS), progress=lambda done, total: calls.append((done, total)))
     assert np.abs(parts.dense - whole.dense).max() < 1e-5

@@ -17,7 +17,7 @@ from lightretriever.document.device import pick_device, pick_dtype
 from lightretriever.document.folder import ModelFolder, check_weights, folder_revision
 from lightretriever.document.layout import read_layout
 from lightretriever.document.pooling import Pooling
-from lightretriever.document.prefix import Sharing, try_sharing
+from lightretriever.document.prefix import Sharing, moving_positions, try_sharing
 from lightretriever.document.sparse import Head, find_head
 from lightretriever.document.specials import (
     Specials,
@@ -28,7 +28,15 @@ from lightretriever.document.specials import (
 )
 from lightretriever.document.switches import SWITCHES
 from lightretriever.document.tied import TIED_HEAD, TiedHead, read_tied_head
-from lightretriever.document.transformer import grow, kind_of, load_model, position_limit, read_config, width_of
+from lightretriever.document.transformer import (
+    grow,
+    kind_of,
+    leaves_nothing,
+    load_model,
+    position_limit,
+    read_config,
+    width_of,
+)
 from lightretriever.errors import ModelError
 from lightretriever.text.tokenizer import id_count
 
@@ -87,6 +95,11 @@ class Backbone:
                 stacklevel=3,
             )
         return found
+
+    @cached_property
+    def keeps_nothing(self) -> bool:
+        """Whether a run leaves nothing in the model's modules, so that two can go on side by side: by trying."""
+        return not moving_positions(self.model) and leaves_nothing(self.model)
 
     @property
     def device(self) -> torch.device:

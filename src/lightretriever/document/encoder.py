@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.document.backbone import Backbone, load_backbone
+from lightretriever.document.batches import Budget, lanes_of, run_batches, windows
 from lightretriever.document.device import rounds_matrices
 from lightretriever.document.folder import MINILM
 from lightretriever.document.pooling import pool
@@ -25,13 +29,7 @@ from lightretriever.text.tokenizer import id_count
 from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, SparseVectors, concatenate_sparse, take_sparse
 
-"""Called with how many are done, and of how many (None when that is not known)."""
-
 SPARSE = ("auto", "lm", "none")
-WINDOW_TEXTS, WINDOW_CHARACTERS = 4096, 1 << 25
-"""Texts are sorted by length within windows of this size."""
-CPU_BATCH_TOKENS, GPU_BATCH_TOKENS = 2048, 32768
-"""Padded tokens of a batch. On a CPU larger ones only fall out of its caches; a GPU needs them to be busy."""
 _SHARED_TOKENS = 4  # a prefix of so many is run once for a batch, not for every text
 _TOKENISE_TEXTS = 256  # at a time: the tokenizer's own record of a text is many times its ids
 
@@ -80,6 +78,8 @@ class DocumentEncoder:
         self.default_prompt = backbone.query_prompt
         self.max_length = min(max_length, backbone.max_length or max_length)
         self.top_k = top_k or backbone.top_k
+        self._budget = Budget(backbone.device)
+        self._trying = Lock()
         self._texts = make_text_tokenizer(specials.tokenizer)
 
     @staticmethod
@@ -204,13 +204,14 @@ class DocumentEncoder:
         dense: list[NDArray[np.float32]] = []
         rows: list[SparseVectors] = []
         done = 0
-        for window in _windows(texts):
-            tokens = self.tokenize(window)
-            vectors = np.zeros((len(window), self.dim), dtype=np.float32)
+        for tokens in self._tokenized(texts):
+            vectors = np.zeros((len(tokens), self.dim), dtype=np.float32)
             parts: list[SparseVectors] = []
             order: list[int] = []
-            for batch in _batches([len(ids) for ids in tokens], self._batch_tokens):
-                vectors[batch], part = self._run([tokens[i] for i in batch], sparse)
+            run = partial(self._run_some, tokens, sparse)
+            lengths = list(map(len, tokens))
+            for batch, (rows_of, part) in run_batches(lengths, self._budget, run, self._lanes(lengths)):
+                vectors[batch] = rows_of
                 parts += [] if part is None else [part]
                 order += batch
                 done += len(batch)
@@ -225,9 +226,26 @@ class DocumentEncoder:
             sparse=(concatenate_sparse(rows) if rows else empty) if sparse else None,
         )
 
-    @property
-    def _batch_tokens(self) -> int:
-        return CPU_BATCH_TOKENS if self.backbone.device.type == "cpu" else GPU_BATCH_TOKENS
+    def _tokenized(self, texts: Iterable[str]) -> Iterator[list[list[int]]]:
+        """Token ids window by window: of the next one while the model is at work on the one before."""
+        with ThreadPoolExecutor(1, "tokenise") as pool:
+            ahead = None
+            for window in windows(texts):  # read in this thread: what gives them may belong to it
+                coming = pool.submit(self.tokenize, window)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = coming
+            if ahead is not None:
+                yield ahead.result()
+
+    def _run_some(
+        self, tokens: list[list[int]], sparse: bool, batch: list[int]
+    ) -> tuple[NDArray[np.float32], SparseVectors | None]:
+        return self._run([tokens[i] for i in batch], sparse)
+
+    def _lanes(self, lengths: Sequence[int]) -> int:
+        lanes = lanes_of(self.backbone.device, lengths)
+        return lanes if lanes > 1 and self.backbone.keeps_nothing else 1
 
     @torch.inference_mode()
     def _run(self, tokens: list[list[int]], sparse: bool) -> tuple[NDArray[np.float32], SparseVectors | None]:
@@ -236,6 +254,8 @@ class DocumentEncoder:
         # Only queries carry a prompt, and have no sparse side, which looks at every position.
         prefix = common_prefix(tokens) if self.causal and not sparse and len(tokens) > 1 else []
         if len(prefix) >= _SHARED_TOKENS:
+            with self._trying:  # whether they can be shared is found out once
+                self.backbone.sharing  # noqa: B018
             shared = run_prefix(self.backbone, prefix)
         if shared is not None:
             tokens = [own[len(prefix) :] for own in tokens]
@@ -272,30 +292,3 @@ def pad_ids(
 def _reference(model: str | Path) -> str:
     path = Path(model).expanduser()
     return str(path.resolve()) if str(model) != MINILM and path.is_dir() else str(model)
-
-
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Runs of texts bounded in number and in characters."""
-    window: list[str] = []
-    characters = 0
-    for text in texts:
-        window.append(text)
-        characters += len(text)
-        if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
-            yield window
-            window, characters = [], 0
-    if window:
-        yield window
-
-
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices, longest first, in batches of at most ``budget`` padded tokens and at least one text.
-
-    Longest first: what needs most memory is met at once, and texts of a batch have nearly one length.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size

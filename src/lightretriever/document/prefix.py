@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Cache
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def try_sharing(backbone: Backbone) -> Sharing:
     if backbone.pooling != "lasttoken":
         return Sharing(f"its vectors are pooled ({backbone.pooling}) over the prompt's positions too")
     model = backbone.model
-    moving = sorted(_rope_types(getattr(model.config, "rope_parameters", None)) & _OF_THE_LENGTH)
+    moving = moving_positions(model)
     if moving:  # a probe of a few tokens does not show it
         return Sharing(f"its rotary positions ({', '.join(moving)}) are others in a longer sequence")
     training = model.training
@@ -84,6 +84,11 @@ def try_sharing(backbone: Backbone) -> Sharing:
         return Sharing(f"{type(model).__name__} does not go on from what it remembers ({type(error).__name__}: {said})")
     finally:
         model.train(training)
+
+
+def moving_positions(model: nn.Module) -> list[str]:
+    """Kinds of rotary positions of a model that change with the length, and that it computes anew for each."""
+    return sorted(_rope_types(getattr(model.config, "rope_parameters", None)) & _OF_THE_LENGTH)
 
 
 def _rope_types(parameters: object) -> set[str]:

@@ -179,6 +179,25 @@ def width_of(model: nn.Module) -> int:
     return int(hidden.shape[-1])
 
 
+@torch.inference_mode()
+def leaves_nothing(model: nn.Module) -> bool:
+    """Whether a run changes no attribute of any module: RecurrentGemma keeps its state there."""
+    before = _attributes(model)
+    for width in (3, 5):
+        model(input_ids=torch.zeros(2, width, dtype=torch.int64, device=next(model.parameters()).device))
+    after = _attributes(model)
+    return before.keys() == after.keys() and all(before[place] is after[place] for place in before)
+
+
+def _attributes(model: nn.Module) -> dict[tuple[str, str], object]:
+    return {
+        (name, key): value
+        for name, module in model.named_modules()
+        for held in (vars(module), module._buffers)
+        for key, value in held.items()
+    }
+
+
 def position_limit(model: nn.Module) -> int | None:
     """Positions the model knows; RoBERTa's family spends the first few on its padding id."""
     limit = getattr(model.config, "max_position_embeddings", None)
