@@ -44,6 +44,7 @@ from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.parts import check_vectors, positive, usable
+from lightretriever.vectors.unusable import name_unusable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -351,7 +352,9 @@ class Index:
         return replace(total, durable=True)
 
     def _store_rows(self, rows: Sequence[Document], tower: DocumentEncoder, current: Current) -> Added | None:
-        vectors = usable(tower.encode(rows), current.settings.dim, current.encoder.table.rotation)
+        encoded = tower.encode(rows)
+        name_unusable(rows, encoded)
+        vectors = usable(encoded, current.settings.dim, current.encoder.table.rotation)
         return self._store(rows, vectors, current, flush=False)
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:

@@ -40,6 +40,7 @@ from lightretriever.vectors.encode import Tower, begun, next_size, onwards, orig
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.lock import lock_folder
 from lightretriever.vectors.parts import content_lines, usable
+from lightretriever.vectors.unusable import name_unusable
 
 _BUILDING = "building"
 
@@ -117,8 +118,10 @@ def index_corpus(
                 build.check_incomplete("documents")
                 digest.update(content_lines(chunk))
                 start = time.monotonic()
-                encoded = usable(tower.encode(chunk, onwards(progress, read)), table.dim, table.rotation)
+                encoded = tower.encode(chunk, onwards(progress, read))
                 size = next_size(len(chunk), time.monotonic() - start)
+                name_unusable(chunk, encoded)
+                encoded = usable(encoded, table.dim, table.rotation)
                 read += len(chunk)
                 build.store(chunk, encoded, read, digest.hexdigest())
                 progress(read, None)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
 from tokenizers import Tokenizer
 
+from lightretriever.counted import counted
 from lightretriever.errors import InputError, MismatchError
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsWriter, take_shard
 from lightretriever.vectors.parts import usable
+from lightretriever.vectors.unusable import name_unusable
 
 _PART = 1024  # documents encoded between two writes, and about so many seconds: what a kill costs at most
 _SECONDS = 20.0
@@ -52,8 +56,9 @@ def encode_corpus(
     """Encode a corpus into a vectors folder; run again after an interruption, it goes on where it was.
 
     What is encoded is written in parts of 1,024 documents or about 20 seconds' work, whichever is less, and the first
-    few smaller, until the tower's pace is known. So parts differ in size from run to run; documents do not, nor their
-    vectors but for the rounding that a batch of other texts brings.
+    few smaller, until the tower's pace is known; each while the next is encoded. So parts differ in size from run to
+    run; documents do not, nor their vectors but for the rounding that a batch of other texts brings. Documents whose
+    vectors are not finite are warned of by their ids, and get the zero row, which no dense search finds.
 
     Args:
         documents: the whole corpus, from its beginning, in the same order every time.
@@ -100,16 +105,27 @@ def encode_corpus(
 def _encode_rest(
     documents: Iterator[Document], tower: Tower, writer: VectorsWriter, path: str | Path, progress: Progress | None
 ) -> None:
-    size = 1
-    while chunk := list(islice(documents, size)):
-        if writer.finished:
-            raise MismatchError(
-                f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
-            )
-        start = time.monotonic()
-        encoded = usable(tower.encode(chunk, onwards(progress, writer.done)), tower.dim)
-        size = next_size(len(chunk), time.monotonic() - start)
-        writer.append(chunk, encoded)
+    """Encode and write, each part while the next is encoded; no more than these two are held."""
+    size, done, unusable = 1, writer.done, 0
+    with ThreadPoolExecutor(1, "write") as pool:  # waits for the last part, whatever happens here
+        written: Future[None] | None = None
+        while chunk := list(islice(documents, size)):
+            if writer.finished:
+                raise MismatchError(
+                    f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
+                )
+            start = time.monotonic()
+            encoded = tower.encode(chunk, onwards(progress, done))
+            size = next_size(len(chunk), time.monotonic() - start)
+            unusable += name_unusable(chunk, encoded)
+            if written is not None:
+                written.result()
+            written = pool.submit(writer.append, chunk, usable(encoded, tower.dim))
+            done += len(chunk)
+        if written is not None:
+            written.result()
+    if unusable:
+        warnings.warn(f"{counted(unusable, 'documents')} in all without a usable vector of the model's", stacklevel=3)
     if not writer.finished:
         writer.finish()
 
