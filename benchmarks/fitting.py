@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from results import SAVED, Result, report
 
-from lightretriever import DocumentEncoder, QueryEncoder, TokenTable, cache_table, fit_table
+from lightretriever import DocumentEncoder, FitOptions, QueryEncoder, TokenTable, cache_table, fit_table
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.evaluation.measures import evaluate
 from lightretriever.text.corpus import Document, read_corpus
@@ -65,7 +65,8 @@ def make_general(tower: DocumentEncoder, files: list[Path], folders: list[Path])
     def fit(phrases: int) -> TokenTable:
         texts = (document for path in files for document in read_corpus(path))
         cache = SAVED / "sentences"
-        return fit_table(tower, texts, vectors, max_sentences=200_000, cache=cache, phrases=phrases, general=True)
+        how = FitOptions(max_sentences=200_000, phrases=phrases, general=True)
+        return fit_table(tower, texts, vectors, options=how, cache=cache)
 
     return {"other corpora": fit(0), f"other corpora, {GENERAL_PHRASES:,} phrases": fit(GENERAL_PHRASES)}
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from query_encoding import RUN, make_queries, microseconds
 from results import SAVED, Result, report
 
-from lightretriever import DocumentEncoder, QueryEncoder, TokenTable, fit_table
+from lightretriever import DocumentEncoder, FitOptions, QueryEncoder, TokenTable, fit_table
 from lightretriever.cli.console import folder_size, format_bytes
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.measures import Qrels, evaluate
@@ -65,7 +65,8 @@ def measure_phrases(path: Path, tower: DocumentEncoder, split: str, sentences: i
     best = per_query(full, dense, ids, qrels).mean()
     found: dict[int, dict[str, float]] = {}
     for size in SIZES:
-        table = fit_table(tower, documents, vectors=vectors, max_sentences=sentences, cache=CACHE, phrases=size)
+        how = FitOptions(max_sentences=sentences, phrases=size)
+        table = fit_table(tower, documents, vectors=vectors, options=how, cache=CACHE)
         queries = QueryEncoder(table).encode_dense(texts)
         mean = per_query(queries, dense, ids, qrels).mean()
         rows = 0 if table.phrases is None else len(table.phrases)
@@ -99,7 +100,7 @@ def measure_log(path: Path, tower: DocumentEncoder, sentences: int) -> list[dict
     random = np.random.default_rng(0)
     order = random.permutation(len(texts))
     log, asked = order[draw(random, len(texts), DRAWS)], order[draw(random, len(texts), DRAWS)]
-    plain = fit_table(tower, documents, vectors=vectors, max_sentences=sentences, cache=CACHE)
+    plain = fit_table(tower, documents, vectors=vectors, options=FitOptions(max_sentences=sentences), cache=CACHE)
     best = per_query(encode_cached(tower, texts, tower.default_prompt, CACHE), dense, ids, qrels)[asked].mean()
     found = []
     for size in (0, 10, 100, 1_000, 10_000):

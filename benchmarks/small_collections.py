@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from results import SAVED, Result, report
 
-from lightretriever import DocumentEncoder, Index, QueryEncoder, TokenTable, evaluate, fit_table
+from lightretriever import DocumentEncoder, FitOptions, Index, QueryEncoder, TokenTable, evaluate, fit_table
 from lightretriever.evaluation.collection import Collection, read_collection
 from lightretriever.scratch import scratch_folder
 from lightretriever.text.corpus import Document
@@ -73,7 +73,7 @@ def fitted(part: Part, tower: DocumentEncoder | None, l2: float | None = None) -
         warnings.simplefilter("ignore")  # of few texts, which is what this is about
         if l2 is not None:
             return fit_table(tower, (), (texts, part.dense), l2=l2)
-        return fit_table(tower, part.documents, (texts, part.dense), max_sentences=SENTENCES)
+        return fit_table(tower, part.documents, (texts, part.dense), options=FitOptions(max_sentences=SENTENCES))
 
 
 def dense_run(queries: NDArray[np.float32], part: Part) -> Run:

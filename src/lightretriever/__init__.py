@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.cache import cache_table
     from lightretriever.tables.fit import fit_table, fit_tables
+    from lightretriever.tables.options import FitOptions
     from lightretriever.training.config import TrainingConfig
     from lightretriever.training.run import train
     from lightretriever.types import Encoded, Hit, Run, SparseVectors
@@ -31,6 +32,7 @@ _HOME = {
     "BuildOptions": "lightretriever.pipeline.build",
     "DocumentEncoder": "lightretriever.document.encoder",
     "Encoded": "lightretriever.types",
+    "FitOptions": "lightretriever.tables.options",
     "Hit": "lightretriever.types",
     "Index": "lightretriever.index.index",
     "PassageOptions": "lightretriever.passages.options",
@@ -53,6 +55,7 @@ __all__ = [
     "BuildOptions",
     "DocumentEncoder",
     "Encoded",
+    "FitOptions",
     "Hit",
     "Index",
     "PassageOptions",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from made_tokenizers import wordpiece
 from tables.test_fit import WIDTH, made_texts, made_vectors, predicted, unit
 
-from lightretriever import TokenTable, fit_table
+from lightretriever import FitOptions, TokenTable, fit_table
 from lightretriever.axes import principal_axes
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.query.table import same_rotation
@@ -41,7 +41,7 @@ def test_a_fit_turned_to_axes_ranks_as_the_whole_one() -> None:
     hidden = np.linalg.qr(np.random.default_rng(3).normal(size=(48, 48)))[0][:24]
     vectors = unit(made_vectors(texts) @ hidden)  # 48 dimensions of which 24 are used, none of them the first 24
     whole = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1)
-    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1, dim=24, rotate=True)
+    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1, options=FitOptions(dim=24, rotate=True))
     assert (table.dim, table.rotation.shape, table.fitted["axes_of"]) == (24, (48, 24), "documents")  # type: ignore[union-attr]
     assert table.fitted["axes_keep"] == pytest.approx(1, abs=1e-4)
     queries = made_texts(50, seed=9)
@@ -50,18 +50,20 @@ def test_a_fit_turned_to_axes_ranks_as_the_whole_one() -> None:
     np.testing.assert_allclose(turned, expected, atol=5e-3)
     cut = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1, dim=24)
     assert np.abs(predicted(cut[:], queries) @ unit(vectors[:, :24]).T - expected).max() > 0.05
-    small = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=0.1, dim=24, rotate=True, dtype="int8")
+    small = fit_table(
+        vectors=(texts, vectors), tokenizer=wordpiece(), options=FitOptions(l2=0.1, dim=24, rotate=True, dtype="int8")
+    )
     assert small.dtype == "int8"
     assert np.einsum("nd,nd->n", predicted(small[:], queries), predicted(table[:], queries)).min() > 0.999
 
 
 def test_a_rotation_needs_a_number_of_axes_that_there_are() -> None:
     texts = made_texts(50)
-    given_ = {"vectors": (texts, made_vectors(texts)), "tokenizer": wordpiece(), "rotate": True, "l2": 0.1}
+    given_ = {"vectors": (texts, made_vectors(texts)), "tokenizer": wordpiece()}
     with pytest.raises(UsageError, match="rotate needs a dim"):
-        fit_table(**given_)  # type: ignore[arg-type]
+        FitOptions(rotate=True)
     with pytest.raises(UsageError, match="dim is 25"):
-        fit_table(**given_, dim=25)  # type: ignore[arg-type]
+        fit_table(**given_, options=FitOptions(l2=0.1, rotate=True, dim=25))  # type: ignore[arg-type]
 
 
 def test_a_turned_table_is_no_prior() -> None:
@@ -77,12 +79,12 @@ def test_a_turned_table_is_no_prior() -> None:
 def test_a_second_fit_may_turn_to_the_first_ones_axes() -> None:
     texts = made_texts(100)
     options = {"vectors": (texts, made_vectors(texts)), "tokenizer": wordpiece()}
-    first = fit_table(**options, l2=0.1, dim=10, rotate=True)  # type: ignore[arg-type]
-    second = fit_table(**options, l2=0.3, rotate=first.rotation)  # type: ignore[arg-type]
+    first = fit_table(**options, options=FitOptions(l2=0.1, dim=10, rotate=True))  # type: ignore[arg-type]
+    second = fit_table(**options, options=FitOptions(l2=0.3, rotate=first.rotation))  # type: ignore[arg-type]
     assert same_rotation(first, second)
     assert second.hash != first.hash
     assert not same_rotation(first, fit_table(**options, l2=0.1))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the axes say how many"):
-        fit_table(**options, dim=10, rotate=first.rotation)  # type: ignore[arg-type]
+        fit_table(**options, options=FitOptions(dim=10, rotate=first.rotation))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="24 columns"):
-        fit_table(**options, l2=0.1, rotate=np.eye(30, 10))  # type: ignore[arg-type]
+        fit_table(**options, options=FitOptions(l2=0.1, rotate=np.eye(30, 10)))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from made_models import causal_folder
 
-from lightretriever import DocumentEncoder, QueryEncoder, TokenTable, cache_table, fit_table, fit_tables
+from lightretriever import DocumentEncoder, FitOptions, QueryEncoder, TokenTable, cache_table, fit_table, fit_tables
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.tables.teacher import encode_cached
 
@@ -54,7 +54,7 @@ def test_a_fit_from_the_cached_table_comes_nearer_to_the_symmetric_queries(tower
 
 def test_several_prompts_give_what_each_gives_alone(tower: DocumentEncoder, tmp_path: Path) -> None:
     given = texts(200)
-    tables = fit_tables(tower, iter(given), PROMPTS, l2=0.1, cache=tmp_path)
+    tables = fit_tables(tower, iter(given), PROMPTS, options=FitOptions(l2=0.1), cache=tmp_path)
     assert [table.prompt for table in tables] == PROMPTS
     assert tables[0].hash != tables[1].hash
     for table, prompt in zip(tables, PROMPTS, strict=True):
@@ -77,7 +77,8 @@ def test_several_prompts_read_texts_and_documents_once(tower: DocumentEncoder, m
         "encode_queries",
         lambda self, given, prompt=None: encoded.append(prompt) or plain(self, given, prompt),
     )
-    tables = fit_tables(tower, iter(texts(80)), PROMPTS, vectors=(iter(documents), vectors), l2=0.1)
+    given = iter(documents), vectors
+    tables = fit_tables(tower, iter(texts(80)), PROMPTS, given, options=FitOptions(l2=0.1))
     assert encoded == PROMPTS  # an iterator gives nothing a second time: all was read once
     assert [table.fitted["documents_used"] for table in tables] == [50, 50]
 

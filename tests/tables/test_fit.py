@@ -22,6 +22,7 @@ from lightretriever import QueryEncoder
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.bags import Bags
 from lightretriever.tables.fit import fit_table
+from lightretriever.tables.options import FitOptions
 from lightretriever.tables.prior import turn
 from lightretriever.tables.refine import agreement
 from lightretriever.tables.ridge import solve_ridge
@@ -114,7 +115,9 @@ def test_vectors_alone_give_a_table_for_unseen_texts() -> None:
 
 def test_first_dimensions_and_storage() -> None:
     texts = made_texts(300)
-    table = fit_table(vectors=(texts, made_vectors(texts)), tokenizer=wordpiece(), dim=8, dtype="int8")
+    table = fit_table(
+        vectors=(texts, made_vectors(texts)), tokenizer=wordpiece(), options=FitOptions(dim=8, dtype="int8")
+    )
     assert (table.dim, table.dtype) == (8, "int8")
     cut = unit(made_vectors(texts)[:, :8])
     assert np.einsum("nd,nd->n", predicted(table[:], texts), cut).mean() > 0.8
@@ -239,12 +242,14 @@ def test_vectors_come_in_any_form(tmp_path: Path) -> None:
 
 def test_what_no_table_can_be_is_refused_before_anything_is_encoded() -> None:
     for options, message in (({"dtype": "int4"}, "dtype"), ({"dim": 0}, "dim"), ({"max_length": 0}, "max_length")):
-        tower = MadeTower()
         with pytest.raises(UsageError, match=message):
-            fit_table(tower, made_texts(50), **options)  # type: ignore[arg-type]
-        assert tower.encoded == 0
+            FitOptions(**options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="general fit chooses its l2"):
-        fit_table(MadeTower(), made_texts(50), l2=0.1, general=True)
+        FitOptions(l2=0.1, general=True)
+    tower = MadeTower()
+    with pytest.raises(UsageError, match="dim is 0"):
+        fit_table(tower, made_texts(50), dim=0)  # type: ignore[arg-type]
+    assert tower.encoded == 0
 
 
 def test_a_vectors_folder_brings_its_tokenizer(tmp_path: Path) -> None:
@@ -375,7 +380,9 @@ def test_every_text_is_tokenised_once(phrases: int, monkeypatch: pytest.MonkeyPa
             and hasattr(module, "encode_batch")
         ):
             monkeypatch.setattr(module, "encode_batch", count)
-    table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), prior="zero", phrases=phrases)
+    table = fit_table(
+        vectors=(texts, vectors), tokenizer=wordpiece(), prior="zero", options=FitOptions(phrases=phrases)
+    )
     assert set(seen.values()) == {1}
     assert seen.keys() == {*texts, *(sentence for text in texts for sentence in split_sentences(text))}
     assert table.evidence is not None
@@ -387,7 +394,7 @@ def test_a_general_fit_is_the_plain_formula_with_three_times_the_strength_of_its
     vectors = unit(made_vectors(texts) + 0.2 * np.random.default_rng(7).normal(size=(300, 24)))
     given = (texts, vectors)
     own = fit_table(vectors=given, tokenizer=wordpiece())
-    general = fit_table(vectors=given, tokenizer=wordpiece(), general=True)
+    general = fit_table(vectors=given, tokenizer=wordpiece(), options=FitOptions(general=True))
     assert general.fitted["passages"] == 0 < own.fitted["passages"]  # type: ignore[operator]
     # With documents alone the other fit chooses its λ on the same texts, and then relaxes it to 0.4 of that.
     l2 = float(general.fitted["l2"])  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from lightretriever import QueryEncoder, TokenTable
 from lightretriever.errors import UsageError
 from lightretriever.tables.bags import Bags
 from lightretriever.tables.fit import fit_table
+from lightretriever.tables.options import FitOptions
 from lightretriever.tables.phrases import (
     add_queries,
     frequent_phrases,
@@ -146,10 +148,11 @@ def test_shares_are_what_leaving_each_text_out_says() -> None:
     assert shares[0] > 0.5
 
 
-def fitted(phrases: int, **options: object) -> TokenTable:
+def fitted(phrases: int, queries_log: Sequence[str] = (), dim: int | None = None) -> TokenTable:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few texts for the vocabulary
-        return fit_table(MadeTower(), made_texts(400), prior="zero", phrases=phrases, **options)  # type: ignore[arg-type]
+        how = FitOptions(phrases=phrases, dim=dim, rotate=dim is not None)
+        return fit_table(MadeTower(), made_texts(400), prior="zero", options=how, queries_log=queries_log)  # type: ignore[arg-type]
 
 
 def agreement(table: TokenTable, texts: list[str]) -> float:
@@ -173,7 +176,7 @@ def test_a_phrase_that_its_tokens_explain_keeps_almost_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = fit_table(MadeTower(), texts, prior="zero", l2=1e-3)
-        table = fit_table(MadeTower(), texts, prior="zero", l2=1e-3, phrases=40)
+        table = fit_table(MadeTower(), texts, prior="zero", options=FitOptions(l2=1e-3, phrases=40))
     fresh = [text.replace("light bulb", "light") for text in made_texts(200, seed=9)]
     assert agreement(table, fresh) > agreement(plain, fresh) - 1e-3
 
@@ -193,7 +196,7 @@ def test_head_queries_of_a_log_are_exact() -> None:
 
 def test_phrases_and_queries_are_turned_with_their_table() -> None:
     heads = ["mount everest", "tall"]
-    table = fitted(20, queries_log=heads, rotate=True, dim=DIM - 2)
+    table = fitted(20, queries_log=heads, dim=DIM - 2)
     assert table.phrases is not None and table.rotation is not None and table.phrases.whole == 2
     wanted = MadeTower().encode_queries(heads, "") @ table.rotation
     np.testing.assert_allclose(
@@ -221,5 +224,8 @@ def test_what_cannot_be_made_is_refused() -> None:
         fitted(-1)
     with pytest.raises(UsageError, match="encoded by the tower"):
         fit_table(
-            vectors=(made_texts(9), np.ones((9, 4))), tokenizer=wordpiece(), phrases=5, queries_log=["mount everest"]
+            vectors=(made_texts(9), np.ones((9, 4))),
+            tokenizer=wordpiece(),
+            options=FitOptions(phrases=5),
+            queries_log=["mount everest"],
         )

@@ -106,13 +106,15 @@ def _encode(tower: DocumentEncoder, documents: list[Document], path: Path) -> No
 def _fit(tower: DocumentEncoder, documents: list[Document], vectors: Path, path: Path) -> None:
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.fit import fit_tables
+    from lightretriever.tables.options import FitOptions
     from lightretriever.vectors.folder import VectorsFolder
 
     started, there = time.perf_counter(), path.exists()
     if not there:
         with phases("sentences", closing=False) as begin:
             encoded = VectorsFolder.open(vectors)
-            (table,) = fit_tables(tower, documents, [None], encoded, max_sentences=SENTENCES, begin=begin)
+            how = FitOptions(max_sentences=SENTENCES)
+            (table,) = fit_tables(tower, documents, [None], encoded, options=how, begin=begin)
         table.save(path)
     table = TokenTable.load(path)
     what = f"a table of {len(table):,} tokens, to {table.fitted['samples']:,} texts of theirs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,6 @@ from lightretriever.cli.options import (
     TableDtype,
     TableOut,
 )
-from lightretriever.cli.report import HELD_OUT, Held, check_report, documents_of, hold_out, make_report
 from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 from lightretriever.vectors.columns import Columns
@@ -31,10 +31,11 @@ from lightretriever.vectors.columns import Columns
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
+    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.evaluation.collection import Collection
     from lightretriever.query.table import TokenTable
-    from lightretriever.text.corpus import Document
-    from lightretriever.vectors.folder import VectorsFolder
 
 EXAMPLE = "lightretriever fit minilm --texts corpus.jsonl notes.txt -o table"
 
@@ -119,82 +120,127 @@ def command(
     if data is not None and report is None:
         raise UsageError("--data gives a report its queries: name where to write it with --report DIR")
     named = Columns() if columns is None else Columns.parse(columns)
-    if vectors is not None and corpus is None and vectors.is_file() and not _brings_texts(vectors, named):
-        if model is not None or not texts or len(texts) != 1:
-            raise UsageError(
-                f"{vectors} holds no texts: name the documents that it was made of with --corpus, or their column"
-            )
-        corpus, texts = texts[0], None
-    if not texts and vectors is None:
-        raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
-    if model is None and texts:
-        raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
+    corpus, texts = _texts_of_vectors(vectors, corpus, named, model, texts)
+    _check_given(model, model_name, texts, vectors)
     if queries_log and (model is None or not phrases):
         raise UsageError("--queries-log needs a MODEL to encode its queries, and --phrases N to say how many")
-    if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
-        raise UsageError("--model-name says what made vectors of which nothing is known: leave it out here")
     if report is not None and texts and STANDARD_INPUT in texts:
         raise UsageError("--report reads --texts twice, which standard input cannot be: name a file")
-    collection = check_report(report, data, split, model) if report is not None else None
-    from lightretriever.query.table import TokenTable
-    from lightretriever.scratch import new_folder
+    collection = _check_report(report, data, split, model) if report is not None else None
+    from lightretriever.pipeline.fit_report import Held, hold_out, hold_out_documents, report_fit
+    from lightretriever.pipeline.given_vectors import open_vectors
     from lightretriever.tables.fit import fit_tables
-    from lightretriever.tables.prior import PRIORS
-    from lightretriever.text.tokenizer import load_tokenizer, packaged_tokenizer
+    from lightretriever.tables.options import FitOptions
 
-    words = load_tokenizer(tokenizer) if tokenizer is not None else None
-    if words is None and model is None and vectors is not None and not (vectors / "tokenizer.json").is_file():
-        words = packaged_tokenizer()
-        say("no tokenizer is known for these vectors: queries are split by minilm's, as packaged (or --tokenizer FILE)")
-    encoded = _read_vectors(vectors, corpus, named) if vectors is not None else None
-    read, log = begin_texts(texts), begin_texts(queries_log)
-    prior_rows = prior if prior in (None, *PRIORS) else TokenTable.load(prior)
     turned = rotate if axes_of is None else _axes(axes_of)
-    tower = None
-    if model is not None:
-        from lightretriever.document.encoder import DocumentEncoder
-
-        tower = DocumentEncoder.load(model, base=base, device=device, dtype=compute, sparse="none")
-    held = Held((), ())
+    options = FitOptions(l2, dim, turned, dtype, max_sentences=sentences, phrases=phrases, general=general)
+    words = _tokenizer(tokenizer, model, vectors)
+    encoded = open_vectors(vectors, corpus, named) if vectors is not None else None
+    read, log = begin_texts(texts), begin_texts(queries_log)
+    prior_rows, tower, held = _prior(prior), _tower(model, base, device, compute), Held()
     if report is not None and texts:  # which are read twice
         held = hold_out(read, sentences, collection is not None)
-        read = begin_texts(texts)
-        sentences = len(held.fitted)
+        read, options = begin_texts(texts), replace(options, max_sentences=len(held.fitted))
     elif report is not None and collection is None:
-        held = Held((), hold_out(documents_of(encoded), HELD_OUT, False).held_out)
+        held = hold_out_documents(encoded)
     with phases("sentences") as begin:
         tables = fit_tables(
             tower,
             read,
             prompt or [None],
-            vectors=encoded,
-            prior=prior_rows,
-            l2=l2,
-            dim=dim,
-            rotate=turned,
+            encoded,
+            prior_rows,
+            options,
             tokenizer=words,
-            dtype=dtype,
-            max_sentences=sentences,
             cache=cache,
-            begin=begin,
-            phrases=phrases,
             queries_log=(document.input for document in log),
-            general=general,
+            begin=begin,
         )
     if model_name is not None:
         tables = [replace(table, model=model_name) for table in tables]
-    if len(tables) == 1:
-        tables[0].save(output)
-    else:
-        with new_folder(output) as folder:
-            for number, table in enumerate(tables, 1):
-                table.save(folder / str(number))
+    _save(tables, output)
     for number, table in enumerate(tables, 1):
-        place = output if len(tables) == 1 else output / str(number)
+        several = len(tables) > 1
+        place = output / str(number) if several else output
         _say(place, table, anonymous=isinstance(encoded, tuple) and tower is None and prior is None)
         if report is not None:
-            own = report if len(tables) == 1 else report / str(number)
-            make_report(own, table, tower, encoded, collection, held, cache)
+            own = report / str(number) if several else report
+            with phases("texts") as begin:
+                kept = report_fit(own, table, tower, encoded, collection, held, cache, begin)
+            _say_report(own, kept)
+
+
+def _texts_of_vectors(
+    vectors: Path | None, corpus: Path | None, columns: Columns, model: str | None, texts: list[Path] | None
+) -> tuple[Path | None, list[Path] | None]:
+    """The corpus that a file of vectors was made of, and texts to encode: a file that holds no texts takes them."""
+    if vectors is None or corpus is not None or not vectors.is_file() or _brings_texts(vectors, columns):
+        return corpus, texts
+    if model is not None or not texts or len(texts) != 1:
+        raise UsageError(
+            f"{vectors} holds no texts: name the documents that it was made of with --corpus, or their column"
+        )
+    return texts[0], None
+
+
+def _check_given(model: str | None, model_name: str | None, texts: list[Path] | None, vectors: Path | None) -> None:
+    if not texts and vectors is None:
+        raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
+    if model is None and texts:
+        raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
+    if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
+        raise UsageError("--model-name says what made vectors of which nothing is known: leave it out here")
+
+
+def _check_report(path: Path, data: Path | None, split: str, model: str | None) -> Collection | None:
+    """Find out before the fit what would fail after it; gives the collection that ``data`` names."""
+    refuse_existing(path)
+    if data is None and model is None:
+        raise UsageError("--report needs a MODEL to compare with, or judged queries: name one, or give --data DIR")
+    from lightretriever.evaluation.collection import begin_collection
+    from lightretriever.evaluation.plot import need_matplotlib
+
+    need_matplotlib()
+    return None if data is None else begin_collection(data, split)
+
+
+def _tokenizer(file: Path | None, model: str | None, vectors: Path | None) -> Tokenizer | None:
+    """The one named; None where the model or the vectors bring theirs."""
+    from lightretriever.text.tokenizer import load_tokenizer, packaged_tokenizer
+
+    if file is not None:
+        return load_tokenizer(file)
+    if model is not None or vectors is None or (vectors / "tokenizer.json").is_file():
+        return None
+    say("no tokenizer is known for these vectors: queries are split by minilm's, as packaged (or --tokenizer FILE)")
+    return packaged_tokenizer()
+
+
+def _prior(name: str | None) -> TokenTable | str | None:
+    from lightretriever.query.table import TokenTable
+    from lightretriever.tables.prior import PRIORS
+
+    return name if name is None or name in PRIORS else TokenTable.load(name)
+
+
+def _tower(model: str | None, base: str | None, device: str, compute: str) -> DocumentEncoder | None:
+    if model is None:
+        return None
+    from lightretriever.document.encoder import DocumentEncoder
+
+    return DocumentEncoder.load(model, base=base, device=device, dtype=compute, sparse="none")
+
+
+def _save(tables: Sequence[TokenTable], output: Path) -> None:
+    """One table as the output, several within it, numbered."""
+    if len(tables) == 1:
+        tables[0].save(output)
+        return
+    from lightretriever.scratch import new_folder
+
+    with new_folder(output) as folder:
+        for number, table in enumerate(tables, 1):
+            table.save(folder / str(number))
 
 
 def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
@@ -211,6 +257,11 @@ def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
         say(f"{output}: tokens that no text holds have no row, and a query of them alone finds nothing by its vector")
 
 
+def _say_report(path: Path, kept: Mapping[str, float]) -> None:
+    shares = ", ".join(f"{mode} {share:.1%}" for mode, share in kept.items())
+    say(f"{path}: the report" + (f"; of the full model's nDCG@10 the look-up keeps {shares}" if shares else ""))
+
+
 def _axes(path: Path) -> NDArray[np.float32]:
     from lightretriever.query.table import TokenTable
 
@@ -225,18 +276,3 @@ def _brings_texts(path: Path, columns: Columns) -> bool:
 
     found = vector_columns(path, columns)
     return found is not None and found.text is not None
-
-
-def _read_vectors(
-    path: Path, corpus: Path | None, columns: Columns
-) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
-    from lightretriever.vectors.folder import VectorsFolder
-    from lightretriever.vectors.provider import read_provider_vectors
-
-    if not path.is_file():
-        return VectorsFolder.open(path)
-    import numpy as np
-
-    parts = list(read_provider_vectors(path, corpus, columns))
-    documents = [document for read, _ in parts for document in read]
-    return documents, np.concatenate([encoded.dense for _, encoded in parts])

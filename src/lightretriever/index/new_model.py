@@ -19,6 +19,7 @@ from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Tower, origin_of
 from lightretriever.vectors.parts import usable
+from lightretriever.vectors.unusable import name_unusable
 
 _BOUND = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "encoding")
 _CHANGED = (*_BOUND, "table", "vectors", "collection")
@@ -86,7 +87,9 @@ class NewModel:
         for document in documents:
             if not document.input.strip():
                 raise InputError(f"document {document.id!r} has no text to encode: delete it, or add it with its text")
-        encoded = usable(self.tower.encode(documents), self.table.dim, self.table.rotation)
+        given = self.tower.encode(documents)
+        name_unusable(documents, given)
+        encoded = usable(given, self.table.dim, self.table.rotation)
         return replace(encoded, sparse=self.side.of(documents, encoded.sparse))
 
 

@@ -233,9 +233,11 @@ def _fitted(
 
 def _fit(vectors: VectorsFolder, tower: DocumentEncoder, options: BuildOptions, begin: Begin) -> TokenTable:
     from lightretriever.tables.fit import fit_tables
+    from lightretriever.tables.options import FitOptions
 
     texts = chain.from_iterable(vectors.documents())
-    (table,) = fit_tables(tower, texts, [None], vectors, max_sentences=options.sentences, begin=begin)
+    how = FitOptions(max_sentences=options.sentences)
+    (table,) = fit_tables(tower, texts, [None], vectors, options=how, begin=begin)
     return table
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lightretriever.artifact import MANIFEST
 from lightretriever.index.ingest import IngestReport
 from lightretriever.index.provided import Provided, index_provided
 from lightretriever.index.settings import LOCAL
@@ -19,6 +18,7 @@ from lightretriever.query.table import TokenTable
 from lightretriever.tables.at_hand import Begin, silent
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import packaged_tokenizer
+from lightretriever.vectors.columns import Columns
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.provider import read_provider_vectors
 
@@ -62,16 +62,28 @@ def index_given(
     return built
 
 
+def open_vectors(
+    source: Path, corpus: Path | None = None, columns: Columns | None = None
+) -> VectorsFolder | tuple[list[Document], NDArray[np.float32]]:
+    """Documents with their vectors, to fit a table to: a vectors folder, or what a file of vectors holds.
+
+    Args:
+        source, corpus, columns: as for `read_provider_vectors`.
+
+    Raises:
+        As `VectorsFolder.open` and `read_provider_vectors`.
+    """
+    if not source.is_file():
+        return VectorsFolder.open(source)
+    parts = list(read_provider_vectors(source, corpus, columns or Columns()))
+    documents = [document for read, _ in parts for document in read]
+    return documents, np.concatenate([encoded.dense for _, encoded in parts])
+
+
 def _fit(given: Provided, begin: Begin) -> TokenTable:
     from lightretriever.tables.fit import fit_tables
 
-    vectors: VectorsFolder | tuple[list[Document], NDArray[np.float32]]
-    if (given.source / MANIFEST).is_file():
-        vectors = VectorsFolder.open(given.source)
-        words = None if (given.source / "tokenizer.json").is_file() else packaged_tokenizer()
-    else:
-        parts = list(read_provider_vectors(given.source, given.corpus, given.columns))
-        documents = [document for read, _ in parts for document in read]
-        vectors, words = (documents, np.concatenate([encoded.dense for _, encoded in parts])), packaged_tokenizer()
+    vectors = open_vectors(given.source, given.corpus, given.columns)
+    words = None if (given.source / "tokenizer.json").is_file() else packaged_tokenizer()
     (table,) = fit_tables(None, (), [None], vectors, tokenizer=words, begin=begin)
     return table

@@ -49,6 +49,7 @@ def refit_table(
         MismatchError: the tower is not the index's.
     """
     from lightretriever.tables.fit import fit_tables
+    from lightretriever.tables.options import FitOptions
 
     table = index.encoder.table
     if table.rotation is not None:
@@ -62,10 +63,8 @@ def refit_table(
         [table.prompt if tower is not None else None],
         (documents, vectors),
         None if tower is not None else table,
+        FitOptions(dtype=table.dtype, max_length=table.max_length, max_sentences=sentences),
         tokenizer=table.tokenizer,
-        dtype=table.dtype,
-        max_length=table.max_length,
-        max_sentences=sentences,
         begin=begin,
     )
     of = {name: getattr(table, name) for name in ("model", "revision", "prompt", "skip_ids")}

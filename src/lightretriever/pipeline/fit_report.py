@@ -1,4 +1,4 @@
-"""What ``fit --report`` does beside the fit: queries to measure by, documents to search, the report's folder."""
+"""What a fitted table keeps of its model, measured: queries to measure by, documents to search, the report's folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lightretriever.cli.console import phases, refuse_existing, say
 from lightretriever.errors import InputError, UsageError
 from lightretriever.progress import Report
 
@@ -38,20 +37,8 @@ class Held:
         held_out: that it is not, to measure it by.
     """
 
-    fitted: Sequence[str]
-    held_out: Sequence[str]
-
-
-def check_report(path: Path, data: Path | None, split: str, model: str | None) -> Collection | None:
-    """Find out before the fit what would fail after it; gives the collection that ``data`` names."""
-    refuse_existing(path)
-    if data is None and model is None:
-        raise UsageError("--report needs a MODEL to compare with, or judged queries: name one, or give --data DIR")
-    from lightretriever.evaluation.collection import begin_collection
-    from lightretriever.evaluation.plot import need_matplotlib
-
-    need_matplotlib()
-    return None if data is None else begin_collection(data, split)
+    fitted: Sequence[str] = ()
+    held_out: Sequence[str] = ()
 
 
 def hold_out(texts: Iterable[Document], limit: int, judged: bool) -> Held:
@@ -71,16 +58,39 @@ def hold_out(texts: Iterable[Document], limit: int, judged: bool) -> Held:
     return Held(chosen[: len(chosen) - kept], chosen[len(chosen) - kept :])
 
 
-def make_report(
+def hold_out_documents(vectors: Vectors | None) -> Held:
+    """Sentences of documents given with their vectors, to measure by; the fit has them too."""
+    return Held((), hold_out(documents_of(vectors), HELD_OUT, False).held_out)
+
+
+def report_fit(
     path: Path,
     table: TokenTable,
     tower: DocumentEncoder | None,
     vectors: Vectors | None,
     collection: Collection | None,
     held: Held,
-    cache: Path | None,
-) -> None:
-    """Measure the table and write the report."""
+    cache: str | Path | None,
+    begin: Report,
+) -> dict[str, float]:
+    """Measure a table beside its model, and write the report: a card and a plot.
+
+    Args:
+        path: the report's folder, which must not exist.
+        tower: may be None where there are a collection and vectors.
+        vectors: documents with theirs, to be searched; None: the collection's, or else sentences of the fit.
+        collection: judged queries; None: sentences kept from the fit, by the model's own ranking.
+        held: of the fit.
+        cache: the fit's.
+        begin: gives the progress function of each phase.
+
+    Returns:
+        Of the full model's nDCG@10 the share that the look-up keeps, by mode.
+
+    Raises:
+        UsageError: the documents have to be encoded, and there is no tower.
+        InputError: no document that the collection judges is there.
+    """
     from lightretriever.evaluation.compare import compare
     from lightretriever.evaluation.reasons import count_texts
     from lightretriever.evaluation.report import Evidence, write_report
@@ -90,13 +100,13 @@ def make_report(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     measures = ["nDCG@10", "R@100", "RR@10"] if collection is not None else ["nDCG@10", "RR@10"]
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch, phases("texts") as report:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         if collection is not None:
             source = f"{len(collection.qrels):,} of {collection.path.name}'s split {collection.split}, as judged there"
-            index = _index(Path(scratch) / "index", table, tower, vectors, collection, report)
+            index = _index(Path(scratch) / "index", table, tower, vectors, collection, begin)
         else:
             assert tower is not None
-            index = _index_unjudged(Path(scratch) / "index", table, tower, vectors, held, cache, report)
+            index = _index_unjudged(Path(scratch) / "index", table, tower, vectors, held, cache, begin)
         with index:
             if collection is None:
                 assert tower is not None
@@ -105,7 +115,7 @@ def make_report(
                     f"{len(held.held_out):,} sentences kept from the fit; relevant are the ten documents that the full "
                     "model ranks first, so its own values are 1"
                 )
-            found = compare(index, collection, tower, measures, depth=100, progress=report)
+            found = compare(index, collection, tower, measures, depth=100, progress=begin)
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
         assert tower is not None
@@ -114,8 +124,7 @@ def make_report(
     seen = count_texts(QueryEncoder(table), [*held.fitted, *(document.input for document in documents_of(vectors))])
     write_report(path, table, Evidence(found, collection, source, seen, None if tower is None else encode))
     kept = {mode: found.retention(mode, "nDCG@10") for mode in ("dense", "hybrid")}
-    said = ", ".join(f"{mode} {share:.1%}" for mode, share in kept.items() if share is not None)
-    say(f"{path}: the report" + (f"; of the full model's nDCG@10 the look-up keeps {said}" if said else ""))
+    return {mode: share for mode, share in kept.items() if share is not None}
 
 
 def _index(
@@ -124,7 +133,7 @@ def _index(
     tower: DocumentEncoder | None,
     vectors: Vectors | None,
     collection: Collection | None,
-    report: Report,
+    begin: Report,
 ) -> Index:
     """The documents given with their vectors, or else the collection's, encoded."""
     from lightretriever.index.index import Index
@@ -139,13 +148,13 @@ def _index(
         payloads = [{"title": document.title, "text": document.text} for document in documents]
         index.add([document.id for document in documents], Encoded(dense), payloads)
     elif vectors is not None:
-        ingest_vectors(path, vectors, encoder, "bm25", report)
+        ingest_vectors(path, vectors, encoder, "bm25", begin)
         index = Index.open(path)
     else:
         assert collection is not None
         if tower is None:
             raise UsageError("the report's documents have to be encoded: name the MODEL, or give their --vectors")
-        index_corpus(path, collection.documents(), tower, encoder, "bm25", report)
+        index_corpus(path, collection.documents(), tower, encoder, "bm25", begin)
         index = Index.open(path)
     judged = {name for of_query in collection.qrels.values() for name in of_query} if collection is not None else set()
     if judged and not judged & {document.id for document in index.documents()}:
@@ -160,19 +169,19 @@ def _index_unjudged(
     tower: DocumentEncoder,
     vectors: Vectors | None,
     held: Held,
-    cache: Path | None,
-    report: Report,
+    cache: str | Path | None,
+    begin: Report,
 ) -> Index:
     """The documents given with their vectors, or else sentences of the fit in the place of documents."""
     if vectors is not None:
-        return _index(path, table, tower, vectors, None, report)
+        return _index(path, table, tower, vectors, None, begin)
     from lightretriever.tables.teacher import encode_cached
     from lightretriever.text.corpus import Document
 
     texts = held.fitted[:_FITTED]
-    dense = encode_cached(tower, texts, table.prompt, cache, report("documents"))
+    dense = encode_cached(tower, texts, table.prompt, cache, begin("documents"))
     documents = [Document(str(number), text) for number, text in enumerate(texts)]
-    return _index(path, table, tower, (documents, dense), None, report)
+    return _index(path, table, tower, (documents, dense), None, begin)
 
 
 def _judged_by(index: Index, tower: DocumentEncoder, texts: Sequence[str]) -> Collection:
