@@ -119,6 +119,15 @@ def test_what_is_no_heading(line: str) -> None:
     assert all(passage.headings == () for passage in found)
 
 
+def test_comments_of_source_code_are_no_headings() -> None:
+    text = "\n\n".join(f"# step {i}\n" + f"value = compute(value, {i})\n" * 3 for i in range(20))
+    code = split(Document("a", text, "a.py", {"type": "code"}), wordpiece(), PassageOptions(256, 8))
+    prose = split(Document("a", text, "a.py"), wordpiece(), PassageOptions(256, 8))
+    assert not any(passage.headings for passage in code) and all(passage.headings for passage in prose)
+    assert all(passage.title == "a.py" and passage.text.startswith("# step") for passage in code)
+    assert code[0].start == 0 and code[-1].end == len(text.rstrip())
+
+
 def test_paragraphs_stay_whole_where_they_fit() -> None:
     paragraphs = [" ".join([word] * 24) for word in ("world", "mountain", "highest", "light")]
     assert texts("\n\n".join(paragraphs), tokens=40, overlap=0) == paragraphs

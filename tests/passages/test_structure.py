@@ -84,9 +84,23 @@ def test_fences_close_with_their_own_kind(text: str) -> None:
     assert (block.kind, text[block.start : block.end]) == (CODE, text.strip())
 
 
-@given(st.lists(LINES, max_size=40).map("\n".join))
-def test_blocks_hold_all_but_white_space(text: str) -> None:
-    found = read_structure(text)
+def test_source_code_has_no_headings() -> None:
+    text = "# a comment\nimport os\n\ndef f():\n    # another\n    x = 1\n---\n\n    return x\n\f\n```\n"
+    found = read_structure(text, code=True)
+    assert len(found.sections) == 1
+    assert [(block.kind, text[block.start : block.end]) for block in found.blocks] == [
+        (CODE, "# a comment\nimport os"),
+        (CODE, "def f():\n    # another\n    x = 1\n---"),
+        (CODE, "return x"),
+        (CODE, "```"),
+    ]
+    assert [block.page for block in found.blocks] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("code", [False, True])
+@given(text=st.lists(LINES, max_size=40).map("\n".join))
+def test_blocks_hold_all_but_white_space(code: bool, text: str) -> None:
+    found = read_structure(text, code)
     places = [(block.start, block.end) for block in found.blocks]
     assert places == sorted(places)
     assert "".join("".join(text[start:end].split()) for start, end in places) == "".join(text.split())

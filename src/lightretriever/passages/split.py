@@ -7,6 +7,8 @@ How a document is split:
   under ends it. So "# Chapter 2" is never put after the last lines of chapter 1, and goes with what follows it.
 - Within a section, paragraphs, list items and code blocks are put together as long as they fit. One that does not fit
   begins a new passage, if the one before is at least half full, and else is shared out by sentences.
+- Source code (metadata ``type`` of ``code``, as our readers say) has no headings: what stands between blank lines is
+  kept together.
 - What is longer than a passage alone is cut: code and text at lines, then at white space, then between characters.
 - A passage begins with the last sentences of the one before, if both are under the same heading: as many whole ones as
   `PassageOptions.overlap` allows, or the last words of one that is longer. Code is not repeated.
@@ -28,7 +30,7 @@ from lightretriever.errors import InputError, UsageError
 from lightretriever.passages.fields import check_metadata, passage_id, with_fields
 from lightretriever.passages.options import PassageOptions
 from lightretriever.passages.packing import pack
-from lightretriever.passages.structure import Structure, read_structure
+from lightretriever.passages.structure import CODE, Structure, read_structure
 from lightretriever.passages.titles import shorten_titles, title_parts
 from lightretriever.passages.units import Count, Unit, halves, units_of, weigh
 from lightretriever.text.corpus import MAX_ID_BYTES, Document
@@ -37,6 +39,8 @@ from lightretriever.types import Place
 
 _WINDOW = 1 << 22  # characters of documents tokenised together
 _LEAST_ROOM = 8
+TYPE = "type"
+"""Metadata that says what a document's file was."""
 _TITLE_SHARE = 4  # title and headings take at most a quarter of a passage
 
 
@@ -205,7 +209,7 @@ def _whole(document: Document) -> list[Passage]:
 
 
 def _drafted(documents: Sequence[Document], count: Count, sizes: _Sizes) -> list[_Draft]:
-    structures = [read_structure(document.text) for document in documents]
+    structures = [read_structure(document.text, document.metadata.get(TYPE) == CODE) for document in documents]
     full = [
         [
             title_parts(document.title, section.headings if sizes.options.headings else ())

@@ -2,7 +2,7 @@
 
 Read line by line in one pass, so that time is linear in the text. Only what nearly every text means alike is read:
 ``# Heading``, a line underlined with ``===`` or ``---``, code between fences, blank lines, list items and rows of
-tables, form feeds.
+tables, form feeds. Source code has none of that but blank lines and form feeds: its ``#`` begins a comment.
 """
 
 from __future__ import annotations
@@ -72,12 +72,17 @@ class _Line:
     page: int
 
 
-def read_structure(text: str) -> Structure:
-    """The sections and blocks of a text; together the blocks hold every character that is not white space."""
+def read_structure(text: str, code: bool = False) -> Structure:
+    """The sections and blocks of a text; together the blocks hold every character that is not white space.
+
+    Args:
+        code: it is source code: one section, and the blocks are what stands between blank lines.
+    """
     reader = _Reader(text)
+    read = reader.read_code if code else reader.read
     for line in _lines(text):
-        reader.read(line)
-    reader.end_block()
+        read(line)
+    reader.end_block(CODE if code else TEXT)
     return Structure(tuple(reader.sections), tuple(reader.blocks), reader.page > 1)
 
 
@@ -129,10 +134,18 @@ class _Reader:
         if fence:
             self._fence = fence[1]
 
-    def end_block(self) -> None:
+    def read_code(self, line: _Line) -> None:
+        """Take the next line of source code."""
+        self.page = line.page
+        if line.blank_before or self._first is None:
+            self.end_block(CODE)
+            self._first = line
+        self._last = line
+
+    def end_block(self, kind: str = TEXT) -> None:
         """The open block, if there is one, ends with the last line."""
         if self._first is not None and self._last is not None:
-            self._append(self._first, self._last.end, CODE if self._fence else TEXT)
+            self._append(self._first, self._last.end, CODE if self._fence else kind)
         self._first, self._fence = None, ""
 
     def _append(self, first: _Line, end: int, kind: str) -> None:
