@@ -20,21 +20,19 @@ from lightretriever.index.engines.engine import START, Engine
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.given import check_encoded, given_documents, given_ids
-from lightretriever.index.novelty import measure_novelty
 from lightretriever.index.search import Request, search
 from lightretriever.index.set_aside import set_aside
 from lightretriever.index.settings import LOCAL, Settings, check_engine, check_model
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
 from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
-from lightretriever.index.store.database import Connection
-from lightretriever.index.store.files import NotedFile, forget_files, note_files, read_files
-from lightretriever.index.store.state import change_state, read_state
+from lightretriever.index.store.files import NotedFile, read_files
+from lightretriever.index.store.state import read_state
 from lightretriever.index.store.values import read_statistics
-from lightretriever.index.stored_passages import changed_rows, existing_documents, numbers_of, stored_passages
-from lightretriever.index.tenant import check_ids, check_tenant, of_tenants
-from lightretriever.index.upkeep import Upkeep, delete_documents, rows_of, store_rows
-from lightretriever.passages.fields import document_id
+from lightretriever.index.stored_passages import changed_rows
+from lightretriever.index.tenant import check_tenant, of_tenants
+from lightretriever.index.upkeep import Upkeep
+from lightretriever.index.writing import follow, remove, replace_files, store_encoded, store_vectors
 from lightretriever.passages.options import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress
@@ -43,7 +41,7 @@ from lightretriever.query.snippet import QueryMarker
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
-from lightretriever.vectors.parts import check_vectors, positive, usable
+from lightretriever.vectors.parts import usable
 from lightretriever.vectors.unusable import name_unusable
 
 if TYPE_CHECKING:
@@ -269,7 +267,9 @@ class Index:
         """
         current = self._state.current
         documents = given_documents(ids, payloads, current.settings.sparse)
-        return self._store_encoded(documents, encoded, current, flush)
+        added = store_encoded(self._state, documents, encoded, current, flush)
+        self._upkeep.build_if_due()
+        return added
 
     def add_encoded(
         self, parts: Iterable[tuple[Sequence[Document], Encoded]], progress: Progress | None = None
@@ -290,34 +290,13 @@ class Index:
         try:
             for documents, encoded in parts:
                 checked = list(map(given_document, documents))
-                total += self._store_encoded(checked, encoded, current, flush=False, zeros=True)
+                total += store_encoded(self._state, checked, encoded, current, flush=False, zeros=True)
+                self._upkeep.build_if_due()
                 if progress:
                     progress(total.documents, None)
         finally:
             self.flush()
         return replace(total, durable=True)
-
-    def _store_encoded(
-        self,
-        documents: Sequence[Document],
-        encoded: Encoded,
-        current: Current,
-        flush: bool | None,
-        zeros: bool = False,
-    ) -> Added:
-        """Store documents with the vectors that their tower gave them, for the index as it was when they were read."""
-        check_encoded(encoded)
-        dim, rotation = current.settings.dim, current.encoder.table.rotation
-        whole = max(encoded.dense.shape[-1], dim) if rotation is None else len(rotation)
-        check_vectors([document.id for document in documents], encoded, whole, zeros=zeros)
-        vectors = encoded if whole == dim and rotation is None else usable(encoded, dim, rotation)
-        added = self._store(documents, vectors, current, flush)
-        if added is None:
-            raise MismatchError(
-                f"{self.path} went over from {current.settings.model!r} to {self.settings.model!r} before the "
-                "documents were stored: encode them with that"
-            )
-        return added
 
     def add_documents(
         self, documents: Iterable[Mapping[str, object] | Document], progress: Progress | None = None
@@ -355,7 +334,9 @@ class Index:
         encoded = tower.encode(rows)
         name_unusable(rows, encoded)
         vectors = usable(encoded, current.settings.dim, current.encoder.table.rotation)
-        return self._store(rows, vectors, current, flush=False)
+        added = store_vectors(self._state, rows, vectors, current, flush=False)
+        self._upkeep.build_if_due()
+        return added
 
     def _encodes(self) -> tuple[DocumentEncoder, Current]:
         """The document tower, and the index that it belongs to."""
@@ -363,32 +344,6 @@ class Index:
         if tower is None:
             raise UsageError("add_documents encodes with the document model: Index.open(path, model=...)")
         return tower, current
-
-    def _store(
-        self, documents: Sequence[Document], encoded: Encoded, encoded_for: Current, flush: bool | None
-    ) -> Added | None:
-        """None, and nothing is stored, where the index is of another model than it was when they were encoded."""
-        tenant = encoded_for.settings.tenant
-        documents = list(of_tenants(documents, tenant))
-        check_vectors([document.id for document in documents], encoded, encoded_for.settings.dim, zeros=True)
-        check_ids(documents, tenant)
-        if not documents:
-            return Added()
-        side = encoded_for.side
-        rows = rows_of(documents, Encoded(encoded.dense, positive(encoded.sparse)), side)
-        novelty = measure_novelty(side.table, [document.input for document in rows.documents])
-        with self._state.writing(len(rows), flush) as connection:
-            current = self._state.current
-            if not current.takes_vectors_of(encoded_for):
-                return None
-            replaced = store_rows(current, connection, rows)
-            if current.settings.passages:
-                surplus = stored_passages(current.engine, numbers_of(rows.documents))
-                delete_documents(current, connection, surplus, None)
-            change_state(connection, tokens=novelty.tokens, unknown=novelty.unknown)
-        self._upkeep.build_if_due()
-        durable = not self._state.durability.pending
-        return Added(len(rows), replaced, len(documents) - len(rows), durable, novelty)
 
     def delete(
         self, ids: Iterable[str], *, filter: Mapping[str, object] | None = None, flush: bool | None = None
@@ -412,7 +367,7 @@ class Index:
         names = list(dict.fromkeys(given_ids(ids)))
         where = self._where(filter)
         with self._state.writing(len(names), flush) as connection:
-            removed, _ = self._remove(connection, names, where)
+            removed, _ = remove(self._state, connection, names, where)
         self._upkeep.build_if_due()
         return removed
 
@@ -429,44 +384,14 @@ class Index:
         Returns:
             How many rows were removed.
         """
-        files, gone = list(files), list(gone)
-        with self._state.writing(flush=True) as connection:
-            before = read_files(connection, [*gone, *(file.id for file in files)])
-            note_files(connection, files)
-            forget_files(connection, gone)
-            held = {document for file in files for document in file.documents}
-            dropped = {name: None for file in before.values() for name in file.documents if name not in held}
-            if dropped:  # another file may hold one, which only all of them tell
-                elsewhere = {name for file in read_files(connection).values() for name in file.documents}
-                dropped = {name: None for name in dropped if name not in elsewhere}
-            removed = self._remove(connection, list(dropped), None)[1] if dropped else 0
+        removed = replace_files(self._state, list(files), list(gone))
         if removed:
             self._upkeep.build_if_due()
         return removed
 
     def follow(self, sources: Sequence[Path], include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         """Note, durably, where `sync` looks, and the patterns of the files that it reads and leaves out."""
-        places = tuple(str(absolute(source)) for source in sources)
-
-        def followed(settings: Settings) -> Settings:
-            return replace(settings, sources=places, include=tuple(include), exclude=tuple(exclude))
-
-        if followed(self.settings) == self.settings:
-            return
-        with self._state.writing(flush=True):
-            self._state.save(followed(self._state.current.settings))
-
-    def _remove(self, connection: Connection, names: Sequence[str], where: Filter | None) -> tuple[int, int]:
-        """Remove documents within a transaction; how many, and how many rows they had."""
-        current = self._state.current
-        if not current.settings.passages:
-            removed = delete_documents(current, connection, names, where)
-            return removed, removed
-        rows = stored_passages(current.engine, dict.fromkeys(names, 0))
-        removed = delete_documents(current, connection, rows, where)
-        whose = {document_id(row) for row in rows}
-        left = existing_documents(current.engine, whose, passages=True) if where is not None else ()
-        return len(whose) - len(left), removed
+        follow(self._state, sources, include, exclude)
 
     def flush(self) -> None:
         """Make all that was acknowledged survive a power cut."""
