@@ -1,7 +1,8 @@
-"""The process that parses files: time and memory bounded by the system, so that no file can hang or end the reader's.
+"""The process that parses files, its memory bounded by the system; `reader` ends it when a file takes too long.
 
-Lines of JSON in and out: ``{"path", "format"}`` asks for a file; ``{"text", "title", "metadata"}`` answers for each of
-its documents, ``{"error"}`` for one that cannot be read, ``{"end"}`` comes last.
+An empty line says that it is ready. Then come lines of JSON: ``{"path", "format"}`` asks for a file; ``{"text",
+"title", "metadata"}`` answers for each of its documents, ``{"error"}`` for one that cannot be read, ``{"end"}`` comes
+last.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -22,12 +21,14 @@ from lightretriever.pipeline.readers.formats import contents_of
 
 
 def main() -> None:
-    """Serve until standard input ends, or a file takes longer than it may: then the system ends the process."""
+    """Serve until standard input ends."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever a library prints is no answer
     options = ReadOptions(**json.loads(sys.argv[1]))
-    _limit(resource.RLIMIT_AS, options.max_memory)
-    _limit(resource.RLIMIT_CORE, 0)
+    _limit("RLIMIT_AS", options.max_memory)
+    _limit("RLIMIT_CORE", 0)
+    out.write("\n")  # all is loaded: from now on it is the files that take time
+    out.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         for answer in _answers(Path(asked["path"]), asked["format"], options):
@@ -37,12 +38,8 @@ def main() -> None:
 
 def _answers(path: Path, name: str, options: ReadOptions) -> Iterator[dict[str, object]]:
     try:
-        signal.setitimer(signal.ITIMER_REAL, options.seconds)  # not caught: it ends code in C too
         for content in contents_of(path, name, options):
-            signal.setitimer(signal.ITIMER_REAL, 0)
             yield asdict(content) if isinstance(content, Content) else {"error": str(content)}
-            signal.setitimer(signal.ITIMER_REAL, options.seconds)
-        signal.setitimer(signal.ITIMER_REAL, 0)
         yield {"end": True}
     except UnreadableError as error:
         yield {"error": str(error), "end": True}
@@ -55,14 +52,15 @@ def _answers(path: Path, name: str, options: ReadOptions) -> Iterator[dict[str, 
         yield {"error": f"it takes more than {options.max_memory >> 20:,} MB of memory (max_memory)", "end": True}
     except Exception as error:  # whatever a library raises: the run goes on without the file
         yield {"error": f"it is damaged, or its reader failed ({type(error).__name__})", "end": True}
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _limit(what: int, most: int) -> None:
-    _, hard = resource.getrlimit(what)
-    # Not every system has every limit (macOS none of address space); the alarm is left then.
-    with contextlib.suppress(ValueError, OSError):
+def _limit(name: str, most: int) -> None:
+    # Not every system has every limit: macOS none of address space, Windows none at all. The time is bounded there too.
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        what = getattr(resource, name)
+        _, hard = resource.getrlimit(what)
         resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 

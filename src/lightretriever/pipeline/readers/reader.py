@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from threading import Timer
 from types import TracebackType
 
 from lightretriever.errors import InputError, MissingExtraError
@@ -27,6 +28,7 @@ from lightretriever.text.corpus import Document
 from lightretriever.text.values import safe_text
 
 _HEAD = 1024
+_UNWAITING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _CHILD = "lightretriever.pipeline.readers.child"
 
 
@@ -101,9 +103,7 @@ class Reader:
             process.stdin.write(json.dumps({"path": str(absolute(found.path)), "format": name}) + "\n")
             process.stdin.flush()
             while not finished:
-                line = process.stdout.readline()
-                if not line.endswith("\n"):
-                    raise UnreadableError(self._ended(process))
+                line = self._answer(process)
                 answer = json.loads(line)
                 finished = "end" in answer
                 if "missing" in answer:
@@ -115,7 +115,7 @@ class Reader:
                 elif not finished:
                     yield Content(answer["text"], answer["title"], answer["metadata"])
         except BrokenPipeError:
-            raise UnreadableError(self._ended(process)) from None
+            raise UnreadableError(_ended(process)) from None
         finally:
             if not finished:
                 self.close()
@@ -135,14 +135,31 @@ class Reader:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
             start_new_session=True,  # Ctrl-C is for this process, which ends that one
         )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it is ready
         return self._process
 
-    def _ended(self, process: subprocess.Popen[str]) -> str:
-        """Why the child process is no more."""
-        code = process.wait()
-        if code == -signal.SIGALRM:
-            return f"reading it takes longer than {self.options.seconds:g} seconds (seconds)"
-        return f"the process that reads it ended ({_signal_name(-code) if code < 0 else f'exit status {code}'})"
+    def _answer(self, process: subprocess.Popen[str]) -> str:
+        """Its next line; it is killed where that takes longer than it may, which ends code in C too."""
+        assert process.stdout is not None
+        alarm = Timer(self.options.seconds, process.kill)
+        alarm.daemon = True
+        alarm.start()
+        line = process.stdout.readline()
+        late = not alarm.is_alive()
+        alarm.cancel()
+        if line.endswith("\n"):
+            return line
+        if late:
+            process.wait()
+            raise UnreadableError(f"reading it takes longer than {self.options.seconds:g} seconds (seconds)")
+        raise UnreadableError(_ended(process))
+
+
+def _ended(process: subprocess.Popen[str]) -> str:
+    """Why the child process is no more."""
+    code = process.wait()
+    return f"the process that reads it ended ({_signal_name(-code) if code < 0 else f'exit status {code}'})"
 
 
 def _signal_name(number: int) -> str:
@@ -154,7 +171,7 @@ def _signal_name(number: int) -> str:
 
 def _head(path: Path) -> bytes:
     """The first bytes. What became a pipe since it was found would be waited for: it is opened without waiting."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(os.open(path, _UNWAITING), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise UnreadableError("it is no file")
         return file.read(_HEAD)
