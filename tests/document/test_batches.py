@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_little_to_do_is_done_by_the_thread_that_asks(monkeypatch: pytest.Monkey
     assert (batch, name) == ([0, 1, 2], threading.current_thread().name)
     found = list(run_batches([100] * 8, Budget(CPU), len, 2))
     assert [size for _, size in found] == [4, 4]  # one for each lane, not one of all
+
+
+def test_a_batch_of_a_gpu_ends_early_rather_than_be_padded() -> None:
+    def cut(lengths: list[int], device: str) -> list[int]:
+        budget, rest, sizes = Budget(torch.device(device)), deque(range(len(lengths))), []
+        budget.tokens = 1000
+        while rest:
+            sizes.append(len(budget.take(rest, lengths, budget.tokens)))
+        return sizes
+
+    assert cut([100] * 12, "cuda") == [10, 2]
+    assert cut([100] * 6 + [90] * 2 + [89] * 9, "cuda") == [8, 9]  # a tenth shorter, and more than that
+    assert cut([100] * 2 + [50] * 10, "cuda") == [5, 7]  # half of the tokens first, whatever that costs
+    assert cut([2000, 100, 10], "cuda") == [1, 2]
+    assert cut([100] * 6 + [90] * 2 + [9] * 9, "cpu") == [10, 7]
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
