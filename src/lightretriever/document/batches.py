@@ -1,5 +1,5 @@
-"""Texts into batches of nearly one length, and the batches through a model: several at a time on a processor, and
-smaller ones where memory runs out.
+"""Texts into batches of nearly one length, and the batches through a model: several at a time on a processor, the next
+begun before one has ended on a GPU, and smaller ones where memory runs out.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ LANE_TOKENS = 256
 """A lane with less than that to do costs more than it brings."""
 MOST_LANES = 8
 """Batches run at a time: each needs memory of its own."""
+# As a processor says it, CUDA (pinned memory, kernels), and its library of products.
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class Budget:
@@ -115,27 +117,67 @@ def run_batches(
         ModelError: a single text does not fit into memory.
     """
     share = budget.tokens if lanes == 1 else -(-sum(lengths) // lanes)  # so that there is a batch for each
+    with _lanes(lanes, run) as begin:
+        yield from _through(lengths, budget, begin, share, lanes)
+
+
+def queue_batches(
+    lengths: Sequence[int], budget: Budget, begin: Callable[[list[int]], Callable[[], Result]]
+) -> Iterator[tuple[list[int], Result]]:
+    """`run_batches` on a device that does later what it is given: each batch is begun before the one before it ends.
+
+    Args:
+        lengths, budget: as there.
+        begin: gives the device what a batch is to be, and gives what waits for its result. Memory may run out in both.
+
+    Raises:
+        ModelError: a single text does not fit into memory.
+    """
+    return _through(lengths, budget, begin, budget.tokens, 1)
+
+
+def _through(
+    lengths: Sequence[int],
+    budget: Budget,
+    begin: Callable[[list[int]], Callable[[], Result]],
+    share: int,
+    lanes: int,
+) -> Iterator[tuple[list[int], Result]]:
+    """Begin batches, one more than there are lanes, so that none waits for this thread; and give each as it ends."""
     rest = deque(sorted(range(len(lengths)), key=lambda i: -lengths[i]))
     flying: deque[tuple[list[int], Callable[[], Result]]] = deque()
-    with _lanes(lanes, run) as begin:
-        while rest or flying:
-            while rest and len(flying) <= lanes:  # one more than there are threads, so that none waits for this one
-                batch = budget.take(rest, lengths, share)
-                flying.append((batch, begin(batch)))
-            batch, end = flying.popleft()
-            try:
-                result = end()
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                budget.reduce(len(batch), lengths[batch[0]])
+    while rest or flying:
+        while rest and len(flying) <= lanes:
+            batch = budget.take(rest, lengths, share)
+            end = _if_it_fits(partial(begin, batch))
+            if end is None:
+                if len(batch) > 1 or not flying:  # one text may fit when those on their way have ended
+                    budget.reduce(len(batch), lengths[batch[0]])
                 rest.extendleft(reversed(batch))
-                result = None
-            del end
-            if result is None:
-                _free_memory()  # what the batch had made so far, and the error held
-            else:
-                yield batch, result
+                _free_memory()
+                break
+            flying.append((batch, end))
+        if not flying:
+            continue
+        batch, end = flying.popleft()
+        result = _if_it_fits(end)
+        del end
+        if result is None:
+            budget.reduce(len(batch), lengths[batch[0]])
+            rest.extendleft(reversed(batch))
+            _free_memory()
+        else:
+            yield batch, result
+
+
+def _if_it_fits(step: Callable[[], Result]) -> Result | None:
+    """What a step gives, or None where memory ran out; the error, and what it held, are gone then."""
+    try:
+        return step()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return None
 
 
 def lanes_of(device: torch.device, lengths: Sequence[int]) -> int:
@@ -150,8 +192,8 @@ def lanes_of(device: torch.device, lengths: Sequence[int]) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has no class for that on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Whether an error says that memory ran out; torch has a class for its own allocator on a GPU alone."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 def _free_memory() -> None:

@@ -1,12 +1,17 @@
-"""Where a tower computes, and in what numbers."""
+"""Where a tower computes, in what numbers, and how these get there and back without waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from lightretriever.errors import ModelError, UsageError
+
+Result = TypeVar("Result")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -68,3 +73,69 @@ def fastest(dtype: str, device: str) -> str:
     if dtype != "auto" or pick_device(device).type != "cpu":
         return dtype
     return "bfloat16" if cpu_has_bfloat16(torch.cpu.get_capabilities()) else dtype
+
+
+def queues(device: torch.device) -> bool:
+    """Whether a device does later, in order, what it is given: the next batch can be begun before one has ended."""
+    return device.type == "cuda"
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """The same on another device, from the host; CUDA's queue is not waited for.
+
+    Only from pinned memory does CUDA copy when its turn has come; torch keeps that memory until then.
+    """
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(values: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy to the host; gives what waits for the copy, and for nothing that was begun after it."""
+    if not values.is_cuda:
+        return values.cpu
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied = _mark(values.device)
+
+    def wait() -> Tensor:
+        copied.synchronize()
+        return host
+
+    return wait
+
+
+def once_computed(values: Tensor, take: Callable[[Tensor], Result]) -> Callable[[], Result]:
+    """What gives ``take(values)``, for a ``take`` whose result has a size that depends on them.
+
+    The size must be known on the host. So on CUDA ``take`` is called when its result is wanted, on a stream beside the
+    queue, and waits for nothing that was begun after the values; elsewhere at once, so that they are not held.
+
+    Args:
+        values: computed by what is in the queue now.
+        take: what it gives is on the host, so that all it did on the device is done.
+    """
+    if not values.is_cuda:
+        result = take(values)
+        return lambda: result
+    computed = _mark(values.device)
+
+    def finish() -> Result:
+        computed.synchronize()
+        with torch.cuda.stream(_beside(values.device)):
+            return take(values)
+
+    return finish
+
+
+def _mark(device: torch.device) -> torch.cuda.Event:
+    """An event behind all that is in the queue; who waits for it leaves the processor to others."""
+    event = torch.cuda.Event(blocking=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+@cache
+def _beside(device: torch.device) -> torch.cuda.Stream:
+    """A stream whose few and small kernels go before those of the queue."""
+    return torch.cuda.Stream(device, priority=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from lightretriever.document.backbone import Backbone, load_backbone
-from lightretriever.document.batches import Budget, lanes_of, run_batches, windows
-from lightretriever.document.device import rounds_matrices
+from lightretriever.document.batches import Budget, lanes_of, queue_batches, run_batches, windows
+from lightretriever.document.device import queues, rounds_matrices, to_device, to_host
 from lightretriever.document.folder import MINILM
 from lightretriever.document.pooling import pool
 from lightretriever.document.prefix import common_prefix, run_after, run_prefix
 from lightretriever.document.rounding import round_matrices
-from lightretriever.document.sparse import sparse_vectors
+from lightretriever.document.sparse import begin_sparse
 from lightretriever.document.tokenise import make_text_tokenizer
 from lightretriever.errors import UsageError
 from lightretriever.progress import Progress
@@ -28,6 +28,9 @@ from lightretriever.text.corpus import Document, as_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.text.values import safe_text
 from lightretriever.types import Encoded, SparseVectors, concatenate_sparse, take_sparse
+
+Rows = tuple[NDArray[np.float32], SparseVectors | None]
+"""Of a batch: dense [n, d], and sparse where they are wanted."""
 
 SPARSE = ("auto", "lm", "none")
 _SHARED_TOKENS = 4  # a prefix of so many is run once for a batch, not for every text
@@ -208,9 +211,8 @@ class DocumentEncoder:
             vectors = np.zeros((len(tokens), self.dim), dtype=np.float32)
             parts: list[SparseVectors] = []
             order: list[int] = []
-            run = partial(self._run_some, tokens, sparse)
-            lengths = list(map(len, tokens))
-            for batch, (rows_of, part) in run_batches(lengths, self._budget, run, self._lanes(lengths)):
+            begin = partial(self._begin_some, tokens, sparse)
+            for batch, (rows_of, part) in self._batches(list(map(len, tokens)), begin):
                 vectors[batch] = rows_of
                 parts += [] if part is None else [part]
                 order += batch
@@ -238,18 +240,27 @@ class DocumentEncoder:
             if ahead is not None:
                 yield ahead.result()
 
-    def _run_some(
-        self, tokens: list[list[int]], sparse: bool, batch: list[int]
-    ) -> tuple[NDArray[np.float32], SparseVectors | None]:
-        return self._run([tokens[i] for i in batch], sparse)
+    def _batches(
+        self, lengths: Sequence[int], begin: Callable[[list[int]], Callable[[], Rows]]
+    ) -> Iterator[tuple[list[int], Rows]]:
+        if queues(self.backbone.device):
+            return queue_batches(lengths, self._budget, begin)
+        return run_batches(lengths, self._budget, lambda batch: begin(batch)(), self._lanes(lengths))
+
+    def _begin_some(self, tokens: list[list[int]], sparse: bool, batch: list[int]) -> Callable[[], Rows]:
+        return self._begin([tokens[i] for i in batch], sparse)
 
     def _lanes(self, lengths: Sequence[int]) -> int:
         lanes = lanes_of(self.backbone.device, lengths)
         return lanes if lanes > 1 and self.backbone.keeps_nothing else 1
 
     @torch.inference_mode()
-    def _run(self, tokens: list[list[int]], sparse: bool) -> tuple[NDArray[np.float32], SparseVectors | None]:
-        """One batch: unit rows [n, d] and sparse rows."""
+    def _begin(self, tokens: list[list[int]], sparse: bool) -> Callable[[], Rows]:
+        """One batch, begun: what gives its unit rows [n, d] and sparse rows once they are computed.
+
+        On a GPU nothing here waits for it, but transformers does as it begins a run: it looks at the mask, or at the
+        positions. By then only the batch before is in the queue, and all that follows goes on behind that look.
+        """
         shared = None
         # Only queries carry a prompt, and have no sparse side, which looks at every position.
         prefix = common_prefix(tokens) if self.causal and not sparse and len(tokens) > 1 else []
@@ -261,7 +272,7 @@ class DocumentEncoder:
             tokens = [own[len(prefix) :] for own in tokens]
         ids, lengths = pad_ids(tokens, self.pad_id, self.backbone.device)
         if not ids.shape[1]:  # texts of no tokens, under a tokenizer that adds none
-            nothing = np.zeros((len(tokens), self.dim), dtype=np.float32)
+            dense = to_host(torch.zeros(len(tokens), self.dim))
             hidden = torch.zeros(len(tokens), 0, 1, device=ids.device)
         else:
             if shared is not None:
@@ -271,11 +282,16 @@ class DocumentEncoder:
             pooled = pool(hidden, lengths.clamp(min=1), self.backbone.pooling)[:, : self.dim]
             if self.backbone.normalize:
                 pooled = torch.nn.functional.normalize(pooled, dim=-1)
-            nothing = (pooled * (lengths > 0)[:, None]).cpu().numpy()
+            dense = to_host(pooled * (lengths > 0)[:, None])
         if not sparse or self.backbone.head is None:
-            return nothing, None
+            return partial(_end, dense, None)
         states = self.backbone.head_states(ids, hidden)
-        return nothing, sparse_vectors(states, lengths, self.backbone.head, self.vocab_size, self.top_k)
+        counts = torch.tensor(list(map(len, tokens)))  # on the host, where nobody waits for them
+        return partial(_end, dense, begin_sparse(states, counts, self.backbone.head, self.vocab_size, self.top_k))
+
+
+def _end(dense: Callable[[], torch.Tensor], sparse: Callable[[], SparseVectors] | None) -> Rows:
+    return dense().numpy(), None if sparse is None else sparse()
 
 
 def pad_ids(
@@ -286,7 +302,7 @@ def pad_ids(
     ids = np.full((len(tokens), int(lengths.max())), pad_id or 0, dtype=np.int64)
     for row, own in zip(ids, tokens, strict=True):
         row[: len(own)] = own
-    return torch.from_numpy(ids).to(device), lengths.to(device)
+    return to_device(torch.from_numpy(ids), device), to_device(lengths, device)
 
 
 def _reference(model: str | Path) -> str:

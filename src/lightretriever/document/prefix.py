@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache
 
+from lightretriever.document.device import to_device
+
 if TYPE_CHECKING:
     from lightretriever.document.backbone import Backbone
 
@@ -154,7 +156,7 @@ def run_after(backbone: Backbone, shared: Prefix, ids: Tensor) -> Tensor:
 
 def _run(backbone: Backbone, ids: Sequence[int]) -> tuple[str, Cache | None]:
     """What the model remembers of ids, and what it calls that; None where it is nothing that can be gone on from."""
-    output = backbone.model(input_ids=torch.tensor([list(ids)], device=backbone.device), use_cache=True)
+    output = backbone.model(input_ids=to_device(torch.tensor([list(ids)]), backbone.device), use_cache=True)
     return next(((name, value) for name, value in output.items() if isinstance(value, Cache)), ("", None))
 
 

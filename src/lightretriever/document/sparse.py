@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lightretriever.document.device import once_computed, to_device
 from lightretriever.errors import ModelError
 from lightretriever.types import SparseVectors, concatenate_sparse
 
@@ -21,8 +22,9 @@ Head = Callable[[Tensor], Tensor]
 """Hidden states [R, H] to logits [R, V]."""
 
 MIN_TOP_K = 8
-CHUNK_BYTES = 64 << 20
-"""Of float32 logits at a time, and again of running maxima."""
+CHUNK_BYTES, GPU_CHUNK_BYTES = 64 << 20, 512 << 20
+"""Of float32 logits at a time, and again of running maxima. At 150,000 columns the smaller is 110 positions: a GPU
+would read the head's matrix longer than it multiplies with it."""
 
 # What an MLM head does, in the families that have one: modules before its last layer, and that layer.
 _MLM_HEADS: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -161,7 +163,7 @@ def valid_positions(lengths: Tensor, width: int) -> Tensor:
 
 
 def sparse_vectors(
-    hidden: Tensor, lengths: Tensor, head: Head, width: int, top_k: int | None, chunk_bytes: int = CHUNK_BYTES
+    hidden: Tensor, lengths: Tensor, head: Head, width: int, top_k: int | None, chunk_bytes: int | None = None
 ) -> SparseVectors:
     """``log1p(relu(max over valid positions of head(hidden)))``, optionally the largest k of each row.
 
@@ -171,29 +173,53 @@ def sparse_vectors(
         head: to logits of at least ``width`` columns.
         width: V, the token ids that count.
         top_k: k = max(top_k, 8) largest values and every tie with the last of them; None or 0 for all.
-        chunk_bytes: bound on the float32 logits held at a time, and on the running maxima.
+        chunk_bytes: bound on the float32 logits held at a time, and on the running maxima; None for what the device
+            is best at.
 
     Returns:
         n rows; a text with no valid position has none.
     """
+    return begin_sparse(hidden, lengths, head, width, top_k, chunk_bytes)()
+
+
+def begin_sparse(
+    hidden: Tensor, lengths: Tensor, head: Head, width: int, top_k: int | None, chunk_bytes: int | None = None
+) -> Callable[[], SparseVectors]:
+    """Begin `sparse_vectors`, which see for arguments; gives what waits for them.
+
+    With ``lengths`` on the host a GPU is not waited for, where the batch has no more texts than running maxima are
+    bounded to. Weights are computed and cut to the largest there; what is positive alone comes over.
+    """
+    lengths = lengths.cpu()
     valid = valid_positions(lengths, hidden.shape[1])
     counts = valid.sum(1).tolist()
-    states = hidden[valid]  # [positions of all texts, H], text after text
-    rows = max(1, chunk_bytes // (4 * width))
-    parts = []
+    places = to_device(valid.flatten().nonzero().flatten(), hidden.device)
+    states = hidden.flatten(0, 1).index_select(0, places)  # [positions of all texts, H], text after text
+    rows = max(1, (chunk_bytes or (GPU_CHUNK_BYTES if hidden.is_cuda else CHUNK_BYTES)) // (4 * width))
+    done: list[SparseVectors] = []
+    ending: Callable[[], SparseVectors] | None = None
     for first, last, start, end in _groups(counts, rows):
-        maxima = torch.zeros(last - first, width, device=hidden.device)  # from 0: the relu
-        owners = torch.repeat_interleave(
-            torch.arange(last - first), torch.tensor(counts[first:last], dtype=torch.int64)
-        ).tolist()
-        for low in range(start, end, rows):
-            high = min(low + rows, end)
-            logits = head(states[low:high])
-            for owner, a, b in _runs(owners, low - start, high - start):
-                best = logits[a - (low - start) : b - (low - start)].amax(0)
-                torch.maximum(maxima[owner], best.float(), out=maxima[owner])
-        parts.append(_rows(maxima, width, top_k))
-    return concatenate_sparse(parts) if parts else _rows(torch.zeros(0, width), width, None)
+        if ending is not None:  # no two groups' weights are held
+            done.append(ending())
+        maxima = _maxima(states[start:end], counts[first:last], head, width, rows)
+        ending = once_computed(_weights(maxima, width, top_k), _positive)
+    return partial(_joined, done, ending or partial(_rows, torch.zeros(0, width), width, None))
+
+
+def _joined(done: list[SparseVectors], ending: Callable[[], SparseVectors]) -> SparseVectors:
+    return concatenate_sparse([*done, ending()])
+
+
+def _maxima(states: Tensor, counts: list[int], head: Head, width: int, rows: int) -> Tensor:
+    """The largest logits of each text, or 0: float32 [texts, V] of states [their positions, H], ``rows`` at a time."""
+    maxima = torch.zeros(len(counts), width, device=states.device)  # from 0: the relu
+    owners = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64)).tolist()
+    for low in range(0, len(states), rows):
+        logits = head(states[low : low + rows])
+        for owner, a, b in _runs(owners, low, min(low + rows, len(states))):
+            best = logits[a - low : b - low].amax(0)
+            torch.maximum(maxima[owner], best.float(), out=maxima[owner])
+    return maxima
 
 
 def _groups(counts: list[int], rows: int) -> Iterator[tuple[int, int, int, int]]:
@@ -217,16 +243,26 @@ def _runs(owners: list[int], low: int, high: int) -> Iterator[tuple[int, int, in
 
 
 def _rows(maxima: Tensor, width: int, top_k: int | None) -> SparseVectors:
+    return _positive(_weights(maxima, width, top_k))
+
+
+def _weights(maxima: Tensor, width: int, top_k: int | None) -> Tensor:
+    """[n, V] on the maxima's device; 0 for what is not among the largest."""
     weights = maxima.relu().log1p_()
     if top_k:  # of the weights, not the logits: log1p makes neighbouring floats equal, and ties are kept
         k = min(max(top_k, MIN_TOP_K), width)
         least = weights.topk(k, dim=1).values[:, -1:]
         weights = weights.masked_fill(weights < least, 0.0)
+    return weights
+
+
+def _positive(weights: Tensor) -> SparseVectors:
+    """What is positive of weights [n, V]."""
     row, column = weights.nonzero(as_tuple=True)
     lengths = np.bincount(row.cpu().numpy(), minlength=len(weights))
     return SparseVectors(
         indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         indices=column.to(torch.int32).cpu().numpy(),
         values=weights[row, column].cpu().numpy(),
-        width=width,
+        width=weights.shape[1],
     )
