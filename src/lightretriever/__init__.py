@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lightretriever.query.table import TokenTable
     from lightretriever.tables.cache import cache_table
     from lightretriever.tables.fit import fit_table, fit_tables
+    from lightretriever.tables.general_table import general_table
     from lightretriever.tables.options import FitOptions
     from lightretriever.training.config import TrainingConfig
     from lightretriever.training.run import train
@@ -47,6 +48,7 @@ _HOME = {
     "fit_table": "lightretriever.tables.fit",
     "fit_tables": "lightretriever.tables.fit",
     "fuse": "lightretriever.fusion",
+    "general_table": "lightretriever.tables.general_table",
     "sync_index": "lightretriever.pipeline.sync",
     "train": "lightretriever.training.run",
 }
@@ -70,6 +72,7 @@ __all__ = [
     "fit_table",
     "fit_tables",
     "fuse",
+    "general_table",
     "sync_index",
     "train",
 ]

@@ -71,6 +71,16 @@ def test_fit_to_texts_to_vectors_and_to_both(verb: Verb, tower: Path, folder: Pa
     assert TokenTable.load(tmp_path / "t2").revision == TokenTable.load(tmp_path / "t3").revision == fitted.revision
 
 
+def test_a_fit_to_nothing_is_a_general_table(verb: Verb, tower: Path, tmp_path: Path) -> None:
+    outcome = done(verb("fit", tower, "-o", tmp_path / "t", "--dim", "8"))
+    assert "a general table" in outcome.err and TokenTable.load(tmp_path / "t").dim == 8
+    done(verb("fit", tower, "-o", tmp_path / "two", "--prompt", "a: ", "--prompt", "b: "))
+    assert [TokenTable.load(tmp_path / "two" / name).prompt for name in "12"] == ["a: ", "b: "]
+    for wrong in (("--prior", "zero"), ("--rotate", "--dim", "8"), ("--l2", "0.1")):
+        assert "text" in verb("fit", tower, "-o", tmp_path / "u", *wrong).err
+    assert not (tmp_path / "u").exists()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_to_vectors_says_where_unseen_tokens_have_their_rows_from(
     verb: Verb, tower: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

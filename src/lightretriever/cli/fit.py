@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.evaluation.collection import Collection
     from lightretriever.query.table import TokenTable
+    from lightretriever.tables.options import FitOptions
 
 EXAMPLE = "lightretriever fit minilm --texts corpus.jsonl notes.txt -o table"
 
@@ -112,9 +113,10 @@ def command(
 ) -> None:
     """Fit a token table to a frozen model: no labels, no change to the documents' vectors.
 
-    Give --texts, --vectors or both. With --vectors alone the model is asked only what it makes of each token of its
-    vocabulary, once for this machine; where it is not, the fit goes on without. With --report the table is measured
-    beside the model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
+    Give --texts, --vectors or both. With neither the table is a general one: what the model makes of texts made of its
+    vocabulary, worked out once for this machine, to which every other fit falls back. With --vectors alone the model is
+    asked for that only; where it is not here, the fit goes on without. With --report the table is measured beside the
+    model: on judged queries of --data, or else on sentences kept from the fit, by the model's own ranking.
     """
     refuse_existing(output)
     if data is not None and report is None:
@@ -134,6 +136,13 @@ def command(
 
     turned = rotate if axes_of is None else _axes(axes_of)
     options = FitOptions(l2, dim, turned, dtype, max_sentences=sentences, phrases=phrases, general=general)
+    if not texts and vectors is None:
+        if prior is not None or report is not None:
+            raise UsageError("--prior and --report are of a fit to text: give --texts FILE…, or leave them out")
+        tower = _tower(model, base, device, compute)
+        assert tower is not None
+        _fit_without_text(tower, prompt or [None], options, output)
+        return
     words = _tokenizer(tokenizer, model, vectors)
     encoded = open_vectors(vectors, corpus, named) if vectors is not None else None
     read, log = begin_texts(texts), begin_texts(queries_log)
@@ -170,6 +179,18 @@ def command(
             _say_report(own, kept)
 
 
+def _fit_without_text(tower: DocumentEncoder, prompts: Sequence[str | None], options: FitOptions, output: Path) -> None:
+    from lightretriever.tables.general_table import general_table
+
+    with phases("texts") as begin:
+        tables = [general_table(tower, prompt, options, begin) for prompt in prompts]
+    _save(tables, output)
+    for number, table in enumerate(tables, 1):
+        place = output if len(tables) == 1 else output / str(number)
+        say(f"{place}: a general table, of what {table.model} makes of its vocabulary; a fit to your text keeps more")
+        say_table(place, table)
+
+
 def _texts_of_vectors(
     vectors: Path | None, corpus: Path | None, columns: Columns, model: str | None, texts: list[Path] | None
 ) -> tuple[Path | None, list[Path] | None]:
@@ -184,8 +205,8 @@ def _texts_of_vectors(
 
 
 def _check_given(model: str | None, model_name: str | None, texts: list[Path] | None, vectors: Path | None) -> None:
-    if not texts and vectors is None:
-        raise UsageError("nothing to fit to: give --texts FILE… and a MODEL, or --vectors VECTORS, or both")
+    if model is None and not texts and vectors is None:
+        raise UsageError("nothing to fit to: give a MODEL, --texts FILE… for it, --vectors VECTORS, or all of them")
     if model is None and texts:
         raise UsageError("texts are encoded by a model: name it before --texts, as in: fit minilm --texts FILE…")
     if model_name is not None and (model is not None or (vectors is not None and vectors.is_dir())):
@@ -245,13 +266,13 @@ def _save(tables: Sequence[TokenTable], output: Path) -> None:
 
 def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
     """What was made; ``anonymous``: of vectors whose model nobody knows, which a fit does not warn of."""
-    from lightretriever.tables.prior import ALONE
+    from lightretriever.tables.prior import MODEL
 
     fitted = table.fitted
     cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
     say(f"{output}: fitted to {counted(int(str(fitted['samples'])), 'texts')}, λ {fitted['l2']:g}{cosine}")
     say_table(output, table)
-    if str(fitted["prior"]).startswith(ALONE):
+    if fitted["prior"] == MODEL:
         say(f"{output}: rows of tokens that no text holds come from {table.model}")
     if anonymous:
         say(f"{output}: tokens that no text holds have no row, and a query of them alone finds nothing by its vector")

@@ -1,4 +1,4 @@
-"""What a model makes of each token by itself: from the model, or from where it is kept, which needs no torch."""
+"""What a model's tokens add to texts: from the model, or from where it is kept, which needs no torch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model_rows(
     prompt: str | None,
     begin: Begin,
 ) -> ModelRows | None:
-    """Each token by itself through the model of a fit; None where the prior is another, or the model not at hand.
+    """What each token adds to a text for the model of a fit; None where the prior is another, or it is not at hand.
 
     Args:
         prior, tower, vectors, prompt: as `fit_table` has them.
@@ -76,7 +76,7 @@ def model_rows(
 
 
 def rows_of_tower(tower: DocumentEncoder, prompt: str, begin: Begin) -> ModelRows:
-    """Each token of the vocabulary by itself through a tower, once for the machine, see `row_store`."""
+    """What each token adds to a text for a tower, worked out once for the machine, see `row_store`."""
     own = prompt == tower.default_prompt
     key = RowsKey(tower.revision, tokenizer_hash(tower.tokenizer), None if own else prompt)
     return rows_kept(key, partial(_run, tower, prompt, begin))
@@ -114,8 +114,11 @@ def rows_of_folder(
 
 def _run(tower: DocumentEncoder, prompt: str, begin: Begin) -> ModelRows:
     from lightretriever.tables.cache import token_rows  # torch
+    from lightretriever.tables.general_rows import general_rows
 
-    return ModelRows(token_rows(tower, prompt, begin("running the vocabulary", "tokens")), tower.name, prompt)
+    alone = token_rows(tower, prompt, begin("running the vocabulary", "tokens"))
+    rows = general_rows(tower, alone, prompt, begin("encoding texts made of it", "texts"))
+    return ModelRows(rows, tower.name, prompt)
 
 
 def _load(vectors: VectorsFolder, large: bool) -> DocumentEncoder:

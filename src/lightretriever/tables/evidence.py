@@ -10,8 +10,8 @@ from lightretriever.query.evidence import Evidence, gather_evidence
 from lightretriever.tables.bags import Tokens
 from lightretriever.text.tokenizer import inner_tokens, unknown_id
 
-PRIOR_CONFIDENCE = 0.3
-"""In a row that only the tower's own view of the token made, see docs/fitting.md."""
+PRIOR_CONFIDENCE = 0.5
+"""In a row that only the tower made, of texts that say nothing; see docs/fusion.md."""
 
 
 def evidence_of(tokens: Tokens, tokenizer: Tokenizer, skip_ids: Iterable[int], prior: float) -> Evidence:

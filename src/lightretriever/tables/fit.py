@@ -71,9 +71,9 @@ def fit_table(
         texts: documents, passages or queries, streamed. Their distinct sentences and titles are encoded.
         vectors: documents with their vectors: a vectors folder (or its path), a pair of texts and an array [n, d] of
             any float type, or the array alone, whose rows are then those of ``texts``.
-        prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, "zero", or "model": each token
-            through the model alone, weighted by its inverse document frequency, see `prior_rows`. None: "model" where
-            that is at hand, else zero. At hand is the tower, or the model of a vectors folder, if it is on this machine
+        prior: E₀, [V, d], that rows without evidence fall back to: a table, an array, "zero", or "model": what each
+            token adds to texts made of the vocabulary, see `general_rows`. None: "model" where that is at hand, else
+            zero. At hand is the tower, or the model of a vectors folder, if it is on this machine
             (the hub is not asked) and its weights are below 600 MB, or its rows are kept from before. They are kept in
             the user's cache folder, see `lightretriever.tables.row_store`.
         l2, dim: in place of those of ``options``.
@@ -218,10 +218,10 @@ def _fit(
 
     Args:
         samples: what its texts and ``targets``, unit vectors [n, d], were joined of.
-        own: what the model makes of each token alone, where that is the prior.
+        own: what the model makes of each token, where that is the prior.
     """
-    alone, plain = None if own is None else own.rows, options.l2 is not None
-    base = prior_rows(prior, alone, words.bags, targets, plain, tokenizer_hash(given.tokenizer))
+    of_model = None if own is None else own.rows
+    base = prior_rows(prior, of_model, words.bags, targets, tokenizer_hash(given.tokenizer))
     base = np.concatenate([base, np.zeros((len(words.phrases), base.shape[1]), np.float32)])
     refined = _fit_rows(given, words, targets, base, options)
     check_prediction(refined.cosine, len(words.texts))
@@ -243,7 +243,7 @@ def _fit(
             **{name: count for part in samples for name, count in part.counts.items()},
             "without_tokens": int((np.diff(words.bags.indptr) == 0).sum()),
             "passages": len(fitted_to) - len(words.texts),
-            "prior": prior_name(prior, alone, plain),
+            "prior": prior_name(prior, of_model),
             "l2": refined.l2,
             "held_out_cosine": refined.cosine,
             "vocabulary_covered": words.coverage.vocabulary,

@@ -17,8 +17,8 @@ Prior = TokenTable | Floats | str | None
 
 PRIORS = ("model", "zero")
 """Those that have names."""
-ALONE = "token alone"
-"""What the provenance of a table begins with, where its prior is the model's view of each token."""
+MODEL = "model"
+"""What the provenance of a table says, where its prior is what the model makes of each token."""
 _WELL_COVERED = 0.97
 
 
@@ -56,41 +56,39 @@ def check_prior(prior: Prior) -> None:
 
 
 def asks_model(prior: Prior) -> bool:
-    """Whether it is the model's own view of each token, where there is a model."""
+    """Whether it is what the model makes of each token, where there is a model."""
     return prior is None or (isinstance(prior, str) and prior == "model")
 
 
-def prior_name(prior: Prior, alone: Floats | None, plain: bool) -> str:
+def prior_name(prior: Prior, of_model: Floats | None) -> str:
     """What the table's provenance calls the prior."""
-    if alone is not None:
-        return f"{ALONE}, times idf" if plain else f"{ALONE}, times the root of idf, turned to the texts"
+    if of_model is not None:
+        return MODEL
     if prior is None or isinstance(prior, str):
         return "zero"
     return f"table {prior.hash}" if isinstance(prior, TokenTable) else "array"
 
 
-def prior_rows(prior: Prior, alone: Floats | None, bags: Bags, targets: Floats, plain: bool, tokenizer: str) -> Floats:
+def prior_rows(prior: Prior, of_model: Floats | None, bags: Bags, targets: Floats, tokenizer: str) -> Floats:
     """E₀, float32 [V, d].
 
-    From each token through the model alone, where that is at hand. ``plain``: times its inverse document frequency, as
-    METHOD has it. Else times the root of that, and turned: multiplied by the matrix [d, d] that brings the predictions
-    of the texts nearest to their targets. So rows that no text moves, rare words above all, still point where the model
-    puts such words in a text.
-
     Args:
-        prior: the caller's; a name, or None, where it is made of ``alone``, or zero.
-        alone: [≥ V, ≥ d], the model's rows; None where the prior is not made of them.
-        bags: of the texts, unscaled; they give the document frequencies.
+        prior: the caller's; a name, or None, where it is the model's, or zero.
+        of_model: [≥ V, ≥ d], what the model's tokens add to texts; None where that is not the prior.
+        bags: of the texts.
         targets: the texts' unit vectors [n, d].
         tokenizer: its hash.
+
+    Raises:
+        MismatchError: rows of another shape, or of another tokenizer.
+        InputError: rows that are not finite.
     """
     dim = targets.shape[1]
-    if alone is not None:
-        if len(alone) < bags.width or alone.shape[1] < dim:
-            raise MismatchError(f"the model's token rows have shape {alone.shape}, the fit needs [{bags.width}, {dim}]")
-        alone = alone[: bags.width, :dim]
-        idf = np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
-        return alone * idf[:, None] if plain else turn(alone * np.sqrt(idf)[:, None], bags, targets)
+    if of_model is not None:
+        if len(of_model) < bags.width or of_model.shape[1] < dim:
+            shape = of_model.shape
+            raise MismatchError(f"the model's token rows have shape {shape}, the fit needs [{bags.width}, {dim}]")
+        return np.ascontiguousarray(of_model[: bags.width, :dim])
     if prior is None or isinstance(prior, str):
         return np.zeros((bags.width, dim), dtype=np.float32)
     if isinstance(prior, TokenTable) and prior.rotation is not None:
@@ -105,6 +103,11 @@ def prior_rows(prior: Prior, alone: Floats | None, bags: Bags, targets: Floats, 
     if not np.isfinite(rows).all():
         raise InputError("the prior is not finite: make it again")
     return np.ascontiguousarray(rows[: bags.width, :dim])
+
+
+def inverse_frequency(bags: Bags) -> Floats:
+    """ln((n + 1) / (df + ½)) of each id [width], not below 0."""
+    return np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
 
 
 def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:

@@ -1,7 +1,7 @@
-"""What a model makes of each token by itself, kept on this machine: a vocabulary takes seconds to hours to run.
+"""What a model's tokens add to texts, kept on this machine: a vocabulary takes a minute to hours to run.
 
     CACHE/token-rows/KEY/       KEY: a hash over the model's revision, its tokenizer and the prompt
-      rows.safetensors          rows: float32 [V, d], un-normalised
+      rows.safetensors          rows: float32 [V, d], of `general_rows`
       manifest.json             what they belong to, and the file's SHA-256; written last
 
 Nothing there is trusted: what is damaged is made again. Nothing there is needed: where it cannot be written, fits go on
@@ -38,7 +38,7 @@ from lightretriever.errors import ArtifactError
 from lightretriever.user_cache import VARIABLE, cache_folder
 
 KIND = "token rows"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROWS = "rows.safetensors"
 LIMIT = 4 << 30
 """Bytes of all models' rows together."""
@@ -57,12 +57,12 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelRows:
-    """What a model makes of each token of its vocabulary by itself.
+    """What each token of a model's vocabulary adds to a text.
 
     Attributes:
         rows: float32 [V, d], un-normalised.
         model: its name.
-        prompt: what stands before the token in every row.
+        prompt: what stands before the text.
     """
 
     rows: NDArray[np.float32]
@@ -77,7 +77,7 @@ class RowsKey:
     Attributes:
         revision: of the model, a commit or a hash over its weights and settings, pooling among them.
         tokenizer: its hash.
-        prompt: what stands before the token; None for the model's own, which its settings decide.
+        prompt: what stands before the text; None for the model's own, which its settings decide.
     """
 
     revision: str

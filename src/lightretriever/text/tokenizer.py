@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -192,24 +192,34 @@ def inner_tokens(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     Only pieces that begin with a letter or digit of a script that puts spaces between words; Chinese, Japanese and Thai
     do not, so there every piece begins anew.
     """
+    inner = np.zeros(id_count(tokenizer), dtype=bool)
+    for place, (piece, begins) in enumerate(token_texts(tokenizer)):
+        inner[place] = not begins and bool(piece) and piece[0].isalnum() and not writes_without_spaces(piece[0])
+    return inner
+
+
+def token_texts(tokenizer: Tokenizer) -> list[tuple[str, bool]]:
+    """What each id stands for, without the mark or space of a word's beginning, and whether a word begins with it.
+
+    "" for an id that no text has: one of the special tokens, a hole, part of a character.
+    """
     state = json.loads(tokenizer.to_str())
     vocabulary = tokenizer.get_vocab(with_added_tokens=False)
-    inner = np.zeros(id_count(tokenizer), dtype=bool)
-    pieces: Iterable[tuple[str, int]]
+    special = {token["id"] for token in state["added_tokens"] if token["special"]}
+    texts = [("", True)] * id_count(tokenizer)
+    goes_on, begins, bytewise = "", "", is_byte_level(tokenizer)
     if state["model"]["type"] == "WordPiece":
-        prefix = state["model"]["continuing_subword_prefix"]
-        pieces = (
-            (token.removeprefix(prefix), place) for token, place in vocabulary.items() if token.startswith(prefix)
-        )
-    elif is_byte_level(tokenizer):
-        pieces = ((_from_bytes(token), place) for token, place in vocabulary.items())
+        goes_on = state["model"]["continuing_subword_prefix"]
+    elif bytewise:
+        begins = " "
     elif any(token.startswith(_METASPACE) for token in vocabulary):
-        pieces = vocabulary.items()
-    else:  # whole words
-        return inner
-    for piece, place in pieces:
-        inner[place] = bool(piece) and piece[0].isalnum() and not _writes_without_spaces(piece[0])
-    return inner
+        begins = _METASPACE
+    for token, place in vocabulary.items():
+        text = _from_bytes(token) if bytewise else token
+        first = not text.startswith(goes_on) if goes_on else text.startswith(begins)
+        if place not in special:
+            texts[place] = text.removeprefix(goes_on).removeprefix(begins), first
+    return texts
 
 
 def _from_bytes(token: str) -> str:
@@ -234,7 +244,7 @@ _BYTES = _byte_characters()
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
-def _writes_without_spaces(character: str) -> bool:
+def writes_without_spaces(character: str) -> bool:
     return unicodedata.name(character, "").startswith(_UNSPACED)
 
 
