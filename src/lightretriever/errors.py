@@ -31,6 +31,10 @@ class TrainingError(LightRetrieverError):
     """A training run cannot go on: a loss that is no number."""
 
 
+class ClusterError(LightRetrieverError):
+    """A Ray cluster is not there, has no room, or gives up; what was written is kept."""
+
+
 class LockedError(LightRetrieverError):
     """Another process writes there, or builds: try again when it is done."""
 

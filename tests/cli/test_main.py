@@ -68,6 +68,8 @@ def test_what_prints_results_prints_json_too_by_one_option(verb: Verb) -> None:
         (["eval", "x", "--qrels", "q", "--measures", " "], "--measures"),
         (["eval", "x", "--data", "d", "--against", "bm42"], "bm42"),
         (["encode", "c", "--model", "m", "-o", "v", "--shard", "0/2"], "--shard 0/2"),
+        (["encode", "c", "--model", "m", "-o", "v", "--shard", "1/2", "--ray", "auto"], "--shard 1/2 with --ray"),
+        (["encode", "c", "--model", "m", "-o", "v", "--workers", "2"], "name it with --ray ADDRESS"),
         (["index", "c", "--model", "m", "--table", "t", "-o", "i", "--engine", "qdrant"], "local is one"),
     ],
 )

@@ -1,9 +1,9 @@
-"""``encode``: a corpus into a vectors folder, resumable, one shard a worker."""
+"""``encode``: a corpus into a vectors folder, resumable, one shard a worker; or on a Ray cluster."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,11 @@ from lightretriever.cli.console import parse_shard, progress, say
 from lightretriever.cli.inputs import begin_corpus
 from lightretriever.cli.options import Base, Compute, Device, MaxLength, ModelOption, TopK
 from lightretriever.counted import counted
+from lightretriever.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightretriever.vectors.on_ray.encode import RayOptions
+    from lightretriever.vectors.on_ray.workers import TowerOptions
 
 EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 1/2"
 
@@ -30,9 +35,37 @@ def command(
     max_length: MaxLength = 512,
     top_k: TopK = None,
     dtype: Annotated[str, typer.Option(help="How vectors are stored: float16 or float32.")] = "float16",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Encode on a Ray cluster: auto, host:6379, or local: one of this machine, for this run.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Workers of the Ray cluster; all that it has room for if not given."),
+    ] = None,
+    worker_cpus: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="CPUs of each; all of the smallest machine, at most 8, or 1 beside a GPU."
+        ),
+    ] = None,
 ) -> None:
     """Encode documents. Run it again after an interruption: it goes on where it was."""
     worker = parse_shard(shard)
+    if ray is None and (workers or worker_cpus):
+        raise UsageError("--workers and --worker-cpus are of a Ray cluster: name it with --ray ADDRESS")
+    if ray is not None:
+        if worker != (1, 1):
+            raise UsageError(f"--shard {shard} with --ray: Ray shares the documents out itself, leave --shard away")
+        from lightretriever.vectors.on_ray.encode import RayOptions
+        from lightretriever.vectors.on_ray.workers import TowerOptions
+
+        tower_options = TowerOptions(model, base, device, compute, max_length, top_k)
+        _encode_on_ray(corpus, tower_options, output, RayOptions(ray, workers, worker_cpus), dtype)
+        return
     from lightretriever.vectors.encode import encode_corpus
 
     documents, total = begin_corpus(corpus)
@@ -50,5 +83,18 @@ def command(
             shard=worker,
             dtype=dtype,
             progress=lambda count, _: report(count, total and total // worker[1]),
+        )
+    say(f"{output}: {counted(done, 'documents')} encoded")
+
+
+def _encode_on_ray(corpus: Path, tower: TowerOptions, output: Path, options: RayOptions, dtype: str) -> None:
+    from lightretriever.vectors.on_ray.cluster import import_ray
+    from lightretriever.vectors.on_ray.encode import encode_on_ray
+
+    import_ray()  # without it standard input need not be read
+    documents, total = begin_corpus(corpus)
+    with progress("encoding", "documents") as report:
+        done = encode_on_ray(
+            documents, tower, output, options, dtype=dtype, progress=lambda count, _: report(count, total)
         )
     say(f"{output}: {counted(done, 'documents')} encoded")

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,58 @@ class Tower(Protocol):
     def encode(self, documents: Sequence[Document], progress: Progress | None = None) -> Encoded: ...
 
 
+@dataclass(frozen=True, slots=True)
+class TowerFacts:
+    """What a vectors folder is told of the tower, without the tower itself, which may be on another machine.
+
+    Attributes:
+        name, revision, dim, max_length, top_k, skip_ids, tokenizer: the tower's.
+        width: V of its sparse vectors, None where it has none.
+        origin: see `origin_of`.
+    """
+
+    name: str
+    revision: str
+    dim: int
+    width: int | None
+    max_length: int
+    top_k: int | None
+    skip_ids: tuple[int, ...]
+    tokenizer: Tokenizer
+    origin: Mapping[str, object]
+
+
+def facts_of(tower: Tower) -> TowerFacts:
+    """What a folder is told of a tower that is here."""
+    return TowerFacts(
+        name=tower.name,
+        revision=tower.revision,
+        dim=tower.dim,
+        width=tower.vocab_size if tower.has_sparse else None,
+        max_length=tower.max_length,
+        top_k=tower.top_k,
+        skip_ids=tower.skip_ids,
+        tokenizer=tower.tokenizer,
+        origin=origin_of(tower),
+    )
+
+
+def open_writer(facts: TowerFacts, path: str | Path, dtype: str, shard: tuple[int, int] = (1, 1)) -> VectorsWriter:
+    """Begin or resume a vectors folder of a tower. Raises as `VectorsWriter.open`."""
+    return VectorsWriter.open(
+        path,
+        model=facts.name,
+        revision=facts.revision,
+        dim=facts.dim,
+        settings={"max_length": facts.max_length, "top_k": facts.top_k, "skip_ids": list(facts.skip_ids)},
+        width=facts.width,
+        dtype=dtype,
+        shard=shard,
+        tokenizer=facts.tokenizer,
+        origin=facts.origin,
+    )
+
+
 def encode_corpus(
     documents: Iterable[Document],
     tower: Tower,
@@ -80,25 +133,11 @@ def encode_corpus(
         KeyboardInterrupt: interrupted; the message says how many documents are kept.
     """
     documents = begun(map(given_document, documents))
-    with VectorsWriter.open(
-        path,
-        model=tower.name,
-        revision=tower.revision,
-        dim=tower.dim,
-        settings={"max_length": tower.max_length, "top_k": tower.top_k, "skip_ids": list(tower.skip_ids)},
-        width=tower.vocab_size if tower.has_sparse else None,
-        dtype=dtype,
-        shard=shard,
-        tokenizer=tower.tokenizer,
-        origin=origin_of(tower),
-    ) as writer:
+    with open_writer(facts_of(tower), path, dtype, shard) as writer:
         try:
             _encode_rest(writer.resume(take_shard(documents, shard)), tower, writer, path, progress)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted: the first {writer.kept():,} documents are kept, "
-                "run the same command again to go on from there"
-            ) from None
+            raise interrupted(writer) from None
         return writer.done
 
 
@@ -110,10 +149,7 @@ def _encode_rest(
     with ThreadPoolExecutor(1, "write") as pool:  # waits for the last part, whatever happens here
         written: Future[None] | None = None
         while chunk := list(islice(documents, size)):
-            if writer.finished:
-                raise MismatchError(
-                    f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
-                )
+            refuse_more(writer, path)
             start = time.monotonic()
             encoded = tower.encode(chunk, onwards(progress, done))
             size = next_size(len(chunk), time.monotonic() - start)
@@ -124,10 +160,30 @@ def _encode_rest(
             done += len(chunk)
         if written is not None:
             written.result()
-    if unusable:
-        warnings.warn(f"{counted(unusable, 'documents')} in all without a usable vector of the model's", stacklevel=3)
+    warn_in_all(unusable)
     if not writer.finished:
         writer.finish()
+
+
+def interrupted(writer: VectorsWriter) -> KeyboardInterrupt:
+    """What an interruption is to say."""
+    return KeyboardInterrupt(
+        f"interrupted: the first {writer.kept():,} documents are kept, run the same command again to go on from there"
+    )
+
+
+def refuse_more(writer: VectorsWriter, path: str | Path) -> None:
+    """Raises MismatchError where a folder is finished, and the corpus goes on."""
+    if writer.finished:
+        raise MismatchError(
+            f"{path} is finished with {writer.done} documents, the corpus has more now: choose another output"
+        )
+
+
+def warn_in_all(unusable: int) -> None:
+    """Say at the end how many documents were named by `name_unusable`."""
+    if unusable:
+        warnings.warn(f"{counted(unusable, 'documents')} in all without a usable vector of the model's", stacklevel=4)
 
 
 def next_size(last: int, seconds: float) -> int:
