@@ -58,7 +58,8 @@ def draw(collection: Collection, vectors: VectorsFolder, size: int, rng: np.rand
             chosen.update(dict.fromkeys(rows))
             asked.append(query)
     rest = [i for i in rng.permutation(len(documents)).tolist() if i not in chosen]
-    own, others = [*chosen, *rest[: size - len(chosen)]], rest[size : size + OTHERS]
+    left = size - len(chosen)
+    own, others = [*chosen, *rest[:left]], rest[left : left + OTHERS]
     queries = {query: collection.queries[query] for query in asked}
     return (
         Part([documents[i] for i in own], dense[own], queries, {query: collection.qrels[query] for query in asked}),

@@ -20,6 +20,7 @@ from made_models import causal_folder
 from safetensors.torch import load_file, save_file
 
 from lightretriever.document.encoder import DocumentEncoder
+from lightretriever.document.options import TowerOptions
 from lightretriever.errors import (
     ClusterError,
     LightRetrieverError,
@@ -33,7 +34,7 @@ from lightretriever.types import Encoded, SparseVectors
 from lightretriever.vectors.encode import facts_of, open_writer
 from lightretriever.vectors.on_ray.cluster import Workers, connected, our_error, plan_workers, was_interrupted
 from lightretriever.vectors.on_ray.encode import RayOptions, encode_on_ray
-from lightretriever.vectors.on_ray.workers import BlockEncoder, TowerOptions, pack, unpack
+from lightretriever.vectors.on_ray.workers import BlockEncoder, pack, unpack
 from lightretriever.vectors.parts import usable
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")

@@ -14,8 +14,8 @@ from lightretriever.counted import counted
 from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
+    from lightretriever.document.options import TowerOptions
     from lightretriever.vectors.on_ray.encode import RayOptions
-    from lightretriever.vectors.on_ray.workers import TowerOptions
 
 EXAMPLE = "lightretriever encode corpus.jsonl --model minilm -o vectors --shard 1/2"
 
@@ -57,28 +57,24 @@ def command(
     worker = parse_shard(shard)
     if ray is None and (workers or worker_cpus):
         raise UsageError("--workers and --worker-cpus are of a Ray cluster: name it with --ray ADDRESS")
+    from lightretriever.document.options import TowerOptions
+
+    tower = TowerOptions(model, base, device, compute, max_length, top_k)
     if ray is not None:
         if worker != (1, 1):
             raise UsageError(f"--shard {shard} with --ray: Ray shares the documents out itself, leave --shard away")
         from lightretriever.vectors.on_ray.encode import RayOptions
-        from lightretriever.vectors.on_ray.workers import TowerOptions
 
-        tower_options = TowerOptions(model, base, device, compute, max_length, top_k)
-        _encode_on_ray(corpus, tower_options, output, RayOptions(ray, workers, worker_cpus), dtype)
+        _encode_on_ray(corpus, tower, output, RayOptions(ray, workers, worker_cpus), dtype)
         return
     from lightretriever.vectors.encode import encode_corpus
 
     documents, total = begin_corpus(corpus)
-    from lightretriever.document.device import fastest
-    from lightretriever.document.encoder import DocumentEncoder
-
-    tower = DocumentEncoder.load(
-        model, base=base, device=device, dtype=fastest(compute, device), max_length=max_length, top_k=top_k
-    )
+    loaded = tower.load()
     with progress("encoding", "documents") as report:
         done = encode_corpus(
             documents,
-            tower,
+            loaded,
             output,
             shard=worker,
             dtype=dtype,

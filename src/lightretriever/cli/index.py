@@ -101,8 +101,9 @@ def command(
     if given is not None:
         _index_vectors(given, output, table, sparse, tenant, engine)
         return
+    from lightretriever.document.options import TowerOptions
     from lightretriever.passages.options import PassageOptions
-    from lightretriever.pipeline.build import BuildOptions, TowerOptions, build_index
+    from lightretriever.pipeline.build import BuildOptions, build_index
     from lightretriever.pipeline.documents import SourceOptions
     from lightretriever.pipeline.walk import WalkOptions
 

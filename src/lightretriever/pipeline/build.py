@@ -10,6 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightretriever.document.folder import MINILM
+from lightretriever.document.options import TowerOptions
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.index.engines.engine import pages
 from lightretriever.index.folder import load_settings
@@ -34,21 +36,7 @@ from lightretriever.vectors.parts import content_lines
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
-_MODEL = "minilm"
 _TOGETHER = 512  # documents compared at once
-
-
-@dataclass(frozen=True)
-class TowerOptions:
-    """The document tower; see `DocumentEncoder.load`, and for ``compute`` `lightretriever.document.device.fastest`. No
-    model is the one that comes with the extra ``minilm``."""
-
-    model: str | None = None
-    base: str | None = None
-    device: str = "auto"
-    compute: str = "auto"
-    max_length: int = 512
-    top_k: int | None = None
 
 
 @dataclass(frozen=True)
@@ -183,23 +171,12 @@ def _nothing(sources: Sequence[Path], tally: Tally) -> str:
 
 
 def _load(options: BuildOptions) -> DocumentEncoder:
-    from lightretriever.document.device import fastest
-    from lightretriever.document.encoder import DocumentEncoder
-
-    wanted, named = {None: "auto", "lm": "lm"}.get(options.sparse, "none"), options.tower
-    tower = DocumentEncoder.load(
-        named.model or _MODEL,
-        base=named.base,
-        device=named.device,
-        dtype=fastest(named.compute, named.device),
-        max_length=named.max_length,
-        sparse=wanted,
-        top_k=named.top_k,
-    )
+    named = options.tower
+    tower = named.load({None: "auto", "lm": "lm"}.get(options.sparse, "none"))
     if options.table is not None and named.model is None:
         table = TokenTable.load(options.table)
         try:
-            check_model(f"{options.table}", table.model, table.revision, _MODEL, tower.name, tower.revision)
+            check_model(f"{options.table}", table.model, table.revision, MINILM, tower.name, tower.revision)
         except MismatchError as error:
             raise UsageError(f"{error}: name the table's with --model") from None
     return tower

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from lightretriever.document.options import TowerOptions
 from lightretriever.errors import ClusterError, MismatchError, UsageError
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, given_document
@@ -26,7 +27,7 @@ from lightretriever.vectors.on_ray.cluster import (
     plan_workers,
     was_interrupted,
 )
-from lightretriever.vectors.on_ray.workers import BlockEncoder, Desk, TowerOptions, describe, numbers, unpack
+from lightretriever.vectors.on_ray.workers import BlockEncoder, Desk, describe, numbers, unpack
 from lightretriever.vectors.parts import usable
 from lightretriever.vectors.unusable import name_unusable
 
@@ -111,11 +112,12 @@ def encode_on_ray(
 
 def _as_seen_elsewhere(tower: TowerOptions, workers: Workers) -> TowerOptions:
     """The tower as a worker shall load it: folders under their whole paths, since it works in a folder of its own."""
-    base = None if tower.base is None else _whole(tower.base)
-    return replace(tower, model=_whole(tower.model), base=base, device="cuda" if workers.gpus else "cpu")
+    return replace(tower, model=_whole(tower.model), base=_whole(tower.base), device="cuda" if workers.gpus else "cpu")
 
 
-def _whole(model: str) -> str:
+def _whole(model: str | None) -> str | None:
+    if model is None:
+        return None
     folder = Path(model).expanduser()
     return str(folder.resolve()) if folder.is_dir() else model
 

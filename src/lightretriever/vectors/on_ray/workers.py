@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load, save
 
+from lightretriever.document.options import TowerOptions
 from lightretriever.errors import ClusterError, LightRetrieverError
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded, SparseVectors
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
 
 _ATTEMPTS = 5  # at a block: one that takes its worker's life so often would do so for ever
-
-
-@dataclass(frozen=True, slots=True)
-class TowerOptions:
-    """A tower that each worker loads; the arguments of `DocumentEncoder.load` of the same names.
-
-    Attributes:
-        compute: its ``dtype``; "auto" as the verbs have it, see `document.device.fastest`.
-        device: "auto" (a GPU for each worker where the cluster has any), "cpu" or "cuda"; which GPU is up to Ray.
-    """
-
-    model: str
-    base: str | None = None
-    device: str = "auto"
-    compute: str = "auto"
-    max_length: int = 512
-    top_k: int | None = None
 
 
 class Desk:
@@ -132,25 +115,14 @@ class BlockEncoder:
 
 def describe(tower: TowerOptions, threads: int) -> tuple[TowerFacts, TowerOptions]:
     """What a worker finds the tower to be, and its options with what "auto" means there, for all of them."""
-    from lightretriever.document.device import fastest
-
-    tower = replace(tower, compute=fastest(tower.compute, tower.device))
+    tower = tower.decided()
     return facts_of(load_tower(tower, threads)), tower
 
 
 def load_tower(tower: TowerOptions, threads: int) -> DocumentEncoder:
     """Load it, with so many threads to compute in. Raises as `DocumentEncoder.load`."""
-    from lightretriever.document.encoder import DocumentEncoder
-
     _use_threads(threads)
-    return DocumentEncoder.load(
-        tower.model,
-        base=tower.base,
-        device=tower.device,
-        dtype=tower.compute,
-        max_length=tower.max_length,
-        top_k=tower.top_k,
-    )
+    return tower.load()
 
 
 def _use_threads(threads: int) -> None:
