@@ -117,6 +117,7 @@ def workers_here() -> set[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.usefixtures("cluster")
 def test_a_killed_worker_changes_nothing(folder: Path, tower: TowerOptions, whole: Path, tmp_path: Path) -> None:
@@ -173,6 +174,7 @@ def test_an_interrupted_run_is_gone_on_with(tower: TowerOptions, whole: Path, tm
     assert files(tmp_path / "v") == files(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_a_model_that_is_not_there_is_said_by_a_worker(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"a worker of the cluster says: model folder .* does not exist") as error:
