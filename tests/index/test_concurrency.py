@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from index.test_kills import MODELS
 from lightretriever import Index
 from lightretriever.errors import LockedError, MismatchError, UsageError
 from lightretriever.index.engines.local import build
+from lightretriever.index.engines.local.engine import Moment
 from lightretriever.index.store import database
+from lightretriever.text.corpus import Document
 
 pytestmark = forks
 ROOM = 40
@@ -159,6 +161,28 @@ def test_a_document_that_is_only_replaced_is_always_found(tmp_path: Path) -> Non
                 stop.set()
 
         in_threads([replaces, searches])
+
+
+def test_a_search_that_is_always_overtaken_keeps_writers_waiting_at_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, writers = Moment.fetch, []
+
+    def overtaken(moment: Moment, keys: Sequence[int]) -> list[Document | None]:
+        version = len(writers) + 1
+        writers.append(threading.Thread(target=put, args=(index, [(number, version) for number in range(5)])))
+        writers[-1].start()
+        writers[-1].join(0.5)
+        return fetch(moment, keys)
+
+    with Index.create(tmp_path / "i", make_encoder()) as index:
+        put(index, [(number, 0) for number in range(5)])
+        monkeypatch.setattr(Moment, "fetch", overtaken)
+        hits = index.search("w01 w02", 10, "dense")
+        for writer in writers:
+            writer.join()
+        assert len({hit.id for hit in hits}) == 5
+        assert len(writers) == 4 and not any(writer.is_alive() for writer in writers)
 
 
 def test_two_builders(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.errors import ArtifactError, LockedError, MismatchError, UsageError
 from lightretriever.fusion import Fusion
 from lightretriever.index.added import Added
 from lightretriever.index.bm25 import BM25
@@ -481,17 +481,30 @@ class Index:
             said = [queries] if isinstance(queries, str) else queries
         found = None
         for again in range(_TRIES):
-            current, searcher = self._state.searching()
-            request.check(current.settings.sparse)  # before the queries are encoded
-            encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
-            markers = [QueryMarker(current.encoder, text) for text in said] if said and request.texts else None
-            found = search(searcher, encoded, request, current.settings, again == _TRIES - 1, markers)
+            last = again == _TRIES - 1
+            with self._undisturbed(last):
+                current, searcher = self._state.searching()
+                request.check(current.settings.sparse)  # before the queries are encoded
+                encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
+                markers = [QueryMarker(current.encoder, text) for text in said] if said and request.texts else None
+                found = search(searcher, encoded, request, current.settings, last, markers)
             if found is not None:
                 break
         assert found is not None
         if self._state.has_damaged_segments:
             self._upkeep.build_if_due()
         return found
+
+    @contextmanager
+    def _undisturbed(self, wanted: bool) -> Iterator[None]:
+        """Let nobody write meanwhile, if that is wanted and can be had: whoever replaces documents all the time would
+        overtake every search of them."""
+        state = self._state
+        with ExitStack() as held:
+            if wanted and state.current.settings.local and state.database.writable:
+                with suppress(LockedError):  # others write for long: then what they leave is found
+                    held.enter_context(state.database.writing(durable=False))
+            yield
 
     def documents(self, filter: Mapping[str, object] | None = None) -> Iterator[Document]:
         """Every document stored, or every one that passes a filter, in no order that means anything.
