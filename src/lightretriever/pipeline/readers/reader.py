@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from threading import Timer
+from threading import Event, Timer
 from types import TracebackType
 
 from lightretriever.errors import InputError, MissingExtraError
@@ -142,15 +142,20 @@ class Reader:
     def _answer(self, process: subprocess.Popen[str]) -> str:
         """Its next line; it is killed where that takes longer than it may, which ends code in C too."""
         assert process.stdout is not None
-        alarm = Timer(self.options.seconds, process.kill)
+        late = Event()
+
+        def end() -> None:
+            late.set()  # first: by what follows the reading ends
+            process.kill()
+
+        alarm = Timer(self.options.seconds, end)
         alarm.daemon = True
         alarm.start()
         line = process.stdout.readline()
-        late = not alarm.is_alive()
         alarm.cancel()
         if line.endswith("\n"):
             return line
-        if late:
+        if late.is_set():
             process.wait()
             raise UnreadableError(f"reading it takes longer than {self.options.seconds:g} seconds (seconds)")
         raise UnreadableError(_ended(process))
