@@ -22,8 +22,8 @@ from lightretriever import QueryEncoder
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.bags import Bags
 from lightretriever.tables.fit import fit_table
+from lightretriever.tables.general_rows import turn
 from lightretriever.tables.options import FitOptions
-from lightretriever.tables.prior import turn
 from lightretriever.tables.refine import agreement
 from lightretriever.tables.ridge import solve_ridge
 from lightretriever.tables.samples import unique_sentences

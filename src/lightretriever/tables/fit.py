@@ -191,8 +191,7 @@ class _Words:
 
 def _read_words(texts: list[str], given: Given, phrases: int) -> _Words:
     """Split texts into tokens; raises InputError where none has any."""
-    tokens = tokenise(texts, given.tokenizer, given.token_limit)
-    bags = make_bags(tokens, id_count(given.tokenizer), given.skip_ids)
+    tokens, bags = _read_bags(texts, given, None)
     if not len(bags.ids):
         raise InputError("nothing to fit to: no text with a token and a vector is left")
     found, index, phrased = [], None, bags
@@ -221,7 +220,7 @@ def _fit(
         own: what the model makes of each token, where that is the prior.
     """
     of_model = None if own is None else own.rows
-    base = prior_rows(prior, of_model, words.bags, targets, tokenizer_hash(given.tokenizer))
+    base = prior_rows(prior, of_model, words.bags.width, targets.shape[1], tokenizer_hash(given.tokenizer))
     base = np.concatenate([base, np.zeros((len(words.phrases), base.shape[1]), np.float32)])
     refined = _fit_rows(given, words, targets, base, options)
     check_prediction(refined.cosine, len(words.texts))
@@ -266,12 +265,12 @@ def _fit_rows(given: Given, words: _Words, targets: Floats, base: Floats, option
     if options.general:
         return fit_general(words.texts, targets, scaled, base, len(words.phrases))
     titles = given.documents.titles if given.documents is not None else ()
-    read = partial(_read_more, given=given, index=words.index)
+    read = partial(_read_bags, given=given, index=words.index)
     return fit_refined(titles, words.texts, targets, scaled, base, read, len(words.phrases))
 
 
-def _read_more(texts: Sequence[str], given: Given, index: PhraseTable | None) -> tuple[Tokens, Bags]:
-    """The tokens of further texts, and their bags."""
+def _read_bags(texts: Sequence[str], given: Given, index: PhraseTable | None) -> tuple[Tokens, Bags]:
+    """The tokens of texts, and their bags; with an index of phrases these are counted too."""
     tokens = tokenise(texts, given.tokenizer, given.token_limit)
     return tokens, make_bags(tokens, id_count(given.tokenizer), given.skip_ids, index)
 

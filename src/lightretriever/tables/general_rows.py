@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.progress import Progress
-from lightretriever.tables.bags import make_bags, tokenise, unit_rows
+from lightretriever.tables.bags import Bags, make_bags, tokenise, unit_rows
 from lightretriever.tables.made_texts import made_texts
-from lightretriever.tables.prior import inverse_frequency, turn
 from lightretriever.tables.refine import fit_general
+from lightretriever.tables.samples import token_limit
 from lightretriever.tables.strength import scale_bags
 from lightretriever.tables.teacher import encode_cached
 from lightretriever.text.tokenizer import id_count, without_limits
@@ -35,9 +35,35 @@ def general_rows(tower: DocumentEncoder, alone: Floats, prompt: str, progress: P
     vectors = encode_cached(tower, texts, prompt, progress=progress)
     sound = np.flatnonzero(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1))
     texts, targets = [texts[i] for i in sound.tolist()], unit_rows(vectors[sound])
-    limit = max(1, tower.max_length - tokenizer.num_special_tokens_to_add(False))
-    bags = make_bags(tokenise(texts, tokenizer, limit), id_count(tokenizer), tower.skip_ids)
+    tokens = tokenise(texts, tokenizer, token_limit(tower, None, tokenizer))
+    bags = make_bags(tokens, id_count(tokenizer), tower.skip_ids)
     if not len(bags.ids):  # no token of the vocabulary is a word
         return alone
-    base = turn(alone[: bags.width] * np.sqrt(inverse_frequency(bags))[:, None], bags, targets)
+    base = turn(alone[: bags.width] * np.sqrt(_inverse_frequency(bags))[:, None], bags, targets)
     return fit_general(texts, targets, scale_bags(bags, base), base).rows
+
+
+def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:
+    """``rows @ W`` with the W [d, d] that minimises Σ_s ‖p(s)·W − f(s)‖² + μ‖W − c·I‖², p(s) the unit prediction under
+    rows, c the one number that brings p nearest to f.
+
+    μ is a thousandth of the mean diagonal of Σ p(s)ᵀp(s): it matters only where there are fewer texts than dimensions,
+    in the directions that no text has. There rows stay as they are, so that words of new documents keep theirs.
+    """
+    dim = rows.shape[1]
+    gram, right = np.zeros((dim, dim)), np.zeros((dim, dim))
+    for first in range(0, len(bags), 4096):
+        part = np.arange(first, min(first + 4096, len(bags)))
+        predicted = unit_rows(bags.take(part).multiply(rows)).astype(np.float64)
+        gram += predicted.T @ predicted
+        right += predicted.T @ targets[part]
+    diagonal, share = np.diag_indices(dim), max(np.trace(right), 0.0) / max(np.trace(gram), 1e-12)
+    strength = max(1e-3 * np.trace(gram) / dim, 1e-12)
+    gram[diagonal] += strength
+    right[diagonal] += strength * share
+    return (rows @ np.linalg.solve(gram, right).astype(np.float32)).astype(np.float32)
+
+
+def _inverse_frequency(bags: Bags) -> Floats:
+    """ln((n + 1) / (df + ½)) of each id [width], not below 0."""
+    return np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)

@@ -14,7 +14,14 @@ from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.tables.at_hand import Begin
 from lightretriever.tables.bags import unit_rows
 from lightretriever.tables.prior import Floats
-from lightretriever.tables.samples import Samples, Vectors, encode_sentences, read_vectors, unique_sentences
+from lightretriever.tables.samples import (
+    Samples,
+    Vectors,
+    encode_sentences,
+    read_vectors,
+    token_limit,
+    unique_sentences,
+)
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import load_tokenizer, tokenizer_hash, without_limits
 from lightretriever.vectors.folder import VectorsFolder
@@ -93,7 +100,7 @@ def read_given(
     if tower is None and next(iter(texts), None) is not None:
         raise UsageError("texts are encoded by the tower: give one, or give vectors=(texts, array) instead")
     skip_ids = tower.skip_ids if tower is not None else vectors.skip_ids if isinstance(vectors, VectorsFolder) else ()
-    limit = _token_limit(tower, vectors, tokenizer)
+    limit = token_limit(tower, vectors, tokenizer)
     return Given(tower, vectors, tokenizer, documents, sentences, counts, skip_ids, model, revision, limit)
 
 
@@ -144,15 +151,6 @@ def _provenance(tower: DocumentEncoder | None, vectors: Vectors | None) -> tuple
             "encode the documents again, or fit without the tower"
         )
     return tower.name, tower.revision
-
-
-def _token_limit(tower: DocumentEncoder | None, vectors: Vectors | None, tokenizer: Tokenizer) -> int:
-    """Tokens of a text that its vector has seen: the limit of the tower, or of the vectors where theirs was shorter,
-    less the special tokens."""
-    settings: Mapping[str, object] = {} if vectors is None or isinstance(vectors, tuple) else vectors.settings
-    limits = [settings.get("max_length"), tower.max_length if tower is not None else None]
-    limit = min((limit for limit in limits if isinstance(limit, int)), default=512)
-    return max(1, limit - tokenizer.num_special_tokens_to_add(False))
 
 
 def join(samples: Sequence[Samples], dim: int | None, cut: bool) -> tuple[list[str], Floats]:

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import InputError, MismatchError, UsageError
 from lightretriever.query.table import TokenTable
-from lightretriever.tables.bags import Bags, unit_rows
+from lightretriever.tables.bags import Bags
 
 Floats = NDArray[np.float32]
 Prior = TokenTable | Floats | str | None
 
-PRIORS = ("model", "zero")
-"""Those that have names."""
 MODEL = "model"
-"""What the provenance of a table says, where its prior is what the model makes of each token."""
+"""What the model makes of each token: to ask for it, and in the provenance of a table."""
+PRIORS = (MODEL, "zero")
+"""Those that have names."""
 _WELL_COVERED = 0.97
 
 
@@ -57,7 +57,7 @@ def check_prior(prior: Prior) -> None:
 
 def asks_model(prior: Prior) -> bool:
     """Whether it is what the model makes of each token, where there is a model."""
-    return prior is None or (isinstance(prior, str) and prior == "model")
+    return prior is None or (isinstance(prior, str) and prior == MODEL)
 
 
 def prior_name(prior: Prior, of_model: Floats | None) -> str:
@@ -69,63 +69,33 @@ def prior_name(prior: Prior, of_model: Floats | None) -> str:
     return f"table {prior.hash}" if isinstance(prior, TokenTable) else "array"
 
 
-def prior_rows(prior: Prior, of_model: Floats | None, bags: Bags, targets: Floats, tokenizer: str) -> Floats:
+def prior_rows(prior: Prior, of_model: Floats | None, width: int, dim: int, tokenizer: str) -> Floats:
     """E₀, float32 [V, d].
 
     Args:
         prior: the caller's; a name, or None, where it is the model's, or zero.
         of_model: [≥ V, ≥ d], what the model's tokens add to texts; None where that is not the prior.
-        bags: of the texts.
-        targets: the texts' unit vectors [n, d].
+        width, dim: V and d.
         tokenizer: its hash.
 
     Raises:
         MismatchError: rows of another shape, or of another tokenizer.
         InputError: rows that are not finite.
     """
-    dim = targets.shape[1]
     if of_model is not None:
-        if len(of_model) < bags.width or of_model.shape[1] < dim:
+        if len(of_model) < width or of_model.shape[1] < dim:
             shape = of_model.shape
-            raise MismatchError(f"the model's token rows have shape {shape}, the fit needs [{bags.width}, {dim}]")
-        return np.ascontiguousarray(of_model[: bags.width, :dim])
+            raise MismatchError(f"the model's token rows have shape {shape}, the fit needs [{width}, {dim}]")
+        return np.ascontiguousarray(of_model[:width, :dim])
     if prior is None or isinstance(prior, str):
-        return np.zeros((bags.width, dim), dtype=np.float32)
+        return np.zeros((width, dim), dtype=np.float32)
     if isinstance(prior, TokenTable) and prior.rotation is not None:
         raise MismatchError("the prior was turned to axes of its own: give the table that it was made from")
     if isinstance(prior, TokenTable) and prior.tokenizer_hash != tokenizer:
         raise MismatchError("the prior has another tokenizer than the fit: its rows stand for other tokens")
     rows = np.array(prior[:], dtype=np.float32)
-    if rows.ndim != 2 or len(rows) < bags.width or rows.shape[1] < dim:
-        raise MismatchError(
-            f"the prior has shape {rows.shape}, the fit needs [{bags.width}, {dim}]: use one of this tower"
-        )
+    if rows.ndim != 2 or len(rows) < width or rows.shape[1] < dim:
+        raise MismatchError(f"the prior has shape {rows.shape}, the fit needs [{width}, {dim}]: use one of this tower")
     if not np.isfinite(rows).all():
         raise InputError("the prior is not finite: make it again")
-    return np.ascontiguousarray(rows[: bags.width, :dim])
-
-
-def inverse_frequency(bags: Bags) -> Floats:
-    """ln((n + 1) / (df + ½)) of each id [width], not below 0."""
-    return np.log((len(bags) + 1.0) / (bags.document_frequency() + 0.5)).clip(min=0.0).astype(np.float32)
-
-
-def turn(rows: Floats, bags: Bags, targets: Floats) -> Floats:
-    """``rows @ W`` with the W [d, d] that minimises Σ_s ‖p(s)·W − f(s)‖² + μ‖W − c·I‖², p(s) the unit prediction under
-    rows, c the one number that brings p nearest to f.
-
-    μ is a thousandth of the mean diagonal of Σ p(s)ᵀp(s): it matters only where there are fewer texts than dimensions,
-    in the directions that no text has. There rows stay as they are, so that words of new documents keep theirs.
-    """
-    dim = rows.shape[1]
-    gram, right = np.zeros((dim, dim)), np.zeros((dim, dim))
-    for first in range(0, len(bags), 4096):
-        part = np.arange(first, min(first + 4096, len(bags)))
-        predicted = unit_rows(bags.take(part).multiply(rows)).astype(np.float64)
-        gram += predicted.T @ predicted
-        right += predicted.T @ targets[part]
-    diagonal, share = np.diag_indices(dim), max(np.trace(right), 0.0) / max(np.trace(gram), 1e-12)
-    strength = max(1e-3 * np.trace(gram) / dim, 1e-12)
-    gram[diagonal] += strength
-    right[diagonal] += strength * share
-    return (rows @ np.linalg.solve(gram, right).astype(np.float32)).astype(np.float32)
+    return np.ascontiguousarray(rows[:width, :dim])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from lightretriever.errors import InputError, MismatchError
 from lightretriever.progress import Progress
@@ -174,3 +175,12 @@ def _parts(
         piece = slice(start, start + 65536)
         block = array[piece].astype(np.float32)
         yield [f"text {start + row}" for row in range(len(block))], every_title[piece], texts[piece], block
+
+
+def token_limit(tower: DocumentEncoder | None, vectors: Vectors | None, tokenizer: Tokenizer) -> int:
+    """Tokens of a text that its vector has seen: the limit of the tower, or of the vectors where theirs was shorter,
+    less the special tokens."""
+    settings: Mapping[str, object] = {} if vectors is None or isinstance(vectors, tuple) else vectors.settings
+    limits = [settings.get("max_length"), tower.max_length if tower is not None else None]
+    limit = min((limit for limit in limits if isinstance(limit, int)), default=512)
+    return max(1, limit - tokenizer.num_special_tokens_to_add(False))
