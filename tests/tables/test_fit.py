@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_bags import made_bags
+from made_query_towers import QueryTower
 from made_tokenizers import qwen, wordpiece
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
@@ -196,23 +197,11 @@ def test_sentences_are_distinct_and_their_choice_does_not_depend_on_order() -> N
 
 
 @dataclass
-class MadeTower:
-    """What a fit asks of a tower, answered by rows drawn once; counts the texts it encodes."""
+class MadeTower(QueryTower):
+    """Answers by rows drawn once; counts the texts it encodes."""
 
-    name: str = "made"
-    revision: str = "1"
-    dim: int = 24
-    max_length: int = 512
-    default_prompt: str = ""
-    dtype: str = "float32"
-    skip_ids: tuple[int, ...] = ()
-    counts: str = "sum"
     encoded: int = 0
     fails_after: int = 10**9
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return wordpiece()
 
     def encode_queries(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         assert prompt == ""

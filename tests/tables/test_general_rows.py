@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from made_bags import made_bags
+from made_query_towers import QueryTower
 from made_tokenizers import wordpiece
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from lightretriever.tables.bags import unit_rows
 from lightretriever.tables.general_rows import general_rows
@@ -21,19 +21,8 @@ WEIGHTS = np.random.default_rng(2).uniform(0.05, 2, size=(WIDTH, 1)).astype(np.f
 
 
 @dataclass
-class WeighingTower:
+class WeighingTower(QueryTower):
     """Weighs tokens within a text, which a token alone, of unit length, does not show."""
-
-    name: str = "made"
-    revision: str = "1"
-    dim: int = 24
-    max_length: int = 512
-    dtype: str = "float32"
-    skip_ids: tuple[int, ...] = ()
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return wordpiece()
 
     def encode_queries(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
         assert prompt == "find: "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from made_bags import made_bags
+from made_query_towers import QueryTower
 from made_tokenizers import llama, wordpiece
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -42,23 +43,14 @@ def ids_of(text: str, tokenizer: Tokenizer | None = None) -> list[int]:
     return (tokenizer or wordpiece()).encode(text, add_special_tokens=False).ids
 
 
-@dataclass(frozen=True)
-class MadeTower:
+@dataclass
+class MadeTower(QueryTower):
     """The mean of made rows, and an own vector wherever "light bulb" stands: no sum of token rows gives that."""
 
-    name: str = "made"
-    revision: str = "1"
     dim: int = DIM
-    dtype: str = "float32"
     max_length: int = 64
-    default_prompt: str = ""
     skip_ids: tuple[int, ...] = (0,)
-    counts: str = "sum"
     encoded: list[str] = field(default_factory=list)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return wordpiece()
 
     def encode_queries(self, texts: list[str], prompt: str | None = None) -> NDArray[np.float32]:
         assert prompt == ""
