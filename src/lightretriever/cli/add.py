@@ -63,12 +63,9 @@ def command(
         store = partial(add_provided, given=given)
     else:
         documents, total = begin_corpus(source)
-        from lightretriever.cli.towers import load_tower_of
-        from lightretriever.document.device import fastest
+        from lightretriever.cli.towers import load_document_tower
 
-        tower = load_tower_of(
-            settings, model, base, device, "lm" if settings.sparse == "lm" else "none", fastest(compute, device)
-        )
+        tower = load_document_tower(settings, model, base, device, compute)
         store = partial(Index.add_documents, documents=documents)
     with Index.open(index, tower) as opened:
         added = _add(opened, store, total)

@@ -167,13 +167,10 @@ def command(
         )
     if model_name is not None:
         tables = [replace(table, model=model_name) for table in tables]
-    _save(tables, output)
-    for number, table in enumerate(tables, 1):
-        several = len(tables) > 1
-        place = output / str(number) if several else output
+    for number, (place, table) in enumerate(_saved(tables, output), 1):
         _say(place, table, anonymous=isinstance(encoded, tuple) and tower is None and prior is None)
         if report is not None:
-            own = report / str(number) if several else report
+            own = _place(report, number, len(tables))
             with phases("texts") as begin:
                 kept = report_fit(own, table, tower, encoded, collection, held, cache, begin)
             _say_report(own, kept)
@@ -184,9 +181,7 @@ def _fit_without_text(tower: DocumentEncoder, prompts: Sequence[str | None], opt
 
     with phases("texts") as begin:
         tables = [general_table(tower, prompt, options, begin) for prompt in prompts]
-    _save(tables, output)
-    for number, table in enumerate(tables, 1):
-        place = output if len(tables) == 1 else output / str(number)
+    for place, table in _saved(tables, output):
         say(f"{place}: a general table, of what {table.model} makes of its vocabulary; a fit to your text keeps more")
         say_table(place, table)
 
@@ -252,16 +247,22 @@ def _tower(model: str | None, base: str | None, device: str, compute: str) -> Do
     return DocumentEncoder.load(model, base=base, device=device, dtype=compute, sparse="none")
 
 
-def _save(tables: Sequence[TokenTable], output: Path) -> None:
-    """One table as the output, several within it, numbered."""
+def _saved(tables: Sequence[TokenTable], output: Path) -> list[tuple[Path, TokenTable]]:
+    """Save one table as the output, several within it; gives each with its place."""
     if len(tables) == 1:
         tables[0].save(output)
-        return
-    from lightretriever.scratch import new_folder
+    else:
+        from lightretriever.scratch import new_folder
 
-    with new_folder(output) as folder:
-        for number, table in enumerate(tables, 1):
-            table.save(folder / str(number))
+        with new_folder(output) as folder:
+            for number, table in enumerate(tables, 1):
+                table.save(_place(folder, number, len(tables)))
+    return [(_place(output, number, len(tables)), table) for number, table in enumerate(tables, 1)]
+
+
+def _place(folder: Path, number: int, count: int) -> Path:
+    """Of one of so many tables, or of its report: the folder itself for one alone, else a numbered one within it."""
+    return folder if count == 1 else folder / str(number)
 
 
 def _say(output: Path, table: TokenTable, anonymous: bool) -> None:

@@ -37,19 +37,9 @@ def command(
 
     kind = sparse or load_settings(index).sparse
     encoder = QueryEncoder.load(table)
-    from lightretriever.document.device import fastest
-    from lightretriever.document.encoder import DocumentEncoder
+    from lightretriever.document.options import TowerOptions
 
-    wanted = "lm" if kind == "lm" else "none"
-    tower = DocumentEncoder.load(
-        model,
-        base=base,
-        device=device,
-        dtype=fastest(compute, device),
-        max_length=max_length,
-        sparse=wanted,
-        top_k=top_k,
-    )
+    tower = TowerOptions(model, base, device, compute, max_length, top_k).load("lm" if kind == "lm" else "none")
     with Index.open(index) as opened, progress("encoding", "documents") as report:
         opened.reindex(encoder, tower, sparse=kind, progress=report)
         count = opened.count

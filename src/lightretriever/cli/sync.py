@@ -59,12 +59,9 @@ def command(
     with Index.open(index) as opened:
 
         def load() -> None:
-            from lightretriever.cli.towers import load_tower_of
-            from lightretriever.document.device import fastest
+            from lightretriever.cli.towers import load_document_tower
 
-            settings = opened.settings
-            sparse = "lm" if settings.sparse == "lm" else "none"
-            opened.model = load_tower_of(settings, model, base, device, sparse, fastest(compute, device))
+            opened.model = load_document_tower(opened.settings, model, base, device, compute)
 
         for first in chain([True], repeat(False)):
             with progress("syncing", "files") as report:

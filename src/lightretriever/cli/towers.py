@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from lightretriever.index.settings import Settings
 
 
+def load_document_tower(
+    settings: Settings, model: str | None, base: str | None, device: str, compute: str
+) -> DocumentEncoder:
+    """Load the tower of an index to encode documents for it, as fast as can be. Raises as `load_tower_of`."""
+    from lightretriever.document.device import fastest
+
+    sparse = "lm" if settings.sparse == "lm" else "none"
+    return load_tower_of(settings, model, base, device, sparse, fastest(compute, device))
+
+
 def load_tower_of(
     settings: Settings, model: str | None, base: str | None, device: str, sparse: str, dtype: str = "auto"
 ) -> DocumentEncoder:
