@@ -41,8 +41,7 @@ from lightretriever.query.snippet import QueryMarker
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
-from lightretriever.vectors.parts import usable
-from lightretriever.vectors.unusable import name_unusable
+from lightretriever.vectors.unusable import usable_named
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -331,9 +330,7 @@ class Index:
         return replace(total, durable=True)
 
     def _store_rows(self, rows: Sequence[Document], tower: DocumentEncoder, current: Current) -> Added | None:
-        encoded = tower.encode(rows)
-        name_unusable(rows, encoded)
-        vectors = usable(encoded, current.settings.dim, current.encoder.table.rotation)
+        vectors = usable_named(rows, tower.encode(rows), current.settings.dim, current.encoder.table.rotation)
         added = store_vectors(self._state, rows, vectors, current, flush=False)
         self._upkeep.build_if_due()
         return added

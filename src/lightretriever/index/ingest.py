@@ -40,7 +40,7 @@ from lightretriever.vectors.encode import Tower, begun, next_size, onwards, orig
 from lightretriever.vectors.folder import VectorsFolder
 from lightretriever.vectors.lock import lock_folder
 from lightretriever.vectors.parts import content_lines, usable
-from lightretriever.vectors.unusable import name_unusable
+from lightretriever.vectors.unusable import usable_named
 
 _BUILDING = "building"
 
@@ -120,8 +120,7 @@ def index_corpus(
                 start = time.monotonic()
                 encoded = tower.encode(chunk, onwards(progress, read))
                 size = next_size(len(chunk), time.monotonic() - start)
-                name_unusable(chunk, encoded)
-                encoded = usable(encoded, table.dim, table.rotation)
+                encoded = usable_named(chunk, encoded, table.dim, table.rotation)
                 read += len(chunk)
                 build.store(chunk, encoded, read, digest.hexdigest())
                 progress(read, None)

@@ -18,8 +18,7 @@ from lightretriever.text.corpus import Document
 from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Tower, origin_of
-from lightretriever.vectors.parts import usable
-from lightretriever.vectors.unusable import name_unusable
+from lightretriever.vectors.unusable import usable_named
 
 _BOUND = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "encoding")
 _CHANGED = (*_BOUND, "table", "vectors", "collection")
@@ -87,9 +86,7 @@ class NewModel:
         for document in documents:
             if not document.input.strip():
                 raise InputError(f"document {document.id!r} has no text to encode: delete it, or add it with its text")
-        given = self.tower.encode(documents)
-        name_unusable(documents, given)
-        encoded = usable(given, self.table.dim, self.table.rotation)
+        encoded = usable_named(documents, self.tower.encode(documents), self.table.dim, self.table.rotation)
         return replace(encoded, sparse=self.side.of(documents, encoded.sparse))
 
 

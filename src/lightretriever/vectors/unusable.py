@@ -6,12 +6,22 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightretriever.counted import counted
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
+from lightretriever.vectors.parts import usable
 
 _NAMED = 5  # documents in a message
+
+
+def usable_named(
+    documents: Sequence[Document], encoded: Encoded, dim: int, rotation: NDArray[np.float32] | None = None
+) -> Encoded:
+    """`parts.usable`, with a warning of the documents whose vectors are set aside, see `name_unusable`."""
+    name_unusable(documents, encoded)
+    return usable(encoded, dim, rotation)
 
 
 def name_unusable(documents: Sequence[Document], encoded: Encoded) -> int:
