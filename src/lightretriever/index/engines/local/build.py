@@ -397,6 +397,8 @@ def main() -> None:
         os.nice(NICENESS)
     database = Database(path / FILE)
     try:
+        with database.reading():  # raises where the index is gone by now, before anything is made there
+            pass
         (optimise if what == "all" else build_due)(path, database)
     except LightRetrieverError as error:
         sys.exit(str(error))
