@@ -43,6 +43,7 @@ def compiled(*, inline: bool = False, reassociate: bool = False) -> Callable[[Ca
     return decorate
 
 
+@cache  # asked for every function of a folder
 def _check_place(folder: str) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as file:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain, pairwise, repeat
 
 import numpy as np
@@ -12,6 +13,8 @@ from lightretriever.fusion_kernels import Fused
 from lightretriever.passages.fields import document_id, without_fields
 from lightretriever.text.corpus import Document
 from lightretriever.types import Hit, Marker, Place
+
+_HIT: Callable[[Iterable[object]], Hit] = partial(tuple.__new__, Hit)  # `Hit._make` without its check: half the time
 
 
 def make_hits(
@@ -55,7 +58,7 @@ def make_hits(
         none if markers is None else chain.from_iterable(map(repeat, markers, np.diff(fused.starts).tolist())),
         strict=False,  # `repeat` has no end
     )
-    hits = list(map(Hit._make, rows))
+    hits = list(map(_HIT, rows))
     return [hits[start:end] for start, end in pairwise(starts)]
 
 

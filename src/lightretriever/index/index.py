@@ -479,7 +479,7 @@ class Index:
         found = None
         for again in range(_TRIES):
             last = again == _TRIES - 1
-            with self._undisturbed(last):
+            with self._undisturbed() if last else nullcontext():
                 current, searcher = self._state.searching()
                 request.check(current.settings.sparse)  # before the queries are encoded
                 encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
@@ -493,12 +493,12 @@ class Index:
         return found
 
     @contextmanager
-    def _undisturbed(self, wanted: bool) -> Iterator[None]:
-        """Let nobody write meanwhile, if that is wanted and can be had: whoever replaces documents all the time would
-        overtake every search of them."""
+    def _undisturbed(self) -> Iterator[None]:
+        """Let nobody write meanwhile, if that can be had: whoever replaces documents all the time would overtake every
+        search of them."""
         state = self._state
         with ExitStack() as held:
-            if wanted and state.current.settings.local and state.database.writable:
+            if state.current.settings.local and state.database.writable:
                 with suppress(LockedError):  # others write for long: then what they leave is found
                     held.enter_context(state.database.writing(durable=False))
             yield

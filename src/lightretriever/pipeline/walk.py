@@ -155,7 +155,7 @@ def _once(steps: Iterator[Found | LeftOut]) -> Iterator[Found | LeftOut]:
 
 def _of_source(source: Source, rules: _Rules) -> Iterator[Found | LeftOut]:
     if not source.is_folder:
-        yield _looked_at(source.given, source.label, source.place)
+        yield _looked_at(source.given, source.label, str(source.place))
         return
     above = tuple(ignores_above(source.place)) if rules.options.gitignore else ()
     # A stack in place of recursion: folders may be nested deeper than calls.
@@ -191,7 +191,7 @@ def _entries(source: Source, folder: _Folder, rules: _Rules) -> Iterator[Found |
             yield _Folder(entry.path, inner + "/", ignores)
         else:
             label = f"{source.label}/{inner}" if source.label else inner
-            yield _looked_at(source.given / inner, label, Path(entry.path))
+            yield _looked_at(source.given / inner, label, entry.path)
 
 
 def _reason(
@@ -231,9 +231,9 @@ def _made_by_tools(place: str, name: str, beside: set[str]) -> Reason | None:
     return None
 
 
-def _looked_at(shown: Path, label: str, place: Path) -> Found | LeftOut:
+def _looked_at(shown: Path, label: str, place: str) -> Found | LeftOut:
     try:
-        status = place.stat()
+        status = os.stat(place)  # noqa: PTH116 - of ten thousand files, making paths takes longer
     except OSError:
         return LeftOut(shown, Reason.UNREADABLE)
     if not stat.S_ISREG(status.st_mode):

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import plain_view
+from lightretriever.compiled import compiled
 from lightretriever.errors import ArtifactError
+
+_END = 0  # no id holds it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,17 +45,42 @@ class Ids:
         return Ids(starts, text)
 
     def at(self, places: NDArray[np.int32]) -> list[str]:
-        """The ids of some places.
+        """The ids of some places, decoded all at once: one by one, a thousand take longer than they took to find.
 
         Raises:
             ArtifactError: what is there is no UTF-8.
         """
-        text = self.text.data
-        bounds = zip(self.starts[places].tolist(), self.starts[places + 1].tolist(), strict=True)
+        if not len(places):
+            return []
+        starts, ends = self.starts[places], self.starts[places + 1]
+        lengths = ends - starts
+        if lengths.min() < 0 or starts.min() < 0 or ends.max() > len(self.text):
+            raise _damaged("where they begin does not ascend")
+        joined = np.empty(int(lengths.sum()) + len(places), np.uint8)
+        _join(self.text, starts, ends, joined)
         try:
-            return [str(text[start:end], "utf-8") for start, end in bounds]
+            ids = str(joined.data[:-1], "utf-8").split(chr(_END))
         except UnicodeDecodeError as error:
-            raise ArtifactError(f"the ids of a segment are damaged ({error.reason}): build it again") from None
+            raise _damaged(error.reason) from None
+        if len(ids) != len(places):
+            raise _damaged("one holds NUL")
+        return ids
+
+
+def _damaged(reason: str) -> ArtifactError:
+    return ArtifactError(f"the ids of a segment are damaged ({reason}): build it again")
+
+
+@compiled()
+def _join(text, starts, ends, joined):  # type: ignore[no-untyped-def]
+    """The runs of ``text`` between starts and ends, and `_END` after each."""
+    at = 0
+    for i in range(len(starts)):
+        for j in range(starts[i], ends[i]):
+            joined[at] = text[j]
+            at += 1
+        joined[at] = _END
+        at += 1
 
 
 def pack_ids(ids: Sequence[str]) -> Ids:

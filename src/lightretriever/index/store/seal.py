@@ -9,11 +9,8 @@ from lightretriever.errors import ArtifactError
 
 def seal(*values: object) -> int:
     """CRC-32 of numbers, strings and bytes in order."""
-    crc = 0
-    for value in values:
-        part = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-        crc = zlib.crc32(part, zlib.crc32(b"%d " % len(part), crc))
-    return crc
+    parts = [value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass") for value in values]
+    return zlib.crc32(b"".join([b"%d %b" % (len(part), part) for part in parts]))
 
 
 def check_seal(stored: object, what: str, *values: object) -> None:

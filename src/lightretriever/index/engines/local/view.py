@@ -109,7 +109,10 @@ class View:
         found: list[str | None] = [None] * len(keys)
         for segment in self.segments:
             at, places = _find(segment.keys, keys)
-            for i, name in zip(at.tolist(), segment.ids.at(places), strict=True):
+            names = segment.ids.at(places)
+            if len(names) == len(keys):
+                return names
+            for i, name in zip(at.tolist(), names, strict=True):
                 found[i] = name
         at, places = _find(self.rows.keys[: self.rows.count], keys)
         for i, place in zip(at.tolist(), places.tolist(), strict=True):
