@@ -22,7 +22,7 @@ from scale_limits import DEPTHS, percentiles, recall
 from lightretriever import Encoded, Hit, Index, QueryEncoder
 from lightretriever.bench.machine import own_memory
 from lightretriever.bench.storage import bytes_by_kind
-from lightretriever.fusion import fuse_scores
+from lightretriever.fusion import fuse_exact
 from lightretriever.index.search import CANDIDATES
 from lightretriever.types import concatenate_sparse, take_sparse
 
@@ -141,18 +141,33 @@ def recalls(index: Index, truth: Truth, asked: list[Encoded]) -> dict[str, dict[
                 ]
             )
         )
-        exact = np.array([exact_hybrid(index, truth, i, k) for i in range(len(asked))])
+        exact = np.array([exact_hybrid(index, truth, one, i, k) for i, one in enumerate(asked)])
         shares["hybrid"][str(k)] = recall(_rows(found["hybrid"], k), exact, k)
     return shares
 
 
-def exact_hybrid(index: Index, truth: Truth, i: int, k: int) -> list[int]:
-    """The first k documents of the exact lists of query i, as deep as a search takes them, fused as the index does."""
+def exact_hybrid(index: Index, truth: Truth, asked: Encoded, i: int, k: int) -> list[int]:
+    """The first k documents of the exact lists of query i, as deep as a search takes them, fused as the index does.
+
+    What the index says of a document's scores is exact too. One in the exact lists that it did not list itself counts
+    without what the other arm's list of a thousand does not tell: at most what its last one has.
+    """
     depth = max(k, CANDIDATES)
-    listed = truth.sparse[i, :depth] >= 0
-    dense = zip(truth.dense[i, :depth].tolist(), truth.dense_scores[i, :depth].tolist(), strict=True)
-    sparse = zip(truth.sparse[i, :depth][listed].tolist(), truth.sparse_scores[i, :depth][listed].tolist(), strict=True)
-    return [row for row, _ in fuse_scores(dense, sparse, index.fusion)[:k]]
+    found = index.find(asked, depth)
+    scores: dict[int, tuple[float, float]] = {}
+    for row, score in zip(truth.dense[i].tolist(), truth.dense_scores[i].tolist(), strict=True):
+        scores[row] = (score, 0.0)
+    for row, score in zip(truth.sparse[i].tolist(), truth.sparse_scores[i].tolist(), strict=True):
+        scores[row] = (scores.get(row, (0.0, 0.0))[0], score)
+    for arm, ranking in (("dense", found.dense), ("sparse", found.sparse)):
+        count = int(ranking.counts[0])
+        rows = [int(name or -1) for name in found.ids(ranking.keys[0, :count])]
+        for row, score, other in zip(rows, ranking.scores[0].tolist(), ranking.others[0].tolist(), strict=False):
+            scores[row] = (score, other) if arm == "dense" else (other, score)
+    listed = {*truth.dense[i, :depth].tolist(), *truth.sparse[i, :depth].tolist()} - {-1}
+    assert found.floors is not None
+    fused = fuse_exact({row: scores[row] for row in listed}, float(found.floors[0]), index.fusion)
+    return [row for row, _ in fused[:k]]
 
 
 def callers(index: Index, asked: list[Encoded]) -> dict[str, dict[str, float | bool]]:

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightretriever.fusion import Fusion, fuse_ranked
+from lightretriever.fusion import Fusion, fuse_exact, fuse_ranked
 from lightretriever.fusion_kernels import fuse_lists
 from lightretriever.weigher import places_in
 
@@ -24,12 +24,45 @@ def rankings(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.array([keys[i] for i in order], np.int64), np.array([scores[i] for i in order], np.float32)
 
 
-def side_by_side(lists: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def side_by_side(lists: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
     counts = np.array([len(keys) for keys, _ in lists], np.int64)
     keys, scores = np.zeros((len(lists), 20), np.int64), np.zeros((len(lists), 20), np.float32)
     for i, one in enumerate(lists):
         keys[i, : counts[i]], scores[i, : counts[i]] = one
-    return counts, keys, scores
+    return counts, keys, scores, np.empty((len(lists), 0), np.float32)
+
+
+@st.composite
+def scored(draw: st.DrawFn) -> dict[int, tuple[float, float]]:
+    """Documents with both scores."""
+    keys = st.one_of(st.integers(0, 12), st.integers(0, 2**62))
+    both = st.tuples(st.floats(-1, 1, width=32), st.one_of(st.just(0.0), st.floats(0, 40, width=32)))
+    return draw(st.dictionaries(keys, both, max_size=20))
+
+
+def lists_of(scores: dict[int, tuple[float, float]], arm: int, depth: int) -> tuple[np.ndarray, ...]:
+    """One arm's list of so many, with the other arm's scores; of the sparse one those that have a score."""
+    order = sorted((key for key in scores if not arm or scores[key][1]), key=lambda key: (-scores[key][arm], key))
+    kept = order[:depth]
+    own, other = (np.array([[scores[key][side] for key in kept]], np.float32) for side in (arm, 1 - arm))
+    return np.array([len(kept)]), np.array([kept], np.int64).reshape(1, -1), own, other
+
+
+@given(scored(), st.integers(0, 25), st.integers(1, 25), st.floats(-0.5, 0.9), st.floats(0, 1), st.floats(0, 1))
+def test_what_a_document_gets_depends_on_no_list(
+    scores: dict, k: int, depth: int, floor: float, weight: float, hearing: float
+) -> None:
+    arms = lists_of(scores, 0, depth), lists_of(scores, 1, depth)
+    found = fuse_lists(*arms, k, Fusion(), [weight], [hearing], np.array([floor]))
+    listed = {*arms[0][1][0].tolist(), *arms[1][1][0].tolist()}
+    expected = dict(fuse_exact(scores, floor, Fusion(), weight, hearing))
+    best = [(key, score) for key, score in expected.items() if key in listed][:k]
+    assert [key for key, _ in best] == found.keys.tolist()
+    assert [score for _, score in best] == found.scores.tolist()
+    for i, key in enumerate(found.keys.tolist()):
+        assert (found.dense_scores[i], found.sparse_scores[i]) == scores[key]
+        for places, arm in ((found.dense, arms[0]), (found.sparse, arms[1])):
+            assert places[i] == (arm[1][0].tolist().index(key) if key in arm[1][0] else -1)
 
 
 @given(

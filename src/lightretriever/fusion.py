@@ -1,9 +1,19 @@
-"""One ranking out of two (METHOD "Scores and fusion"): pure functions on lists of hits and on plain scores.
+"""One ranking out of two: pure functions on plain scores, and on lists of hits.
 
-Linear: each list is min-max normalised, ``(s − min)/(max − min + 1e-8)``, and the two are added with weights, 0.7
-dense and 0.3 sparse by default; a document that a list lacks counts 0 there. Under that formula a list whose scores
-are all equal (one hit, or all tied) normalises to 0, as if the list had found nothing. Here such a list normalises
-to 1 instead: each of its documents is the best that the list found. ``tied="paper"`` gives the formula as it stands.
+An index knows both arms' scores of every document that either arm lists, so what a document gets depends on the query
+and on it alone, not on how long the lists are (`fuse_exact`):
+
+    w · (c − m) / (1 − m)  +  (1 − w) · s / s₁
+
+c is the document's cosine with the query and m what cosines with the query are in general, so 0 is as unlike as any
+document and 1 is the query itself; s is the sparse score, s₁ the best that there is for the query, and a document
+without any of its tokens has 0. w is 0.7 by default. Measured against other ways in docs/fusion.md.
+
+Lists alone (`fuse`, `fuse_scores`) tell less. Each is min-max normalised as in the paper (METHOD "Scores and fusion"),
+``(s − min)/(max − min + 1e-8)``, and a document that a list lacks counts 0 there. Under that formula a list whose
+scores are all equal (one hit, or all tied) normalises to 0, as if the list had found nothing. Here such a list
+normalises to 1 instead: each of its documents is the best that the list found. ``tied="paper"`` gives the formula as it
+stands, to an index too.
 
 A `Weigher` gives every query weights of its own for the linear method, instead of the same two for all.
 
@@ -44,7 +54,7 @@ class Fusion:
         method: "linear" or "rrf".
         dense, sparse: weights of the linear method; not both 0, none negative.
         rrf_k: the constant of reciprocal rank fusion.
-        tied: what a list of one hit, or of equal scores, normalises to: "best" 1, "paper" 0.
+        tied: "best" as this module says; "paper" for the paper's formula as it stands, by lists alone.
         weigher: gives each query's dense weight, the sparse one being 1 less that; None: ``dense`` and ``sparse``.
         origin: who chose the weights, one of `ORIGINS`; "" is nobody (they are the default) or the caller.
         judged: collection and split ("scifact, dev") whose queries they were learned on.
@@ -80,6 +90,11 @@ class Fusion:
             raise UsageError(f"rrf_k is {self.rrf_k}: it must be greater than -1")
         if self.weigher is not None and self.method != "linear":
             raise UsageError(f"a weigher gives weights, which the fusion method {self.method!r} does not take")
+
+    @property
+    def exact(self) -> bool:
+        """Whether an index looks up both arms' scores of every document."""
+        return self.method == "linear" and self.tied == "best"
 
     @staticmethod
     def of(stored: Mapping[str, Any]) -> Fusion:
@@ -159,6 +174,34 @@ def heard_weights(fusion: Fusion, weight: float | None = None, hearing: float = 
         return first, second
     share = first * hearing / (first * hearing + second)
     return (first + second) * share, (first + second) * (1.0 - share)
+
+
+def fuse_exact(
+    scores: Mapping[Key, tuple[float, float]],
+    floor: float,
+    fusion: Fusion = DEFAULT_FUSION,
+    weight: float | None = None,
+    hearing: float = 1.0,
+) -> list[tuple[Key, float]]:
+    """Fuse documents of which both scores are known.
+
+    Args:
+        scores: of each document its cosine and its sparse score; those of the best sparse score must be among them.
+        floor: m, what cosines with this query are in general; below 1.
+        fusion, weight, hearing: as for `fuse_scores`.
+
+    Returns:
+        As `fuse_scores`.
+    """
+    first, second = heard_weights(fusion, weight, hearing)
+    best = max((sparse for _, sparse in scores.values()), default=0.0)
+    span = 1.0 - floor
+
+    def fused(dense: float, sparse: float) -> float:
+        return first * ((dense - floor) / span) + (second * (sparse / best) if best > 0 else 0.0)
+
+    order = sorted((-fused(dense, sparse), -dense, key) for key, (dense, sparse) in scores.items())
+    return [(key, -score) for score, _, key in order]
 
 
 def contributions(scores: Sequence[float], weight: float, fusion: Fusion) -> list[float]:

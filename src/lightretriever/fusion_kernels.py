@@ -1,4 +1,5 @@
-"""`lightretriever.fusion.fuse_ranked` compiled, for lists by integer keys: the same numbers, in the same order.
+"""`lightretriever.fusion.fuse_exact` and `fuse_ranked` compiled, for lists by integer keys: the same numbers, in the
+same order.
 
 Loaded with the first search of an index. It holds no lock on the interpreter.
 """
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from lightretriever.compiled import compiled
 from lightretriever.fusion import EPSILON, Fusion, heard_weights
 
-Listed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
-"""One arm's lists of q queries: how long each is int64 [q], keys int64 [q, k] and scores float32 [q, k]."""
+Listed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+"""One arm's lists of q queries: how long each is int64 [q], keys int64 [q, k], scores float32 [q, k], and the other
+arm's scores of the same documents, float32 [q, k], or [q, 0] where they are not known."""
+_EXACT, _BEST, _PAPER, _RRF = range(4)  # how scores become what is added
 _EMPTY = -1
 _SCRAMBLE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -28,7 +31,7 @@ class Fused(NamedTuple):
         keys: int64 [n].
         scores: float64 [n].
         dense, sparse: int32 [n], each one's place in that arm's list, from 0; −1 where it does not have it.
-        dense_scores, sparse_scores: float32 [n], its scores there; NaN likewise.
+        dense_scores, sparse_scores: float32 [n], its scores by that arm; NaN where they are not known.
     """
 
     starts: NDArray[np.int64]
@@ -53,18 +56,28 @@ def fuse_lists(
     fusion: Fusion,
     weights: Sequence[float | None] | None = None,
     hearings: Sequence[float] | None = None,
+    floors: NDArray[np.float64] | None = None,
 ) -> Fused:
-    """The k best of each query's two lists, which are best first, keys distinct in each; see
-    `lightretriever.fusion.fuse_scores`, also for weights and hearings, one a query."""
+    """The k best of each query's two lists, which are best first, keys distinct in each.
+
+    See `lightretriever.fusion.fuse_exact` where the other arm's scores are known, for floors too, one a query; else
+    `lightretriever.fusion.fuse_scores`, also for weights and hearings.
+    """
     queries = len(dense[0])
     told = zip(weights or [None] * queries, hearings or [1.0] * queries, strict=True)
     heard = np.array([heard_weights(fusion, *of) for of in told], np.float64).reshape(queries, 2)
-    linear, best_tied = fusion.method == "linear", fusion.tied == "best"
-    return Fused(*_fuse_all(*dense, *sparse, k, heard, linear, float(fusion.rrf_k), best_tied))
+    how = _BEST if fusion.tied == "best" else _PAPER
+    if fusion.method == "rrf":
+        how = _RRF
+    elif fusion.exact and floors is not None:
+        how = _EXACT
+    if floors is None:
+        floors = np.zeros(queries)
+    return Fused(*_fuse_all(*dense, *sparse, k, heard, floors, how, float(fusion.rrf_k)))
 
 
 @compiled()
-def _contribute(scores, weight, linear, constant, best_tied, out):  # type: ignore[no-untyped-def]
+def _contribute(scores, weight, how, constant, out):  # type: ignore[no-untyped-def]
     """`lightretriever.fusion.contributions`."""
     n = len(scores)
     if n == 0:
@@ -72,9 +85,9 @@ def _contribute(scores, weight, linear, constant, best_tied, out):  # type: igno
     low, high = np.float64(scores[n - 1]), np.float64(scores[0])
     spread = high - low + EPSILON
     for i in range(n):
-        if not linear:
+        if how == _RRF:
             out[i] = weight / (constant + (i + 1))
-        elif low == high and best_tied:
+        elif low == high and how == _BEST:
             out[i] = weight
         else:
             out[i] = weight * ((np.float64(scores[i]) - low) / spread)
@@ -106,29 +119,19 @@ def _sink(heap, at, size, fused, own, keys):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _fuse(  # type: ignore[no-untyped-def]
-    dense_keys,
-    dense_scores,
-    sparse_keys,
-    sparse_scores,
-    first,
-    second,
-    linear,
-    constant,
-    best_tied,
-    out_keys,
-    out_scores,
-    out_dense,
-    out_sparse,
-    out_dense_scores,
-    out_sparse_scores,
-):
+def _known(dense, sparse, first, second, floor, best):  # type: ignore[no-untyped-def]
+    """`lightretriever.fusion.fuse_exact`, of one document."""
+    score = first * ((np.float64(dense) - floor) / (1.0 - floor))
+    return score + second * (np.float64(sparse) / best) if best > 0 else score
+
+
+@compiled()
+def _join(dense_keys, sparse_keys, keys, sparse):  # type: ignore[no-untyped-def]
+    """The documents of both lists: the dense list's first, then those of the sparse list alone.
+
+    Returns how many; ``keys``, and ``sparse``: the place of each in the sparse list, -1 where it has none.
+    """
     n, m = len(dense_keys), len(sparse_keys)
-    added = np.empty(m)
-    fused, own = np.empty(n + m), np.full(n + m, -np.inf)
-    keys, dense, sparse = np.empty(n + m, np.int64), np.full(n + m, -1, np.int32), np.full(n + m, -1, np.int32)
-    _contribute(dense_scores, first, linear, constant, best_tied, fused[:n])
-    _contribute(sparse_scores, second, linear, constant, best_tied, added)
     slots = 16
     while slots < 2 * (n + m):
         slots *= 2
@@ -137,7 +140,7 @@ def _fuse(  # type: ignore[no-untyped-def]
         if (np.uint64(1) << (np.uint64(64) - shift)) < slots:
             shift -= np.uint64(1)
     for i in range(n):
-        keys[i], own[i], dense[i] = dense_keys[i], dense_scores[i], i
+        keys[i], sparse[i] = dense_keys[i], -1
         slot = np.int64((np.uint64(dense_keys[i]) * _SCRAMBLE) >> shift)
         while table[slot] != _EMPTY:
             slot = (slot + 1) & (slots - 1)
@@ -148,12 +151,16 @@ def _fuse(  # type: ignore[no-untyped-def]
         while table[slot] != _EMPTY and keys[table[slot]] != sparse_keys[j]:
             slot = (slot + 1) & (slots - 1)
         if table[slot] == _EMPTY:
-            keys[size], fused[size], sparse[size] = sparse_keys[j], added[j], j
+            keys[size], sparse[size] = sparse_keys[j], j
             size += 1
         else:
-            fused[table[slot]] += added[j]
             sparse[table[slot]] = j
-    k = min(len(out_keys), size)
+    return size
+
+
+@compiled()
+def _choose(k, size, fused, own, keys, chosen):  # type: ignore[no-untyped-def]
+    """The k best of ``size`` documents into ``chosen``, best first."""
     heap = np.arange(k)
     for at in range(k // 2 - 1, -1, -1):
         _sink(heap, at, k, fused, own, keys)
@@ -162,20 +169,63 @@ def _fuse(  # type: ignore[no-untyped-def]
             heap[0] = i
             _sink(heap, 0, k, fused, own, keys)
     for last in range(k - 1, -1, -1):
-        i = heap[0]
-        out_keys[last], out_scores[last], out_dense[last], out_sparse[last] = keys[i], fused[i], dense[i], sparse[i]
-        out_dense_scores[last] = dense_scores[dense[i]] if dense[i] >= 0 else np.nan
-        out_sparse_scores[last] = sparse_scores[sparse[i]] if sparse[i] >= 0 else np.nan
+        chosen[last] = heap[0]
         heap[0] = heap[last]
         _sink(heap, 0, last, fused, own, keys)
+
+
+# fmt: off
+@compiled()
+def _fuse(  # type: ignore[no-untyped-def]
+    dense_keys, dense_scores, dense_others, sparse_keys, sparse_scores, sparse_others, first, second, floor, how,
+    constant, out_keys, out_scores, out_dense, out_sparse, out_dense_scores, out_sparse_scores,
+):
+    # fmt: on
+    """One query's fused list into the last six, which are long enough for k; returns how many it has."""
+    n, m = len(dense_keys), len(sparse_keys)
+    keys, sparse = np.empty(n + m, np.int64), np.empty(n + m, np.int32)
+    size = _join(dense_keys, sparse_keys, keys, sparse)
+    fused, own, other = np.empty(size), np.full(size, -np.inf), np.full(size, np.nan, np.float32)
+    own[:n] = dense_scores
+    for i in range(size):
+        if sparse[i] >= 0:
+            other[i] = sparse_scores[sparse[i]]
+    if how == _EXACT:
+        best = np.float64(sparse_scores[0]) if m else 0.0
+        for i in range(size):
+            if i >= n:
+                own[i] = sparse_others[sparse[i]]
+            elif sparse[i] < 0:
+                other[i] = dense_others[i]
+            fused[i] = _known(own[i], other[i], first, second, floor, best)
+    else:
+        added = np.empty(m)
+        _contribute(dense_scores, first, how, constant, fused[:n])
+        _contribute(sparse_scores, second, how, constant, added)
+        for i in range(size):
+            if i >= n:
+                fused[i] = added[sparse[i]]
+            elif sparse[i] >= 0:
+                fused[i] += added[sparse[i]]
+    k = min(len(out_keys), size)
+    chosen = np.empty(k, np.int64)
+    _choose(k, size, fused, own, keys, chosen)
+    for place in range(k):
+        i = chosen[place]
+        out_keys[place], out_scores[place] = keys[i], fused[i]
+        out_dense[place], out_sparse[place] = i if i < n else -1, sparse[i]
+        out_dense_scores[place] = own[i] if own[i] > -np.inf else np.nan
+        out_sparse_scores[place] = other[i]
     return k
 
 
+# fmt: off
 @compiled()
 def _fuse_all(  # type: ignore[no-untyped-def]
-    dense_counts, dense_keys, dense_scores, sparse_counts, sparse_keys, sparse_scores, k, weights, linear, constant,
-    best_tied,
-):  # fmt: skip
+    dense_counts, dense_keys, dense_scores, dense_others, sparse_counts, sparse_keys, sparse_scores, sparse_others, k,
+    weights, floors, how, constant,
+):
+    # fmt: on
     """The arrays of a `Fused`: each query's list behind the one before."""
     queries = len(dense_counts)
     starts, room = np.zeros(queries + 1, np.int64), 0
@@ -188,9 +238,9 @@ def _fuse_all(  # type: ignore[no-untyped-def]
         n, m, begin = dense_counts[i], sparse_counts[i], starts[i]
         end = begin + min(n + m, k)
         starts[i + 1] = begin + _fuse(
-            dense_keys[i, :n], dense_scores[i, :n], sparse_keys[i, :m], sparse_scores[i, :m], weights[i, 0],
-            weights[i, 1], linear, constant, best_tied, keys[begin:end], scores[begin:end], dense[begin:end],
-            sparse[begin:end], in_dense[begin:end], in_sparse[begin:end],
+            dense_keys[i, :n], dense_scores[i, :n], dense_others[i, :n], sparse_keys[i, :m], sparse_scores[i, :m],
+            sparse_others[i, :m], weights[i, 0], weights[i, 1], floors[i], how, constant, keys[begin:end],
+            scores[begin:end], dense[begin:end], sparse[begin:end], in_dense[begin:end], in_sparse[begin:end],
         )  # fmt: skip
     n = starts[queries]
     return starts, keys[:n], scores[:n], dense[:n], sparse[:n], in_dense[:n], in_sparse[:n]

@@ -163,15 +163,13 @@ def test_a_stored_weigher_is_what_searches_use(index: Index, data: Path) -> None
     for hits, query in zip(together[:3], asked, strict=False):
         alone = {hit.id: hit.score for hit in index.search(query)}
         assert {hit.id: hit.score for hit in hits} == pytest.approx(alone, abs=1e-5)
-    seen = 0
-    for hits, weight in zip(together, weights, strict=True):
-        first = hits[0]
-        if first.sparse_rank == 1 and first.dense_rank == len(collection.qrels):  # the last, which counts 0
-            assert first.score == pytest.approx(1 - weight, abs=1e-4)
-        if first.dense_score is not None and first.sparse_rank is None:
-            seen += 1
-            assert first.score == pytest.approx(weight, abs=1e-4)
-    assert seen
+    found = index.find(index.encoder.encode(asked), 100)
+    assert found.floors is not None
+    for hits, weight, floor, best in zip(together, weights, found.floors, found.sparse.scores[:, 0], strict=True):
+        for hit in hits:
+            assert hit.dense_score is not None and hit.sparse_score is not None
+            dense = (hit.dense_score - floor) / (1 - floor)
+            assert hit.score == pytest.approx(weight * dense + (1 - weight) * hit.sparse_score / best, abs=1e-5)
     assert index.search("") == []
     assert index.info()["fusion"]["weights"] == "by query"
 

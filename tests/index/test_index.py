@@ -28,7 +28,7 @@ from lightretriever.errors import (
     MismatchError,
     UsageError,
 )
-from lightretriever.fusion import Fusion, fuse_scores
+from lightretriever.fusion import Fusion, fuse_exact
 from lightretriever.types import sparse_from_dense, take_sparse
 
 CODES = 5e-5  # what two-level codes may be off at 16 dimensions
@@ -52,22 +52,28 @@ def test_both_arms_equal_brute_force(searchable) -> None:
                 assert rank == (hit.dense_rank if mode == "dense" else hit.sparse_rank)
 
 
-def test_hybrid_fuses_the_best_hundred_of_each_arm(searchable) -> None:
+def test_hybrid_scores_the_best_hundred_of_each_arm_by_both(searchable) -> None:
     index, documents, encoded = searchable
     queries = index.encoder.encode(QUERIES)
     dense, sparse = queries.dense @ encoded.dense.T, sparse_scores(queries.sparse, encoded.sparse)
+    floors = queries.dense @ encoded.dense.sum(axis=0) / (len(documents) + 16)
     for row, hits in enumerate(index.search_many(QUERIES, k=10)):
-        lists = [
-            {documents[i].id: float(scores[i]) for i in np.argsort(-scores)[:100] if scores[i] != 0}
-            for scores in (dense[row], sparse[row])
-        ]
-        expected = fuse_scores(*lists)[:10]
-        assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected], abs=1e-4)
+        ranked = [[i for i in np.argsort(-scores)[:100] if scores[i] != 0] for scores in (dense[row], sparse[row])]
+        scores = {documents[i].id: (float(dense[row][i]), float(sparse[row][i])) for i in {*ranked[0], *ranked[1]}}
+        expected = fuse_exact(scores, float(floors[row]))
+        assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected[:10]], abs=1e-4)
         for hit in hits:
             assert hit.score == pytest.approx(dict(expected)[hit.id], abs=1e-4)
-            assert hit.dense_score is None or hit.dense_score == pytest.approx(lists[0][hit.id], abs=CODES)
-            assert hit.sparse_score is None or hit.sparse_score == pytest.approx(lists[1][hit.id], abs=1e-5)
-            assert (hit.dense_rank is None) == (hit.id not in lists[0])
+            assert hit.dense_score == pytest.approx(scores[hit.id][0], abs=CODES)
+            assert hit.sparse_score == pytest.approx(scores[hit.id][1], abs=1e-5)
+            assert (hit.dense_rank is None) == (hit.id not in {documents[i].id for i in ranked[0]})
+
+
+def test_how_many_are_asked_for_changes_no_score(searchable) -> None:
+    index, _, _ = searchable
+    for query in QUERIES:
+        few, many = index.search(query, k=5), index.search(query, k=1_000)
+        assert [hit[:6] for hit in few] == [hit[:6] for hit in many[:5]]
 
 
 def test_opening_again_finds_the_same(filled) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log2
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,13 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import UsageError
 from lightretriever.evaluation.runs import BATCH
-from lightretriever.fusion import Fusion, fuse_scores, hearing_of
+from lightretriever.fusion import Fusion
+from lightretriever.index.engines.engine import Found
+from lightretriever.index.search import features_of, fuse_found
+from lightretriever.passages.fields import document_id
 from lightretriever.progress import Progress
-from lightretriever.types import Hit
-from lightretriever.weigher import DEPTH, features, places_in, token_numbers
+from lightretriever.types import Encoded
+from lightretriever.weigher import DEPTH
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index
@@ -83,37 +87,35 @@ def judge_lists(
     check_sides(index)
     ids = list(queries)
     rows: list[list[float]] = []
-    gains: list[list[float]] = []
+    gains: list[NDArray[np.float64]] = []
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
         encoded = index.encoder.encode([queries[query] for query in batch])
-        assert encoded.sparse is not None
-        dense = index.search_encoded(encoded, DEPTH, "dense", filter, texts=False)
-        sparse = index.search_encoded(encoded, DEPTH, "sparse", filter, texts=False)
-        hearings = hearing_of(encoded, [[hit.score for hit in hits[:1]] for hits in sparse])
-        found = zip(batch, dense, sparse, token_numbers(encoded.sparse), hearings, strict=True)
-        for query, one, two, tokens, hearing in found:
-            (names, scores), (others, added) = _columns(one), _columns(two)
-            rows.append(features(scores, added, places_in(others, names), tokens))
-            gains.append(_gains(one, two, qrels.get(query, {}), index.fusion, hearing))
+        found = index.find(encoded, DEPTH, filter)
+        rows += features_of(found, encoded)
+        judgements = [qrels.get(query, {}) for query in batch]
+        gains.append(
+            _gains(found, encoded, judgements, Fusion(tied=index.fusion.tied), index.settings.passages is not None)
+        )
         if progress:
             progress(start + len(batch), len(ids))
-    return Judged(np.array(rows).reshape(len(rows), -1), np.array(gains).reshape(len(gains), len(GRID)))
-
-
-def _columns(hits: Sequence[Hit]) -> tuple[list[str], list[float]]:
-    return [hit.id for hit in hits], [hit.score for hit in hits]
+    return Judged(np.array(rows).reshape(len(rows), -1), np.concatenate([np.empty((0, len(GRID))), *gains]))
 
 
 def _gains(
-    dense: Sequence[Hit], sparse: Sequence[Hit], relevances: Mapping[str, int], fusion: Fusion, hearing: float
-) -> list[float]:
-    one, two = ([(hit.id, hit.score) for hit in hits] for hits in (dense, sparse))
-    if not any(relevances.get(name, 0) > 0 for name, _ in (*one, *two)):
-        return [0.0] * len(GRID)
-    linear = Fusion(tied=fusion.tied)
-    fused = [fuse_scores(one, two, linear, weight, hearing)[:CUTOFF] for weight in GRID.tolist()]
-    return [ndcg([name for name, _ in ranked], relevances) for ranked in fused]
+    found: Found, encoded: Encoded, judgements: Sequence[Mapping[str, int]], fusion: Fusion, passages: bool
+) -> NDArray[np.float64]:
+    """nDCG@10 of each query under each weight, float64 [q, G]; of documents, where passages of them are found."""
+    gains = np.zeros((len(encoded), len(GRID)))
+    for column, weight in enumerate(GRID.tolist()):
+        fused = fuse_found(found, encoded, fusion, 2 * DEPTH if passages else CUTOFF, [weight] * len(encoded))
+        names = found.ids(fused.keys)
+        for row, (begin, end) in enumerate(pairwise(fused.starts.tolist())):
+            ranked = [name for name in names[begin:end] if name is not None]
+            if passages:
+                ranked = list(dict.fromkeys(map(document_id, ranked)))
+            gains[row, column] = ndcg(ranked, judgements[row])
+    return gains
 
 
 def ndcg(ranked: Sequence[str], relevances: Mapping[str, int], cutoff: int = CUTOFF) -> float:

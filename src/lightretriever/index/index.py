@@ -16,11 +16,11 @@ from lightretriever.fusion import Fusion
 from lightretriever.index.added import Added
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.durability import FlushPolicy
-from lightretriever.index.engines.engine import START, Engine
+from lightretriever.index.engines.engine import START, Engine, Found
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.given import check_encoded, given_documents, given_ids
-from lightretriever.index.search import Request, search
+from lightretriever.index.search import Request, find, search
 from lightretriever.index.set_aside import set_aside
 from lightretriever.index.settings import LOCAL, Settings, check_engine, check_model
 from lightretriever.index.snapshot import Snapshot, restore_snapshot, take_snapshot
@@ -491,6 +491,13 @@ class Index:
         if self._state.has_damaged_segments:
             self._upkeep.build_if_due()
         return found
+
+    def find(self, encoded: Encoded, depth: int, filter: Mapping[str, object] | None = None) -> Found:
+        """Both arms' lists of so many passages for each query, and of each passage both scores, before they are fused;
+        for those who compare fusions. Arguments and errors as of `search_encoded`."""
+        check_encoded(encoded)
+        current, searcher = self._state.searching()
+        return find(searcher, encoded, depth, current.settings, filter=filter)
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:

@@ -159,17 +159,30 @@ def _ranked(
     searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, depth: int, k: int
 ) -> tuple[Fused, Found]:
     """The k best of each query's two lists of so many, and what they were made of."""
-    where = parse_filter(request.filter)
-    check_tenant(where, settings.tenant)
     mode = _mode(request, settings)
-    dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
-    sparse = _checked_sparse(encoded) if mode != "dense" else None
-    found = searcher.search(Asked(dense, sparse, depth, where))
+    found = find(searcher, encoded, depth, settings, mode, request.filter)
     least = request.min_dense
     fused = _fused(found, encoded, settings.fusion, mode, k if least is None else 2 * depth)
     if least is not None:
         fused = _near(_with_cosines(fused, found, encoded), least, k)
     return fused, found
+
+
+def find(
+    searcher: Searcher,
+    encoded: Encoded,
+    depth: int,
+    settings: Settings,
+    mode: str = "hybrid",
+    filter: Mapping[str, object] | None = None,
+) -> Found:
+    """The arms' lists of so many documents, before they are fused; what `search` makes hits of."""
+    where = parse_filter(filter)
+    check_tenant(where, settings.tenant)
+    dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
+    sparse = _checked_sparse(encoded) if mode != "dense" else None
+    both = mode == "hybrid" and settings.fusion.exact
+    return searcher.search(Asked(dense, sparse, depth, where, both))
 
 
 def _presented(
@@ -217,18 +230,30 @@ def _fused(found: Found, encoded: Encoded, fusion: Fusion, mode: str, k: int) ->
     if mode != "hybrid":
         return _alone(found.dense, found.sparse, mode, k)
     weights = None if fusion.weigher is None else _weights(fusion.weigher, found, encoded)
+    return fuse_found(found, encoded, fusion, k, weights)
+
+
+def fuse_found(
+    found: Found, encoded: Encoded, fusion: Fusion, k: int, weights: Sequence[float | None] | None = None
+) -> Fused:
+    """The k best of both arms' lists, under weights of each query's own where these are given."""
     hearings = hearing_of(encoded, [one.scores[:1].tolist() for one in found.sparse])
-    return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings)
+    return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings, found.floors)
 
 
 def _weights(weigher: Weigher, found: Found, encoded: Encoded) -> Sequence[float]:
+    told = features_of(found, encoded)
+    return [weigher.weight(told[0])] if len(told) == 1 else weigher.weights(told).tolist()
+
+
+def features_of(found: Found, encoded: Encoded) -> list[list[float]]:
+    """What a weigher looks at, of each query."""
     assert encoded.sparse is not None  # or there would be no sparse lists
     of_each = zip(found.dense, found.sparse, token_numbers(encoded.sparse), strict=True)
-    told = [
+    return [
         features(one.scores.tolist(), two.scores.tolist(), places_in(two.keys.tolist(), one.keys.tolist()), tokens)
         for one, two, tokens in of_each
     ]
-    return [weigher.weight(told[0])] if len(told) == 1 else weigher.weights(told).tolist()
 
 
 def _alone(dense: Rankings, sparse: Rankings, mode: str, k: int) -> Fused:
@@ -245,9 +270,9 @@ def _alone(dense: Rankings, sparse: Rankings, mode: str, k: int) -> Fused:
 
 
 def _with_cosines(fused: Fused, found: Found, encoded: Encoded) -> Fused:
-    """With dense scores of the documents that only the sparse list found too, as far as they have one."""
+    """With dense scores of the documents that have none yet, as far as there are any."""
     for query, (start, end) in zip(encoded.dense, pairwise(fused.starts.tolist()), strict=True):
-        missing = start + np.flatnonzero(fused.dense[start:end] < 0)
+        missing = start + np.flatnonzero(np.isnan(fused.dense_scores[start:end]))
         if len(missing):
             scores = found.dense_scores(np.asarray(query, np.float32), fused.keys[missing].tolist())
             fused.dense_scores[missing] = scores

@@ -51,5 +51,26 @@ def _alone(
     return search(part, counted(tokens, counts), k, mask, scratch).row(0)
 
 
+def places_list(places: NDArray[np.int32]) -> Lists:
+    """One list of these."""
+    return Lists(np.array([len(places)]), places[None], np.empty((1, len(places)), np.float32))
+
+
+def score_sparse(
+    part: sparse.SparsePart, places: NDArray[np.int32], tokens: NDArray[np.int32], counts: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    return sparse.score_sparse(part, counted(tokens, counts), places_list(places))[0]
+
+
+def score_fresh(
+    view: fresh_sparse.FreshView,
+    places: NDArray[np.int32],
+    tokens: NDArray[np.int32],
+    counts: NDArray[np.float32],
+    scratch: sparse.SparseScratch,
+) -> NDArray[np.float32]:
+    return fresh_sparse.score_fresh(view, counted(tokens, counts), places_list(places), scratch)[0]
+
+
 search_sparse = partial(_alone, sparse.search_sparse)
 search_fresh = partial(_alone, fresh_sparse.search_fresh)

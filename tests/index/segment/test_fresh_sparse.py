@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index.segment.one_query import search_fresh
+from index.segment.one_query import score_fresh, search_fresh
 
 from lightretriever.errors import InputError
-from lightretriever.index.segment.fresh_sparse import FreshSparse, score_fresh
+from lightretriever.index.segment.fresh_sparse import FreshSparse
 from lightretriever.index.segment.sparse import SparseScratch
 from lightretriever.types import SparseVectors, sparse_from_dense, take_sparse
 

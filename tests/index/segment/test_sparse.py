@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from index.segment.one_query import search_sparse
+from index.segment.one_query import score_sparse, search_sparse
 from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError, InputError
@@ -20,7 +20,6 @@ from lightretriever.index.segment.sparse import (
     SparsePart,
     SparseScratch,
     build_sparse,
-    score_sparse,
 )
 from lightretriever.index.segment.sparse import search_sparse as search_sparse_many
 from lightretriever.types import SparseVectors, sparse_from_dense, take_sparse

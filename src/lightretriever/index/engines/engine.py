@@ -20,6 +20,7 @@ from lightretriever.types import SparseVectors, take_sparse
 
 START = -1
 """Where `Engine.page` begins."""
+_FEW = 16  # documents that say little of what documents are in general
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,11 +73,13 @@ class Rankings:
     Attributes:
         counts: int64 [q], how long each is.
         keys, scores: int64 [q, k] and float32 [q, k], as of `Ranking`; of no meaning beyond a list's end.
+        others: float32 [q, k], the other arm's scores of the same documents; [q, 0] where they were not asked for.
     """
 
     counts: NDArray[np.int64]
     keys: NDArray[np.int64]
     scores: NDArray[np.float32]
+    others: NDArray[np.float32]
 
     @staticmethod
     def of(rankings: Sequence[Ranking]) -> Rankings:
@@ -86,7 +89,7 @@ class Rankings:
         keys, scores = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
         for i, ranking in enumerate(rankings):
             keys[i, : len(ranking)], scores[i, : len(ranking)] = ranking.keys, ranking.scores
-        return Rankings(counts, keys, scores)
+        return Rankings(counts, keys, scores, unknown(len(rankings)))
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -99,14 +102,26 @@ class Rankings:
         return (self[i] for i in range(len(self)))
 
     @property
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Its three."""
-        return self.counts, self.keys, self.scores
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Its four."""
+        return self.counts, self.keys, self.scores, self.others
+
+
+def unknown(queries: int) -> NDArray[np.float32]:
+    """In place of scores that were not asked for."""
+    return np.empty((queries, 0), np.float32)
+
+
+def floors_of(queries: NDArray[np.float32], total: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """What cosines of queries [q, d] with documents are in general, float64 [q], of the sum [d] of so many documents'
+    vectors; near 0 of very few documents."""
+    products: NDArray[np.float64] = queries * (total / (count + _FEW))
+    return products.sum(axis=1)  # not by BLAS, which gives one query other last bits than many
 
 
 def nothing(queries: int) -> Rankings:
     """What an arm finds that was not asked."""
-    return Rankings(np.zeros(queries, np.int64), np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
+    return Rankings(np.zeros(queries, np.int64), np.empty((queries, 0), np.int64), unknown(queries), unknown(queries))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,12 +133,14 @@ class Asked:
         sparse: [q, V] token counts; None likewise.
         depth: how many documents of each arm, at most.
         where: what they must pass.
+        both: whether every document listed is to have the other arm's score too; both arms are asked then.
     """
 
     dense: NDArray[np.float32] | None
     sparse: SparseVectors | None
     depth: int
     where: Filter | None = None
+    both: bool = False
 
     def __len__(self) -> int:
         if self.dense is not None:
@@ -142,6 +159,7 @@ class Found:
         fetch: the documents of keys, in their order; None for one that is gone by now.
         dense_scores: cosines of one query's vector float32 [d] with documents of keys; NaN for one that is gone,
             unless the engine has its vector at hand still.
+        floors: float64 [q], what each query's cosine is with documents in general; None where ``both`` was not asked.
     """
 
     dense: Rankings
@@ -149,6 +167,7 @@ class Found:
     ids: Callable[[NDArray[np.int64]], Sequence[str | None]]
     fetch: Callable[[Sequence[int]], list[Document | None]]
     dense_scores: Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
+    floors: NDArray[np.float64] | None = None
 
 
 class Engine(Protocol):

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from lightretriever.artifact import plain_view
 from lightretriever.errors import InputError
 from lightretriever.index.segment.code_kernels import encode_rows, exact_scores
+from lightretriever.index.segment.lists import Lists
+
+_DECODED = 8_192  # vectors in memory at once
 
 
 class Codes(NamedTuple):
@@ -56,6 +59,15 @@ def decode(codes: Codes) -> NDArray[np.float32]:
     return (codes.hi.astype(np.float32) + codes.lo.astype(np.float32) / np.float32(256)) * codes.scales[:, None]
 
 
+def sum_vectors(codes: Codes, places: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The sum float64 [d] of the vectors that codes at some places stand for."""
+    total = np.zeros(codes.hi.shape[1])
+    for start in range(0, len(places), _DECODED):
+        some = places[start : start + _DECODED]
+        total += decode(Codes(codes.hi[some], codes.lo[some], codes.scales[some])).sum(axis=0, dtype=np.float64)
+    return total
+
+
 def rescore(codes: Codes, query: NDArray[np.float32], places: NDArray[np.int32]) -> NDArray[np.float32]:
     """Inner products of a query [d] and what the codes at some places stand for, float32 [places].
 
@@ -68,4 +80,12 @@ def rescore(codes: Codes, query: NDArray[np.float32], places: NDArray[np.int32])
     scores = np.empty(len(places), np.float32)
     hi, lo, scales = (plain_view(array) for array in codes)
     exact_scores(hi, lo, scales, plain_view(places), plain_view(query), scores)
+    return scores
+
+
+def rescore_lists(codes: Codes, queries: NDArray[np.float32], lists: Lists) -> NDArray[np.float32]:
+    """Likewise of q queries [q, d] and the documents of their lists, float32 [q, k]; beyond an end of no meaning."""
+    scores = np.empty(lists.places.shape, np.float32)
+    for i, query in enumerate(queries):
+        scores[i, : lists.counts[i]] = rescore(codes, query, lists.row(i)[0])
     return scores

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError
-from lightretriever.index.segment.codes import Codes, rescore
+from lightretriever.index.segment.codes import Codes, rescore, sum_vectors
 from lightretriever.index.segment.dense_kernels import find_all, turn
 from lightretriever.index.segment.graph import GraphOptions, build_graph
 from lightretriever.index.segment.lists import Lists, new_lists, no_lists
 from lightretriever.index.segment.scratch import DenseScratch
 
 FEW = 10_000  # documents: fewer are scanned faster than walked through, and have no neighbour lists
+SEEDS = 16
+"""Of the places given for a query those that its walk begins at."""
 _LEAST, _FIRST, _GROWTH = 80, 30_000, 0.4  # places kept up to so many documents, and then by this power of theirs
 _SCANNED = 90  # rows that a scan reads in the time that a walk takes for each place it keeps
 _WIDE = 512  # places: a walk that keeps more takes most of what it meets, and reads it whole at once
@@ -45,6 +47,7 @@ class DensePart:
         starts: int32, places where walks begin.
         rotation: float32 [d, d]; a vector times it is what the codes are of. [0, 0] where that is the vector itself.
         spread: float32 [1], root mean square of a component of ``hi`` beyond the first `head`.
+        total: float64 [d], the sum of the vectors, not turned.
     """
 
     hi: NDArray[np.int8]
@@ -54,6 +57,7 @@ class DensePart:
     starts: NDArray[np.int32]
     rotation: NDArray[np.float32]
     spread: NDArray[np.float32]
+    total: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.hi)
@@ -109,6 +113,7 @@ class DensePart:
             (self.starts, np.int32, {(len(self.starts),)}),
             (self.rotation, np.float32, {(dim, dim), (0, 0)}),
             (self.spread, np.float32, {(1,)}),
+            (self.total, np.float64, {(dim,)}),
         )
         for (array, dtype, shapes), field in zip(fits, fields(self), strict=True):
             if array.dtype != dtype or array.shape not in shapes or not array.flags.c_contiguous:
@@ -137,6 +142,7 @@ def build(
     options: GraphOptions | None = None,
     threads: int = 1,
     rotation: NDArray[np.float32] | None = None,
+    total: NDArray[np.float64] | None = None,
 ) -> DensePart:
     """A part of codes, with neighbour lists where there are more than `FEW` documents.
 
@@ -145,6 +151,7 @@ def build(
         options: how neighbour lists are built; those of `GraphOptions` when None.
         threads: that build them. The lists do not depend on their number.
         rotation: what vectors were multiplied with before they were coded, of `lightretriever.axes`; None for nothing.
+        total: the sum float64 [d] of the vectors before that; None where nobody asks for it.
     """
     options, dim = options or GraphOptions(), codes.hi.shape[1]
     rotation = _NO_AXES if rotation is None else rotation
@@ -154,8 +161,10 @@ def build(
         neighbours, starts = np.empty((0, options.degree), np.int32), np.empty(0, np.int32)
     else:
         neighbours, starts = build_graph(plain_view(codes.hi), options, threads, _head(dim, rotation), spread)
-    turned = {"rotation": rotation, "spread": np.array([spread], np.float32)}
-    return DensePart.of({**codes._asdict(), "neighbours": neighbours, "starts": starts, **turned})
+    arrays: dict[str, NDArray] = {**codes._asdict(), "neighbours": neighbours, "starts": starts, "rotation": rotation}
+    arrays["spread"] = np.array([spread], np.float32)
+    arrays["total"] = np.zeros(dim) if total is None else total
+    return DensePart.of(arrays)
 
 
 def width(count: int, k: int) -> int:
@@ -172,9 +181,10 @@ def search(
     k: int,
     mask: NDArray[np.uint8] | None,
     scratch: DenseScratch,
-    seeds: NDArray[np.int32] | None = None,
+    near: NDArray[np.int32] | None = None,
     ef: int | None = None,
     passing: int | None = None,
+    scores: NDArray[np.float32] | None = None,
 ) -> Lists:
     """The k documents of the highest inner product with each query, as good as all; none for a zero query.
 
@@ -185,10 +195,11 @@ def search(
         queries: float32 [q, d], finite.
         mask: uint8 [n], 0 leaves a document out; None for none.
         scratch: this thread's.
-        seeds: int32 [q, s], places near which each walk begins too, for example what the sparse side found; what is
-            no place is passed over.
+        near: int32 [q, s], for example what the sparse side found: each walk begins at the first `SEEDS` of them too;
+            what is no place is passed over.
         ef: places that a walk keeps, at least k; `width` of them when None.
         passing: how many documents the mask lets pass; counted when None.
+        scores: float32 [q, s], written: the inner products with the documents at ``near``; None where not wanted.
 
     Raises:
         ValueError: the queries or the mask have another length than the part.
@@ -206,10 +217,11 @@ def search(
     scratch.reserve(len(part), max(wide if walks else 0, 4 * k, part.neighbours.shape[1]))
     head = part.head if wide <= _WIDE else queries.shape[1]
     found = new_lists(len(queries), k)
-    seeds = _no_seeds(len(queries)) if seeds is None else plain_view(np.ascontiguousarray(seeds))
+    near = _nothing_near(len(queries)) if near is None else plain_view(np.ascontiguousarray(near))
     find_all(
-        part.hi, part.lo, part.scales, part.neighbours, part.starts, part.rotation, head, part.spread[0], seeds,
-        walks, len(part), masked, plain_view(queries), *scratch.query(queries.shape[1]),
+        part.hi, part.lo, part.scales, part.neighbours, part.starts, part.rotation, head, part.spread[0], near, SEEDS,
+        _not_wanted(len(queries)) if scores is None else scores, walks, len(part), masked, plain_view(queries),
+        *scratch.query(queries.shape[1]),
         scratch.pool(wide if walks else 0), scratch.marks, scratch.touched, scratch.keys,
         min(max(least * 3 // 4, k), passing), *found,
     )  # fmt: skip
@@ -247,7 +259,8 @@ def scan(
     found = new_lists(len(queries), k)
     find_all(
         *(plain_view(array) for array in codes), _NO_LISTS, _NONE, _NO_AXES, 0, np.float32(0),
-        _no_seeds(len(queries)), False, count, masked, plain_view(queries), *scratch.query(queries.shape[1]),
+        _nothing_near(len(queries)), 0, _not_wanted(len(queries)), False, count, masked, plain_view(queries),
+        *scratch.query(queries.shape[1]),
         scratch.pool(0), scratch.marks,
         scratch.touched, scratch.keys, 0, *found,
     )  # fmt: skip
@@ -263,8 +276,18 @@ def score(part: DensePart, query: NDArray[np.float32], places: NDArray[np.int32]
     return rescore(part.codes, part.turned(query), places)
 
 
-def _no_seeds(queries: int) -> NDArray[np.int32]:
+def sum_of(part: DensePart, places: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The sum float64 [d] of the vectors at some places, not turned."""
+    total = sum_vectors(part.codes, places)
+    return part.rotation.astype(np.float64) @ total if len(part.rotation) else total
+
+
+def _nothing_near(queries: int) -> NDArray[np.int32]:
     return plain_view(np.empty((queries, 0), np.int32))
+
+
+def _not_wanted(queries: int) -> NDArray[np.float32]:
+    return np.empty((queries, 0), np.float32)
 
 
 def _check_lengths(hi: NDArray[np.int8], count: int, queries: NDArray, mask: NDArray | None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lightretriever.compiled import compiled
-from lightretriever.index.segment.code_kernels import SMALLEST, exact_score
+from lightretriever.index.segment.code_kernels import SMALLEST, exact_score, exact_scores
 from lightretriever.index.segment.int8_dot import (
     as_float,
     as_int,
@@ -381,10 +381,19 @@ def turn(query, rotation, turned):  # type: ignore[no-untyped-def]
             turned[j] += value * rotation[i, j]
 
 
+@compiled()
+def score_near(hi, lo, scales, query, near, scores):  # type: ignore[no-untyped-def]
+    """Exact scores at places, up to the first that is none, into ``scores``."""
+    count = 0
+    while count < len(near) and 0 <= near[count] < len(hi):
+        count += 1
+    exact_scores(hi, lo, scales, near[:count], query, scores[:count])
+
+
 # fmt: off
 @compiled()
 def find_all(  # type: ignore[no-untyped-def]
-    hi, lo, scales, neighbours, starts, rotation, head, spread, seeds, walks, count, mask, queries,
+    hi, lo, scales, neighbours, starts, rotation, head, spread, near, seeds, wanted, walks, count, mask, queries,
     turned, narrow, pool, marks, touched, keys, least, counts, places, scores,
 ):
     # fmt: on
@@ -393,7 +402,8 @@ def find_all(  # type: ignore[no-untyped-def]
 
     Args:
         rotation: float32 [d, d], which each query is turned by into ``turned``, float32 [d]; [0, 0] for none.
-        seeds: int32 [q, s], of each query, see `walk`.
+        near, seeds: int32 [q, s], places for each query; the first so many are seeds, see `walk`.
+        wanted: float32 [q, s], written: exact scores at ``near``; [q, 0] for none.
         counts, places, scores: int64 [q], int32 [q, k], float32 [q, k], written; how many each query has, and these.
     """
     for i in range(len(queries)):
@@ -404,9 +414,11 @@ def find_all(  # type: ignore[no-untyped-def]
             turned[:] = query
         if walks:
             found = find_by_walk(
-                hi, lo, scales, neighbours, starts, head, spread, seeds[i], mask, turned,
+                hi, lo, scales, neighbours, starts, head, spread, near[i, :seeds], mask, turned,
                 narrow, pool, marks, touched, keys, least, places[i], scores[i],
             )  # fmt: skip
         if found < 0:
             found = find_by_scan(hi, lo, scales, count, mask, turned, narrow, touched, keys, places[i], scores[i])
         counts[i] = found
+        if wanted.shape[1]:
+            score_near(hi, lo, scales, turned, near[i], wanted[i])

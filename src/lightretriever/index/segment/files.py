@@ -22,7 +22,9 @@ from lightretriever.checksum import check_files, take_checksums
 from lightretriever.errors import ArtifactError
 from lightretriever.regular_file import file_size
 
-DTYPES = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32")
+DTYPES = (
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64",
+)  # fmt: skip
 _SUFFIX = ".bin"
 _SHAPE = items(whole(0, 1 << 48), 3)
 _MANY = 64  # arrays of a folder

@@ -7,7 +7,7 @@ written again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class FreshRows:
         ids: of the documents.
         codes: of their dense vectors.
         postings: their sparse vectors; None where the index has none.
+        total: float64 [d], the sum of the vectors.
     """
 
     count: int
@@ -36,6 +37,7 @@ class FreshRows:
     ids: Sequence[str]
     codes: Codes
     postings: FreshView | None
+    total: NDArray[np.float64]
 
 
 class Fresh:
@@ -52,6 +54,7 @@ class Fresh:
             self._ids,
             Codes(np.empty((_LEAST, dim), np.int8), np.empty((_LEAST, dim), np.int8), np.empty(_LEAST, np.float32)),
             None if postings is None else postings.view(),
+            np.zeros(dim),
         )
 
     def append(
@@ -71,7 +74,8 @@ class Fresh:
             assert sparse is not None
             self._postings.append(sparse)
         postings = None if self._postings is None else self._postings.view()
-        self.rows = FreshRows(count, rows.keys, self._ids, rows.codes, postings)
+        total = rows.total + dense.sum(axis=0, dtype=np.float64)
+        self.rows = FreshRows(count, rows.keys, self._ids, rows.codes, postings, total)
 
 
 def _grown(rows: FreshRows, room: int) -> FreshRows:
@@ -81,4 +85,4 @@ def _grown(rows: FreshRows, room: int) -> FreshRows:
         return copy
 
     codes = Codes(longer(rows.codes.hi), longer(rows.codes.lo), longer(rows.codes.scales))
-    return FreshRows(rows.count, longer(rows.keys), rows.ids, codes, rows.postings)
+    return replace(rows, keys=longer(rows.keys), codes=codes)

@@ -163,13 +163,20 @@ def _find_all(  # type: ignore[no-untyped-def]
     return -1
 
 
+# fmt: off
 @compiled()
-def _scores(wanted, tokens, counts, postings, heads, following, places, values, sums, touched, scores):  # type: ignore[no-untyped-def]
-    count = _add_up(tokens, counts, postings, heads, following, places, values, sums, touched)
-    for i in range(len(wanted)):
-        scores[i] = sums[wanted[i]]
-    for i in range(count):
-        sums[touched[i]] = 0
+def _score_lists(  # type: ignore[no-untyped-def]
+    indptr, tokens, counts, lengths, wanted, postings, heads, following, places, values, sums, touched, scores,
+):
+    # fmt: on
+    for i in range(len(lengths)):
+        begin, end = indptr[i], indptr[i + 1]
+        row, times = tokens[begin:end], counts[begin:end]
+        count = _add_up(row, times, postings, heads, following, places, values, sums, touched)
+        for j in range(lengths[i]):
+            scores[i, j] = sums[wanted[i, j]]
+        for j in range(count):
+            sums[touched[j]] = 0
 
 
 def _arrays(view: FreshView) -> tuple[Any, ...]:
@@ -196,15 +203,10 @@ def search_fresh(
 
 
 def score_fresh(
-    view: FreshView,
-    places: NDArray[np.int32],
-    tokens: NDArray[np.int32],
-    counts: NDArray[np.float32],
-    scratch: SparseScratch,
+    view: FreshView, queries: SparseVectors, lists: Lists, scratch: SparseScratch
 ) -> NDArray[np.float32]:
     """As `score_sparse`, of the documents of a view."""
-    scores = np.empty(len(places), np.float32)
-    wanted = plain_view(np.asarray(places, np.int32))
-    query = plain_view(np.ascontiguousarray(tokens, np.int32)), plain_view(np.ascontiguousarray(counts, np.float32))
-    _scores(wanted, *query, *_arrays(view), *scratch.reserve_sums(len(view)), scores)
+    scores = np.empty(lists.places.shape, np.float32)
+    sums = scratch.reserve_sums(len(view))
+    _score_lists(*plain_rows(queries), lists.counts, lists.places, *_arrays(view), *sums, scores)
     return scores

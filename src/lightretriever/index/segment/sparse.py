@@ -21,7 +21,7 @@ from lightretriever.index.segment.lists import Lists, new_lists, no_lists
 from lightretriever.index.segment.sparse_build import count_rows, fill_rows, scales_of
 from lightretriever.index.segment.sparse_group import GROUP
 from lightretriever.index.segment.sparse_kernels import ROOM, WINDOW, find_all, list_allowed
-from lightretriever.index.segment.sparse_scores import scores_of_places
+from lightretriever.index.segment.sparse_scores import score_lists
 from lightretriever.types import SparseVectors
 
 _FREQUENT = 16  # a token in more than one of so many documents is a column
@@ -269,19 +269,9 @@ def refuse_counts() -> InputError:
     return InputError("a query's token counts have to be positive and finite: encode the query again")
 
 
-def score_sparse(
-    part: SparsePart, places: NDArray[np.int32], tokens: NDArray[np.int32], counts: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Exact scores float32 of places, in any order: those that `search_sparse` gives; 0 without a token in common."""
-    order = np.argsort(places, kind="stable")
-    scores = np.empty(len(places), np.float32)
-    scores_of_places(
-        np.asarray(places, np.int32)[order],
-        plain_view(np.ascontiguousarray(tokens, np.int32)),
-        plain_view(np.ascontiguousarray(counts, np.float32)),
-        *_by_token(part),
-        scores,
-    )
-    result = np.empty_like(scores)
-    result[order] = scores
-    return result
+def score_sparse(part: SparsePart, queries: SparseVectors, lists: Lists) -> NDArray[np.float32]:
+    """The exact scores float32 [q, k] that queries give the documents of lists made otherwise, in any order: those that
+    `search_sparse` gives; 0 without a token in common, and of no meaning beyond a list's end."""
+    scores = np.empty(lists.places.shape, np.float32)
+    score_lists(*plain_rows(queries), lists.counts, lists.places, *_by_token(part), scores)
+    return scores

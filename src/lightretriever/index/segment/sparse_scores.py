@@ -196,7 +196,24 @@ def best_of_places(  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def scores_of_places(wanted, tokens, counts, starts, places, codes, column_of, scales, high, low, stride, scores):  # type: ignore[no-untyped-def]
-    """Exact scores of the places wanted (int32, ascending), into ``scores``."""
+def scores_of_places(tokens, counts, wanted, starts, places, codes, column_of, scales, high, low, stride, scores):  # type: ignore[no-untyped-def]
+    """Exact scores of the places wanted, int32 in any order, into ``scores``."""
     plan = plan_query(tokens, counts, starts, column_of, scales)
-    score_places(wanted, plan[0], plan, places, codes, high, low, stride, scores)
+    order = np.argsort(wanted)
+    sorted_scores = np.empty(len(wanted), np.float32)
+    score_places(wanted[order], plan[0], plan, places, codes, high, low, stride, sorted_scores)
+    for i in range(len(order)):
+        scores[order[i]] = sorted_scores[i]
+
+
+@compiled()
+def score_lists(  # type: ignore[no-untyped-def]
+    indptr, tokens, values, lengths, wanted, starts, places, codes, column_of, scales, high, low, stride, scores
+):
+    """`scores_of_places` for each of q queries: of int32 [q, k] the first ``lengths``, into float32 [q, k]."""
+    for i in range(len(lengths)):
+        begin, end, length = indptr[i], indptr[i + 1], lengths[i]
+        scores_of_places(
+            tokens[begin:end], values[begin:end], wanted[i, :length], starts, places, codes, column_of, scales, high,
+            low, stride, scores[i, :length],
+        )  # fmt: skip

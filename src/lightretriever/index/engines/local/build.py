@@ -284,11 +284,11 @@ def build_segment(path: Path, database: Database, planned: Planner) -> Built:
                 plan = planned(connection, database.file)
                 keys, ids = read_ids(connection, plan.after, plan.until)
                 rotation = _axes(connection, plan, keys)
-                codes, sparse = _read(connection, plan, folder, keys, rotation)
+                codes, total, sparse = _read(connection, plan, folder, keys, rotation)
             for array in (codes.hi, codes.lo):
                 if isinstance(array, np.memmap):
                     array.flush()
-            dense = build_dense(codes, threads=os.cpu_count() or 1, rotation=rotation)
+            dense = build_dense(codes, threads=os.cpu_count() or 1, rotation=rotation, total=total)
             arrays = parts_of(keys, pack_ids(ids), dense, None if sparse is None else build_sparse(sparse))
             write_arrays(folder, arrays)
             listing = list_arrays(folder, arrays)
@@ -365,13 +365,15 @@ def _read(
     folder: Path,
     keys: NDArray[np.int64],
     rotation: NDArray[np.float32] | None,
-) -> tuple[Codes, list[SparseVectors] | None]:
-    """Dense codes and sparse vectors of the documents to build; codes straight into the files."""
+) -> tuple[Codes, NDArray[np.float64], list[SparseVectors] | None]:
+    """Dense codes and sparse vectors of the documents to build, codes straight into the files, and the sum of the dense
+    vectors."""
     settings, until, count = plan.settings, plan.until, len(keys)
     high, low = (new_array(folder, f"dense.{name}", "int8", (count, settings.dim)) for name in ("hi", "lo"))
     codes = Codes(high, low, np.empty(count, np.float32))
     width = settings.sparse_width
     parts: list[SparseVectors] = []
+    total = np.zeros(settings.dim)
     done, lacking = 0, ArtifactError("documents of the index lack their vectors: restore a snapshot")
     for rows in vector_pages(connection, settings.vectors, settings.dim, width, plan.after, until):
         these = slice(done, done + len(rows))
@@ -381,13 +383,14 @@ def _read(
             raise lacking
         vectors = rows.dense if rotation is None else rows.dense @ rotation
         codes.hi[these], codes.lo[these], codes.scales[these] = encode_unit(vectors)
+        total += rows.dense.sum(axis=0, dtype=np.float64)
         sparse = impacts_of(rows, settings, plan.statistics)
         if sparse is not None:
             parts.append(sparse)
         done = these.stop
     if done < count:
         raise lacking
-    return codes, None if width is None else parts
+    return codes, total, None if width is None else parts
 
 
 def main() -> None:

@@ -135,7 +135,8 @@ class Follower:
             self._append(connection, fresh, settings, statistics, after, segment.description.after)
             after = segment.description.until
         self._append(connection, fresh, settings, statistics, after, state.next_key - 1)
-        masks = [mask_without(segment.keys, read_gone(connection, segment.description.gone)) for segment in segments]
+        gone = [read_gone(connection, segment.description.gone) for segment in segments]
+        masks = [mask_without(segment.keys, keys) for segment, keys in zip(segments, gone, strict=True)]
         there = fresh.rows.count + sum(
             len(segment.keys) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(segments, masks, strict=True)
@@ -146,7 +147,9 @@ class Follower:
                 f"stored): `lightretriever check {self.path}` says where; restore a snapshot"
             )
         self._fresh = fresh
-        return View(state, settings, statistics, tuple(segments), fresh.rows, Masks(tuple(masks), None), damaged)
+        alive, lost = Masks(tuple(masks), None), np.zeros(settings.dim)
+        view = View(state, settings, statistics, tuple(segments), fresh.rows, alive, lost, damaged)
+        return replace(view, gone=view.sum_of(np.unique(np.concatenate(gone)))) if gone else view
 
     def _go_on(self, connection: Connection, view: View, state: State) -> View:
         assert self._fresh is not None
@@ -156,7 +159,8 @@ class Follower:
         grown = replace(view, state=state, rows=self._fresh.rows, filtered={})
         if state.next_gone == view.state.next_gone and view.alive.fresh is None:
             return grown
-        return replace(grown, alive=grown.without(read_gone(connection, view.state.next_gone)))
+        gone = read_gone(connection, view.state.next_gone)
+        return replace(grown, alive=grown.without(gone), gone=view.gone + grown.sum_of(gone))
 
     def _open_segments(
         self, connection: Connection, settings: Settings, had: dict[str, Segment]

@@ -5,27 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.engine import Asked, Rankings
+from lightretriever.index.engines.engine import Asked, Rankings, unknown
 from lightretriever.index.engines.local.merging import merged
 from lightretriever.index.filter.selection import Selection
 from lightretriever.index.segment import dense
-from lightretriever.index.segment.codes import rescore
+from lightretriever.index.segment.codes import rescore, rescore_lists, sum_vectors
 from lightretriever.index.segment.fresh import FreshRows
-from lightretriever.index.segment.fresh_sparse import search_fresh
+from lightretriever.index.segment.fresh_sparse import score_fresh, search_fresh
 from lightretriever.index.segment.lists import Lists
 from lightretriever.index.segment.scratch import DenseScratch
 from lightretriever.index.segment.segment import Segment
-from lightretriever.index.segment.sparse import SparseScratch, search_sparse
+from lightretriever.index.segment.sparse import SparseScratch, score_sparse, search_sparse
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.state import State
 
-SEEDS = 16
-"""Documents of the sparse list that a walk begins at."""
 Mask = NDArray[np.uint8] | None
 """Of n places those that may be found are not 0; None is all of them."""
 
@@ -46,7 +45,7 @@ class Masks:
     fresh: Mask
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)  # without slots, for what is worked out once
 class View:
     """All that a search looks at.
 
@@ -57,6 +56,7 @@ class View:
         segments: in the order of their keys.
         rows: written since.
         alive: which of all of them are not gone.
+        gone: the sum float64 [d] of the vectors of those that are.
         damaged: segments that could not be opened, and why; their documents are among the fresh rows.
         filtered: masks of filters asked for before, by what the filter is.
     """
@@ -67,6 +67,7 @@ class View:
     segments: tuple[Segment, ...]
     rows: FreshRows
     alive: Masks
+    gone: NDArray[np.float64]
     damaged: dict[str, str] = field(default_factory=dict)
     filtered: dict[str, Masks] = field(default_factory=dict)
 
@@ -83,26 +84,28 @@ class View:
         Walks begin near what the sparse arm found too: look-up queries lie off the documents' distribution, and this
         leads to where a graph alone leads late.
         """
-        found: tuple[list[Rankings], list[Rankings]] = [], []
         queries = None if asked.dense is None else np.ascontiguousarray(asked.dense, np.float32)
-        for segment, mask in zip(self.segments, masks.segments, strict=True):
-            seeds = None
-            if asked.sparse is not None and segment.sparse is not None:
-                lists = search_sparse(segment.sparse, asked.sparse, asked.depth, mask, scratch.sparse)
-                found[1].append(_keyed(segment.keys, lists))
-                seeds = lists.places[:, :SEEDS]
-            if queries is not None:
-                lists = dense.search(segment.dense, queries, asked.depth, mask, scratch.dense, seeds)
-                found[0].append(_keyed(segment.keys, lists))
+        found = [
+            _best_of_segment(segment, asked, queries, mask, scratch)
+            for segment, mask in zip(self.segments, masks.segments, strict=True)
+        ]
+        if self.rows.count:
+            found.append(_best_of_rows(self.rows, asked, queries, masks.fresh, scratch))
+        one, two = ([pair[arm] for pair in found] for arm in (0, 1))
+        return merged(one, len(asked), asked.depth), merged(two, len(asked), asked.depth)
+
+    @cached_property
+    def total(self) -> NDArray[np.float64]:
+        """The sum float64 [d] of the vectors of all documents."""
+        return self.rows.total + sum(segment.dense.total for segment in self.segments) - self.gone
+
+    def sum_of(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The sum float64 [d] of the vectors of keys, as far as this view has them."""
         rows = self.rows
-        if rows.count and asked.sparse is not None and rows.postings is not None:
-            lists = search_fresh(rows.postings, asked.sparse, asked.depth, masks.fresh, scratch.sparse)
-            found[1].append(_keyed(rows.keys, lists))
-        if rows.count and queries is not None:
-            lists = dense.scan(rows.codes, rows.count, queries, asked.depth, masks.fresh, scratch.dense)
-            found[0].append(_keyed(rows.keys, lists))
-        one, two = (merged(lists, len(asked), asked.depth) for lists in found)
-        return one, two
+        total = sum_vectors(rows.codes, _find(rows.keys[: rows.count], keys)[1])
+        for segment in self.segments:
+            total += dense.sum_of(segment.dense, _find(segment.keys, keys)[1])
+        return total
 
     def ids(self, keys: NDArray[np.int64]) -> Sequence[str | None]:
         """The ids of documents, as they were at that moment; None for one that this view does not have."""
@@ -150,8 +153,41 @@ class View:
         return Masks(tuple(masks), mask_without(rows.keys[: rows.count], gone, self.alive.fresh))
 
 
-def _keyed(keys: NDArray[np.int64], lists: Lists) -> Rankings:
-    return Rankings(lists.counts, keys[lists.places], lists.scores)
+def _best_of_segment(
+    segment: Segment, asked: Asked, queries: NDArray[np.float32] | None, mask: Mask, scratch: Scratch
+) -> tuple[Rankings | None, Rankings | None]:
+    """Both arms' lists; None for one that is not asked."""
+    one = two = near = known = other = None
+    if asked.sparse is not None and segment.sparse is not None:
+        two = search_sparse(segment.sparse, asked.sparse, asked.depth, mask, scratch.sparse)
+        near, known = two.places, np.empty(two.places.shape, np.float32) if asked.both else None
+    if queries is not None:
+        one = dense.search(segment.dense, queries, asked.depth, mask, scratch.dense, near, scores=known)
+        if asked.both and asked.sparse is not None and segment.sparse is not None:
+            other = score_sparse(segment.sparse, asked.sparse, one)
+    return _keyed(segment.keys, one, other), _keyed(segment.keys, two, known)
+
+
+def _best_of_rows(
+    rows: FreshRows, asked: Asked, queries: NDArray[np.float32] | None, mask: Mask, scratch: Scratch
+) -> tuple[Rankings | None, Rankings | None]:
+    """Likewise."""
+    one = two = known = other = None
+    if queries is not None:
+        one = dense.scan(rows.codes, rows.count, queries, asked.depth, mask, scratch.dense)
+    if asked.sparse is not None and rows.postings is not None:
+        two = search_fresh(rows.postings, asked.sparse, asked.depth, mask, scratch.sparse)
+        if asked.both and one is not None and queries is not None:
+            other = score_fresh(rows.postings, asked.sparse, one, scratch.sparse)
+            known = rescore_lists(rows.codes, queries, two)
+    return _keyed(rows.keys, one, other), _keyed(rows.keys, two, known)
+
+
+def _keyed(keys: NDArray[np.int64], lists: Lists | None, others: NDArray[np.float32] | None) -> Rankings | None:
+    if lists is None:
+        return None
+    others = unknown(len(lists.counts)) if others is None else others
+    return Rankings(lists.counts, keys[lists.places], lists.scores, others)
 
 
 def _find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:

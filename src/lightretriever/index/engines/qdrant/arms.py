@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,59 @@ def arm_queries(asked: Asked, depth: int) -> list[ArmQuery]:
         if asked.sparse is not None and asked.sparse.indptr[row] < asked.sparse.indptr[row + 1]:
             add(row, SPARSE, sparse_vector(asked.sparse, row), None)
     return made
+
+
+def other_queries(asked: Asked, lists: Lists) -> list[ArmQuery]:
+    """What the other arm's scores are of documents that its own list does not have, asked of each query."""
+    made: list[ArmQuery] = []
+    assert asked.dense is not None and asked.sparse is not None
+    for row, (dense, sparse) in enumerate(zip(lists.dense, lists.sparse, strict=True)):
+        one = np.setdiff1d(sparse.keys, dense.keys)
+        if len(one) and asked.dense[row].any():
+            made.append(_of_points(row, DENSE, asked.dense[row].tolist(), [lists.points[key] for key in one]))
+        two = np.setdiff1d(dense.keys, sparse.keys)
+        if len(two) and asked.sparse.indptr[row] < asked.sparse.indptr[row + 1]:
+            made.append(_of_points(row, SPARSE, sparse_vector(asked.sparse, row), [lists.points[key] for key in two]))
+    return made
+
+
+def _of_points(row: int, arm: str, query: Any, points: list[str]) -> ArmQuery:
+    """A query of some documents alone, exactly."""
+    where = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
+    params = EXACT if arm == DENSE else None
+    return ArmQuery(
+        row,
+        models.QueryRequest(query=query, using=arm, filter=where, params=params, limit=len(points), with_payload=False),
+    )
+
+
+def with_others(lists: Lists, queries: Sequence[ArmQuery], answers: Sequence[Any]) -> Lists:
+    """The lists with the other arm's scores of their documents: from its own list, or from the answers to
+    `other_queries`; 0 of a document that neither has, for it has no such vector, or no token in common."""
+    scores: dict[tuple[int, str, str], float] = {}
+    for query, answer in zip(queries, answers, strict=True):
+        for point in answer.points:
+            scores[query.row, query.request.using or "", str(point.id)] = point.score
+    arms = {DENSE: lists.dense, SPARSE: lists.sparse}
+    for arm, rankings in arms.items():
+        for row, ranking in enumerate(rankings):
+            own = zip(ranking.keys.tolist(), ranking.scores.tolist(), strict=True)
+            scores |= {(row, arm, lists.points[key]): score for key, score in own}
+    dense, sparse = (
+        _with_scores(lists, rankings, other, scores)
+        for rankings, other in zip(arms.values(), (SPARSE, DENSE), strict=True)
+    )
+    return Lists(lists.points, dense, sparse)
+
+
+def _with_scores(
+    lists: Lists, rankings: Rankings, other: str, scores: Mapping[tuple[int, str, str], float]
+) -> Rankings:
+    others = np.zeros(rankings.keys.shape, np.float32)
+    for row, ranking in enumerate(rankings):
+        found = [scores.get((row, other, lists.points[key]), 0.0) for key in ranking.keys.tolist()]
+        others[row, : len(ranking)] = found
+    return Rankings(rankings.counts, rankings.keys, rankings.scores, others)
 
 
 def lists_of(asked: Asked, depth: int, queries: Sequence[ArmQuery], answers: Sequence[Any]) -> Lists:

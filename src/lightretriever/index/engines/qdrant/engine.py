@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.engines.engine import Asked, Found, Rows
-from lightretriever.index.engines.qdrant.arms import EXACT, arm_queries, lists_of
+from lightretriever.index.engines.engine import START, Asked, Found, Rows, floors_of
+from lightretriever.index.engines.qdrant.arms import EXACT, arm_queries, lists_of, other_queries, with_others
 from lightretriever.index.engines.qdrant.batches import chunks, row_batches, side_by_side
 from lightretriever.index.engines.qdrant.calls import WRITE_LIMIT, Connection, Gone, confirmed
 from lightretriever.index.engines.qdrant.collection import (
@@ -56,6 +56,7 @@ from lightretriever.text.corpus import Document
 BATCH = 64  # queries sent at once
 KEYS = 1_000  # ids sent at once
 INDEXES = 100  # payload indexes at most: each costs memory, and metadata may have any number of fields
+SAMPLE = 256  # documents whose mean vector stands for that of all
 MANY = 100_000  # a longer list than this is asked for only where there are so many documents: the server makes room
 T = TypeVar("T")
 
@@ -81,6 +82,7 @@ class QdrantEngine:
         self.collection = collection
         self.contents = contents
         self.follows = True
+        self._summed: tuple[NDArray[np.float64], int] | None = None
         self._indexed: set[str] = set()  # paths of numbers whose index is made, or is one too many
 
     def store(self, rows: Rows, tenant: str | None) -> int:
@@ -107,9 +109,13 @@ class QdrantEngine:
         depth = asked.depth if asked.depth <= MANY else max(1, min(asked.depth, self.count()))
         queries = arm_queries(asked, depth)
         answers = self._query([query.request for query in queries])
-        lists = lists_of(asked, depth, queries, answers)
+        lists, floors = lists_of(asked, depth, queries, answers), None
+        if asked.both and asked.dense is not None:
+            others = other_queries(asked, lists)
+            lists = with_others(lists, others, self._query([query.request for query in others]))
+            floors = floors_of(asked.dense, *self._total())
         ids, fetch = partial(self._ids, lists.points), partial(self._fetch, lists.points)
-        return Found(lists.dense, lists.sparse, ids, fetch, partial(self._dense_scores, lists.points))
+        return Found(lists.dense, lists.sparse, ids, fetch, partial(self._dense_scores, lists.points), floors)
 
     def existing(self, ids: Sequence[str]) -> set[str]:
         points = {point_id(name): name for name in ids}
@@ -210,6 +216,17 @@ class QdrantEngine:
         found |= {record.id: 0.0 for record in self._retrieve(missing, payload=False)}  # it has no vector
         return np.array([found.get(point, np.nan) for point in wanted], np.float32)
 
+    def _total(self) -> tuple[NDArray[np.float64], int]:
+        """The sum of some documents' vectors, and of how many: of the first points, whose ids are hashes, so that they
+        are a sample. Taken once; again as long as there are few."""
+        if self._summed is not None:
+            return self._summed
+        sample = self.page(START, SAMPLE, vectors=True)[0].dense
+        summed = sample.sum(axis=0, dtype=np.float64), len(sample)
+        if len(sample) == SAMPLE:
+            self._summed = summed
+        return summed
+
     def _state(self) -> models.CollectionInfo:
         return self._call(lambda client, name: client.get_collection(name))
 
@@ -291,7 +308,7 @@ class QdrantEngine:
             raise ArtifactError(f"{self._url} does not exist: the collection was deleted, or the address is wrong")
         check_contents(self._url, call(lambda client: client.get_collection(name)), self.contents)
         self.collection = name
-        self._indexed = set()
+        self._indexed, self._summed = set(), None
 
 
 def _records(points: Sequence[str], payload: bool | list[str], vectors: bool, client: QdrantClient, name: str) -> Any:
