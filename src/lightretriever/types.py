@@ -135,12 +135,11 @@ class Hit(NamedTuple):
 
     Attributes:
         id: the document's id, as the user gave it.
-        score: what the hits are ordered by: the arm's own in a one-arm search, else the fused score. That one compares
-            a query's hits with each other and nothing else: the best hit of any query comes near 1, however little it
-            has to do with it. How alike they are is the dense score.
+        score: what the hits are ordered by: the arm's own in a one-arm search, else the fused score. A part of that one
+            compares a query's hits with each other and nothing else. How alike they are is the dense score.
         title, text, metadata: the document's payload; where documents are split, the text is that of the best passage.
-        dense_score, sparse_score: inner products; None where that arm did not list the document.
-        dense_rank, sparse_rank: place in that arm's list, the best being 1; None likewise.
+        dense_score, sparse_score: inner products; None where that arm was not asked, or ranks alone are fused.
+        dense_rank, sparse_rank: place in that arm's list, the best being 1; None where it did not list the document.
         passage: the id of the passage that was found; "" where documents are stored whole.
         place: where it is in the document; None likewise.
         marker: knows the query's words; None where only its vectors were given.

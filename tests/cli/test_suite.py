@@ -39,7 +39,7 @@ def test_many_sets_are_measured_once_and_averaged(verb: Verb, tower: Path, folde
         of_papers = ((value["forums/one"] + value["forums/two"]) / 2 + value["tiny"]) / 2
         assert found["average"][system]["nDCG@10"] == pytest.approx(of_papers)
     text = (tmp_path / "r/results.md").read_text(encoding="utf-8")
-    for line in ("## R@1000", "| average |", "| dense – symmetric dense |", "## Dense or sparse?"):
+    for line in ("## R@100", "| average |", "| dense – symmetric dense |", "## Dense or sparse?"):
         assert line in text
     assert (tmp_path / "r/bars.png").is_file()
     assert (tmp_path / "r/sets/forums/two/runs/hybrid.run").is_file()

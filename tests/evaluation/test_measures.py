@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lightretriever.errors import InputError, MissingExtraError, UsageError
-from lightretriever.evaluation.measures import check_measures, evaluate
+from lightretriever.evaluation.measures import check_measures, depth_of, evaluate
 from lightretriever.text.trec import write_qrels, write_run
 from lightretriever.types import Run
 
@@ -198,3 +198,9 @@ def test_tables_in_memory_are_refused_in_one_line() -> None:
         evaluate(RUN, frame)
     with pytest.raises(InputError, match=r"^the run: a DataFrame was given: a path, or query id to .*score\)$"):
         evaluate(frame, QRELS)
+
+
+def test_hits_are_needed_as_deep_as_the_measures_look() -> None:
+    assert depth_of(["nDCG@10", "R@100", "RR@10"]) == 100
+    assert depth_of(["P@5"]) == 5
+    assert depth_of(["nDCG@10", "AP"]) == 1_000

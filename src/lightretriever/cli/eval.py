@@ -14,7 +14,7 @@ from lightretriever.cli.output import check_folder, check_place
 from lightretriever.errors import UsageError
 
 EXAMPLE = "lightretriever eval scifact.index --data scifact --split test --against symmetric,bm25"
-MEASURES = "nDCG@10 R@100 R@1000 RR@10"
+MEASURES = "nDCG@10 R@100 RR@10"
 
 
 def command(
@@ -40,7 +40,9 @@ def command(
     ] = None,
     base: Base = None,
     device: Device = "auto",
-    k: Annotated[int, typer.Option("-k", metavar="N", help="Hits a query.")] = 1000,
+    k: Annotated[
+        int | None, typer.Option("-k", metavar="N", help="Hits a query; as many as the measures look at.")
+    ] = None,
     ignore_own_ids: Annotated[
         bool, typer.Option("--ignore-own-ids", help="Leave out hits whose id is the query's: queries are documents.")
     ] = False,

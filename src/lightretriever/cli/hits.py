@@ -27,8 +27,8 @@ def show_hits(hits: Sequence[Hit], width: int, marked: bool) -> str:
 def hit_lines(hits: Sequence[Hit], width: int, marked: bool) -> list[list[str]]:
     """The lines of each hit.
 
-    The arms' own scores come first: a fused score tells nothing of how alike query and document are. An arm that did
-    not list a document has – for it. A document without a title is called by its id; one that came from no file has its
+    The arms' own scores come first: a fused score tells little of how alike query and document are. A score that is not
+    known is –. A document without a title is called by its id; one that came from no file has its
     id for a location.
     """
     dense = any(hit.dense_score is not None for hit in hits)

@@ -58,15 +58,16 @@ class Asked:
     def of(
         measures: str,
         against: str | None,
-        k: int,
+        k: int | None,
         ignore_own_ids: bool,
         diagnose: bool,
         filter: Mapping[str, object] | None = None,
     ) -> Asked:
         """From the command line's words. Raises UsageError for none, or unknown ones, or ones not to be computed."""
-        from lightretriever.evaluation.measures import check_measures
+        from lightretriever.evaluation.measures import check_measures, depth_of
 
-        check_depth(k)
+        if k is not None:
+            check_depth(k)
         names = tuple(dict.fromkeys(measures.replace(",", " ").split()))
         if not names:
             raise UsageError("--measures is empty: name some, as in --measures 'nDCG@10 R@100'")
@@ -74,6 +75,7 @@ class Asked:
         baselines = (against or "").replace(",", " ").split()
         if unknown := [name for name in baselines if name not in BASELINES]:
             raise UsageError(f"--against {unknown[0]}: only {' and '.join(BASELINES)} are known")
+        k = depth_of(names) if k is None else k
         return Asked(names, "symmetric" in baselines, "bm25" in baselines, k, ignore_own_ids, diagnose, filter)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lightretriever.counted import counted
 from lightretriever.errors import InputError, UsageError
 from lightretriever.evaluation.collection import Collection
-from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, evaluate
+from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, depth_of, evaluate
 from lightretriever.evaluation.runs import search_queries, without_own_ids
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.stored_passages import existing_documents, stored_documents
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
     from lightretriever.index.index import Index
 
-DEPTH = 1000
 SYMMETRIC = "symmetric "
 BM25 = "bm25"
 
@@ -55,7 +54,7 @@ def compare(
     collection: Collection,
     tower: DocumentEncoder | None = None,
     measures: Sequence[str] = MEASURES,
-    depth: int = DEPTH,
+    depth: int | None = None,
     progress: Report | None = None,
     *,
     bm25: bool = False,
@@ -70,7 +69,7 @@ def compare(
         tower: the full model; its symmetric dense queries are measured too, alone and fused with the same sparse
             arm (token counts need no model, so there is no other sparse arm to compare with).
         measures: see `evaluate`.
-        depth: hits a query.
+        depth: hits a query; as many as the measures look at when None.
         progress: gives, for a system's name, the function to report its queries to.
         bm25: also measure BM25 over the index's own tokens; left out where that is the sparse side already.
         ignore_own_ids: leave out hits whose id is the query's, in every system, where queries are documents too.
@@ -83,6 +82,7 @@ def compare(
         InputError: a relevance or an id that is none, or the qrels and the index do not belong together.
     """
     present = check_comparable(index, collection, measures, filter)
+    depth = depth_of(measures) if depth is None else depth
     where = parse_filter(filter)
     wanted = depth + ignore_own_ids  # one more, in the place of the query's own
     modes = ("dense",) if index.settings.sparse == "none" else ("dense", "sparse", "hybrid")

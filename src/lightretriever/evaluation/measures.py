@@ -18,7 +18,9 @@ from lightretriever.text.ids import check_id
 from lightretriever.text.trec import rank, read_qrels, read_run
 from lightretriever.types import Run
 
-MEASURES = ("nDCG@10", "R@100", "R@1000", "RR@10")
+MEASURES = ("nDCG@10", "R@100", "RR@10")
+DEEP = 1_000
+"""Hits a query, for measures that have no cutoff."""
 MOST_HITS = 1_000_000
 """No measure is cut off further down, and no search asks for more."""
 
@@ -116,6 +118,11 @@ def check_measures(measures: Sequence[str]) -> dict[str, Any]:
     except ImportError:
         raise MissingExtraError("evaluation", "eval") from None
     return {name: _parse(ir_measures, name) for name in measures}
+
+
+def depth_of(measures: Sequence[str]) -> int:
+    """How many hits of a query measures look at, see `check_measures`; `DEEP` where one looks at all."""
+    return max(int(measure.params.get("cutoff", DEEP)) for measure in check_measures(measures).values())
 
 
 def check_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:

@@ -442,7 +442,8 @@ class Index:
                 A zero row, or one without counts, finds nothing in that arm.
             k: hits for each query, at most.
             mode: "dense" by inner product of unit vectors, "sparse" by inner product of counts and document weights,
-                "hybrid" by `fusion` of the best max(k, 100) of each. Without a sparse side hybrid is dense.
+                "hybrid" by `fusion` of both scores, of the best max(k, 100) of each. Without a sparse side hybrid is
+                dense.
             filter: which documents may be found, by their metadata, as ``{"lang": "en", "year": {"$gte": 1990}}``; the
                 language is defined in `lightretriever.index.filter.language`. Filtered searches are exact in both arms.
             texts: False leaves title, text and metadata of the hits empty, which a run of a thousand hits a query does
@@ -457,7 +458,7 @@ class Index:
 
         Returns:
             For each query its hits, best first. Ties are ordered by dense score, then by when they were stored. Each
-            hit says its score and rank in each arm, None where that arm's list did not reach it.
+            hit says its score in each arm, and its rank where that arm listed it.
 
         Raises:
             UsageError: k below 1, an unknown mode, no counts, a filter that is none, or that does not fix the tenant, a

@@ -10,7 +10,7 @@ from lightretriever.query.evidence import Evidence, gather_evidence
 from lightretriever.tables.bags import Tokens
 from lightretriever.text.tokenizer import inner_tokens, unknown_id
 
-PRIOR_CONFIDENCE = 0.5
+PRIOR_CONFIDENCE = 1.0
 """In a row that only the tower made, of texts that say nothing; see docs/fusion.md."""
 
 
