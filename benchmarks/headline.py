@@ -56,7 +56,7 @@ def main() -> None:
             [f"… {name}, dense", *(f"{value:.3f}" for value in both), "`benchmarks/fitting.py`"]
             for name, both in others.items()
         ),
-        ["SciFact, hybrid with BM25", f"{full['symmetric hybrid 0.5']:.3f}", f"{fitted['hybrid 0.5']:.3f}", by],
+        ["SciFact, hybrid with BM25", f"{full['symmetric hybrid']:.3f}", f"{fitted['hybrid']:.3f}", by],
         ["one query", *against(FULL, SINGLY)],
         ["… of many, each", *against(FULL, BATCHES)],
         ["one query, a model of Qwen2-0.5B's shape", *against(LARGE, SINGLY)],
