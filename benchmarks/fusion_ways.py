@@ -28,6 +28,7 @@ DEPTH, DEEP, CUTOFF = 100, 1_000, 10
 OURS = "cosine over its mean, to 1; share of the best"
 DEFAULT = 0.7
 Floats = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,49 +37,46 @@ class Scores:
 
     Attributes:
         dense, sparse: float64 [n].
+        best: places of the best sparse scores, best first; those that have one of the tokens.
         floor: what the query's cosine is with documents in general.
     """
 
     dense: Floats
     sparse: Floats
+    best: Places
     floor: float
 
-    def listed(self, depth: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Each arm's best, best first; of the sparse arm those that have one of the tokens."""
-        best = np.argsort(-self.sparse, kind="stable")[:depth]
-        return np.arange(min(depth, len(self.dense))), best[self.sparse[best] > 0]
-
-    def either(self) -> NDArray[np.intp]:
-        """What either arm lists."""
-        return np.union1d(*self.listed(DEPTH))
+    def listed(self, depth: int) -> tuple[Places, Places]:
+        """Each arm's best, best first."""
+        return np.arange(min(depth, len(self.dense))), self.best[:depth]
 
 
-Way = Callable[[Scores, float, float], tuple[NDArray[np.intp], Floats]]
-"""Documents and their fused scores, of a query's scores and the two weights."""
+Way = Callable[[Scores], tuple[Places, Floats, Floats]]
+"""Documents, and what the dense and the sparse arm give each, before weights."""
 
 
 def in_lists(depth: int, contribution: Callable[[Floats], Floats]) -> Way:
     """Of lists of so many alone: a document that a list lacks gets nothing of it."""
 
-    def fused(scores: Scores, dense: float, sparse: float) -> tuple[NDArray[np.intp], Floats]:
-        total = np.zeros(len(scores.dense))
+    def parts(scores: Scores) -> tuple[Places, Floats, Floats]:
+        given = np.zeros((2, len(scores.dense)))
         one, two = scores.listed(depth)
-        total[one] += dense * contribution(scores.dense[one])
-        total[two] += sparse * contribution(scores.sparse[two])
+        given[0, one] = contribution(scores.dense[one])
+        given[1, two] = contribution(scores.sparse[two])
         either = np.union1d(one, two)
-        return either, total[either]
+        return either, given[0, either], given[1, either]
 
-    return fused
+    return parts
 
 
 def exact(dense_part: Callable[[Scores], Floats], sparse_part: Callable[[Scores], Floats]) -> Way:
     """By both scores of every document that either list of a hundred has."""
 
-    def fused(scores: Scores, dense: float, sparse: float) -> tuple[NDArray[np.intp], Floats]:
-        either = scores.either()
-        return either, (dense * dense_part(scores) + sparse * sparse_part(scores))[either]
+    def parts(scores: Scores) -> tuple[Places, Floats, Floats]:
+        either = np.union1d(*scores.listed(DEPTH))
+        return either, dense_part(scores)[either], sparse_part(scores)[either]
 
-    return fused
+    return parts
 
 
 def minmax(scores: Floats) -> Floats:
@@ -138,17 +136,17 @@ def gains(index: Index, queries: Mapping[str, str], qrels: Mapping[str, Mapping[
         for row, query in enumerate(batch):
             count = int(lists.dense.counts[row])
             names = lists.ids(lists.dense.keys[row, :count])
-            scores = Scores(
-                lists.dense.scores[row, :count].astype(np.float64),
-                lists.dense.others[row, :count].astype(np.float64),
-                float(lists.floors[row]),
-            )
-            for way, fused in WAYS.items():
+            dense, sparse = (scores[row, :count].astype(np.float64) for scores in lists.dense.arrays[2:])
+            best = np.argsort(-sparse, kind="stable")[:DEEP]
+            scores = Scores(dense, sparse, best[sparse[best] > 0], float(lists.floors[row]))
+            for way, parts in WAYS.items():
+                documents, one, two = parts(scores)
                 worth = []
                 for weight in WEIGHTS:
-                    documents, total = fused(scores, *heard_weights(index.fusion, weight, hearings[row]))
-                    best = documents[np.lexsort((-scores.dense[documents], -total))[:CUTOFF]]
-                    worth.append(ndcg([str(names[place]) for place in best.tolist()], qrels.get(query, {})))
+                    first, second = heard_weights(index.fusion, weight, hearings[row])
+                    order = np.lexsort((-dense[documents], -(first * one + second * two)))[:CUTOFF]
+                    ranked = [str(names[place]) for place in documents[order].tolist()]
+                    worth.append(ndcg(ranked, qrels.get(query, {})))
                 found[way].append(worth)
     return {way: np.array(worth).reshape(-1, len(WEIGHTS)) for way, worth in found.items()}
 

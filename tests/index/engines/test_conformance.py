@@ -423,3 +423,31 @@ def test_any_metadata_is_filtered_as_the_language_says(filtered: Stored, held: l
         assert engine.existing(there) == set(there) - passing
     finally:
         engine.delete([document.id for document in given_documents], None)
+
+
+@pytest.mark.parametrize("depth", [1, 7, 80])
+def test_every_document_listed_has_both_scores(engine: Engine, depth: int) -> None:
+    """In whatever an engine keeps them: built, written since, replaced, and without vectors or tokens."""
+    rows = make_rows(60)
+    engine.store(part(rows, range(40)), None)
+    engine.optimise()
+    engine.store(part(rows, range(40, 60)), None)
+    rows.dense[[3, 45]] = 0
+    assert rows.sparse is not None
+    weights = rows.sparse.to_dense()
+    weights[[4, 46]] = 0
+    rows = Rows(rows.documents, rows.dense, sparse_from_dense(weights))
+    engine.store(part(rows, [3, 4, 45, 46]), None)
+    queries, counts = make_rows(6, seed=4).dense, np.zeros((6, WIDTH), np.float32)
+    counts[:, :5] = np.random.default_rng(9).integers(0, 3, (6, 5))
+    counts[0], queries[1] = 0, 0  # a query without tokens, and one without a vector
+    for where in (None, parse_filter({"even": True})):
+        found = engine.search(Asked(queries, sparse_from_dense(counts), depth, where, both=True))
+        dense, sparse = queries @ rows.dense.T, counts @ weights.T
+        for rankings, other in ((found.dense, sparse), (found.sparse, dense)):
+            for row, ranking in enumerate(rankings):
+                places = [int(name[1:]) for name in names(found, ranking)]
+                others = rankings.others[row, : len(ranking)]
+                assert others == pytest.approx(other[row, places], abs=TOLERANCE)
+        assert found.floors == pytest.approx(queries @ rows.dense.sum(axis=0) / (60 + 16), abs=TOLERANCE)
+    assert engine.search(Asked(queries, sparse_from_dense(counts), depth)).floors is None
