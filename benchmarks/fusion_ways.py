@@ -106,6 +106,12 @@ def standard(values: Floats) -> Floats:
     return (values - values.mean()) / (values.std() + 1e-9)
 
 
+def over_lists(scores: Scores) -> Floats:
+    """The sparse score between the last and the best of the list."""
+    listed = scores.sparse[scores.best[:DEPTH]]
+    return (scores.sparse - listed[-1]) / (listed[0] - listed[-1] + 1e-8) if len(listed) else 0 * scores.sparse
+
+
 def _best(scores: Scores) -> float:
     return float(scores.dense[0])
 
@@ -116,6 +122,9 @@ WAYS: dict[str, Way] = {
     "cosine over 0, to the best; share of the best": exact(above(lambda _: 0.0, _best), share),
     "cosine over −1, to the best; share of the best": exact(above(lambda _: -1.0, _best), share),
     "z-scores over all documents": exact(lambda s: standard(s.dense), lambda s: standard(s.sparse)),
+    "min-max of 100, what a list lacks looked up": exact(
+        above(lambda scores: float(scores.dense[min(DEPTH, len(scores.dense)) - 1]), _best), over_lists
+    ),
     "min-max, lists of 1,000": in_lists(DEEP, minmax),
     "min-max, lists of 100": in_lists(DEPTH, minmax),
     "ranks, lists of 100": in_lists(DEPTH, ranks),
