@@ -24,7 +24,7 @@ def vectors(count: int, shared: float = 0.0) -> NDArray[np.float32]:
 
 
 def test_an_unknown_language_is_said_with_its_share() -> None:
-    with pytest.warns(UserWarning, match=r"\d+% of the texts' tokens are unknown to the tokenizer"):
+    with pytest.warns(UserWarning, match=r"\d+% of the tokens of the texts are unknown to the tokenizer"):
         check_texts(["ﬁ這是 一個 測試", "另外 一個 句子"], vectors(2), wordpiece())
     with pytest.warns(UserWarning, match=r"fall into \d+\.\d tokens a word"):
         check_texts(["Привет мир как дела", "это проверка языка"] * 5, vectors(10), qwen())

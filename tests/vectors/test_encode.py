@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_what_cannot_be_written_stops_the_encoding(tmp_path: Path, monkeypatch: 
     documents = (read_in.append(number) or Document(str(number), "text") for number in range(5000))
     with pytest.raises(ArtifactError, match="the disk is full"):
         encode_corpus(documents, tower, tmp_path / "v")
-    assert len(read_in) < 200
+    assert len(read_in) < 400
 
 
 def test_what_was_encoded_before_an_error_is_kept(tmp_path: Path) -> None:
@@ -176,3 +177,15 @@ def test_what_was_encoded_before_an_error_is_kept(tmp_path: Path) -> None:
     done = (tmp_path / "v/shard-00001-of-00001/done.jsonl").read_text()
     assert [int(number) for number in re.findall(r'"documents": (\d+)', done)] == [1, 8]
     assert encode_corpus(documents, RandomTower(), tmp_path / "v") == 100
+
+
+def test_documents_in_a_language_that_the_tower_does_not_know_are_said_before_they_are_encoded(tmp_path: Path) -> None:
+    tower = RandomTower()
+    texts = ["Привет мир как дела", "это проверка языка"] * 3
+    documents = [Document(f"d{i}", text) for i, text in enumerate(texts)]
+    with pytest.warns(UserWarning, match="the first 6 documents .* a language that the model does not know"):
+        encode_corpus(documents, tower, tmp_path / "v")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode_corpus(documents, tower, tmp_path / "v")  # nothing is encoded any more
+        encode_corpus([Document("a", "w01 w02")], tower, tmp_path / "w")

@@ -17,6 +17,7 @@ from lightretriever.counted import counted
 from lightretriever.errors import InputError, MismatchError
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, given_document
+from lightretriever.text.language import warn_of_language
 from lightretriever.types import Encoded
 from lightretriever.vectors.folder import VectorsWriter, take_shard
 from lightretriever.vectors.parts import usable
@@ -24,6 +25,7 @@ from lightretriever.vectors.unusable import name_unusable
 
 _PART = 1024  # documents encoded between two writes, and about so many seconds: what a kill costs at most
 _SECONDS = 20.0
+_LOOKED_AT, _LOOKED_INTO = 200, 2_000  # documents, and characters of each, that tell of their language
 _GROWTH = 8  # of parts until the tower's pace is known; its first batch is slow
 
 
@@ -111,7 +113,8 @@ def encode_corpus(
     What is encoded is written in parts of 1,024 documents or about 20 seconds' work, whichever is less, and the first
     few smaller, until the tower's pace is known; each while the next is encoded. So parts differ in size from run to
     run; documents do not, nor their vectors but for the rounding that a batch of other texts brings. Documents whose
-    vectors are not finite are warned of by their ids, and get the zero row, which no dense search finds.
+    vectors are not finite are warned of by their ids, and get the zero row, which no dense search finds. Where the
+    first ones seem to be in a language that the tower does not know, a warning says so before they are encoded.
 
     Args:
         documents: the whole corpus, from its beginning, in the same order every time.
@@ -135,7 +138,8 @@ def encode_corpus(
     documents = begun(map(given_document, documents))
     with open_writer(facts_of(tower), path, dtype, shard) as writer:
         try:
-            _encode_rest(writer.resume(take_shard(documents, shard)), tower, writer, path, progress)
+            rest = writer.resume(take_shard(documents, shard))
+            _encode_rest(rest if writer.done else looked_at(rest, tower.tokenizer), tower, writer, path, progress)
         except KeyboardInterrupt:
             raise interrupted(writer) from None
         return writer.done
@@ -208,6 +212,15 @@ def begun(documents: Iterable[Document]) -> Iterator[Document]:
     if not first:
         raise InputError("there are no documents: an empty corpus cannot be indexed")
     return chain(first, stream)
+
+
+def looked_at(documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[Document]:
+    """The same documents. Warns, before the first is encoded, where they seem to be in a language that the tower does
+    not know."""
+    first = list(islice(documents, _LOOKED_AT))
+    texts = [document.input[:_LOOKED_INTO] for document in first]
+    warn_of_language(f"the first {len(first):,} documents", texts, tokenizer, stacklevel=4)
+    return chain(first, documents)
 
 
 def onwards(progress: Progress | None, done: int) -> Progress | None:

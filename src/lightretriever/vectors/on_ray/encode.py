@@ -16,7 +16,15 @@ from lightretriever.errors import ClusterError, MismatchError, UsageError
 from lightretriever.progress import Progress
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded
-from lightretriever.vectors.encode import TowerFacts, begun, interrupted, open_writer, refuse_more, warn_in_all
+from lightretriever.vectors.encode import (
+    TowerFacts,
+    begun,
+    interrupted,
+    looked_at,
+    open_writer,
+    refuse_more,
+    warn_in_all,
+)
 from lightretriever.vectors.folder import VectorsWriter
 from lightretriever.vectors.on_ray.cluster import (
     Workers,
@@ -103,7 +111,9 @@ def encode_on_ray(
         facts, tower = _ask_a_worker(_as_seen_elsewhere(tower, workers), workers)
         with open_writer(facts, path, dtype) as writer:
             try:
-                blocks = _blocks(writer.resume(documents), options.block)
+                rest = writer.resume(documents)
+                rest = rest if writer.done else looked_at(rest, facts.tokenizer)
+                blocks = _blocks(rest, options.block)
                 _encode_rest(blocks, facts, tower, workers, writer, path, progress)
             except KeyboardInterrupt:
                 raise interrupted(writer) from None
