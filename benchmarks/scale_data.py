@@ -66,7 +66,7 @@ class Size:
 
     def encoded(self, rows: slice) -> Encoded:
         """Vectors of some documents; BM25 counts their texts itself."""
-        return Encoded(np.array(self.dense()[rows]))
+        return Encoded(self.dense()[rows].astype(np.float16).astype(np.float32))  # as `encode` writes them
 
     def texts(self, rows: slice) -> list[str]:
         """Their texts."""
