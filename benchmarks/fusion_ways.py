@@ -140,14 +140,14 @@ def gains(index: Index, queries: Mapping[str, str], qrels: Mapping[str, Mapping[
         batch = ids[start : start + TOGETHER]
         encoded = index.encoder.encode([queries[query] for query in batch])
         lists = index.find(encoded, index.count)
-        assert lists.floors is not None
+        assert lists.ends is not None
         hearings = hearing_of(encoded, [ranking.scores[:1].tolist() for ranking in lists.sparse])
         for row, query in enumerate(batch):
             count = int(lists.dense.counts[row])
             names = lists.ids(lists.dense.keys[row, :count])
             dense, sparse = (scores[row, :count].astype(np.float64) for scores in lists.dense.arrays[2:])
             best = np.argsort(-sparse, kind="stable")[:DEEP]
-            scores = Scores(dense, sparse, best[sparse[best] > 0], float(lists.floors[row]))
+            scores = Scores(dense, sparse, best[sparse[best] > 0], float(lists.ends[row, 0]))
             for way, parts in WAYS.items():
                 documents, one, two = parts(scores)
                 worth = []

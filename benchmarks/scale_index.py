@@ -165,8 +165,10 @@ def exact_hybrid(index: Index, truth: Truth, asked: Encoded, i: int, k: int) -> 
         for row, score, other in zip(rows, ranking.scores[0].tolist(), ranking.others[0].tolist(), strict=False):
             scores[row] = (score, other) if arm == "dense" else (other, score)
     listed = {*truth.dense[i, :depth].tolist(), *truth.sparse[i, :depth].tolist()} - {-1}
-    assert found.floors is not None
-    fused = fuse_exact({row: scores[row] for row in listed}, float(found.floors[0]), index.fusion)
+    assert found.ends is not None
+    fused = fuse_exact(
+        {row: scores[row] for row in listed}, (float(found.ends[0, 0]), float(found.ends[0, 1])), index.fusion
+    )
     return [row for row, _ in fused[:k]]
 
 

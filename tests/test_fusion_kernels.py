@@ -48,14 +48,17 @@ def lists_of(scores: dict[int, tuple[float, float]], arm: int, depth: int) -> tu
     return np.array([len(kept)]), np.array([kept], np.int64).reshape(1, -1), own, other
 
 
-@given(scored(), st.integers(0, 25), st.integers(1, 25), st.floats(-0.5, 0.9), st.floats(0, 1), st.floats(0, 1))
+ENDS = st.tuples(st.floats(-0.5, 0.9), st.one_of(st.just(0.0), st.floats(0.91, 3)))
+
+
+@given(scored(), st.integers(0, 25), st.integers(1, 25), ENDS, st.floats(0, 1), st.floats(0, 1))
 def test_what_a_document_gets_depends_on_no_list(
-    scores: dict, k: int, depth: int, floor: float, weight: float, hearing: float
+    scores: dict, k: int, depth: int, ends: tuple, weight: float, hearing: float
 ) -> None:
     arms = lists_of(scores, 0, depth), lists_of(scores, 1, depth)
-    found = fuse_lists(*arms, k, Fusion(), [weight], [hearing], np.array([floor]))
+    found = fuse_lists(*arms, k, Fusion(), [weight], [hearing], np.array([ends]))
     listed = {*arms[0][1][0].tolist(), *arms[1][1][0].tolist()}
-    expected = dict(fuse_exact(scores, floor, Fusion(), weight, hearing))
+    expected = dict(fuse_exact(scores, ends, Fusion(), weight, hearing))
     best = [(key, score) for key, score in expected.items() if key in listed][:k]
     assert [key for key, _ in best] == found.keys.tolist()
     assert [score for _, score in best] == found.scores.tolist()

@@ -178,7 +178,7 @@ def heard_weights(fusion: Fusion, weight: float | None = None, hearing: float = 
 
 def fuse_exact(
     scores: Mapping[Key, tuple[float, float]],
-    floor: float,
+    ends: tuple[float, float],
     fusion: Fusion = DEFAULT_FUSION,
     weight: float | None = None,
     hearing: float = 1.0,
@@ -186,8 +186,10 @@ def fuse_exact(
     """Fuse documents of which both scores are known.
 
     Args:
-        scores: of each document its cosine and its sparse score; those of the best sparse score must be among them.
-        floor: m, what cosines with this query are in general; below 1.
+        scores: of each document its inner product with the query and its sparse score; those of the best sparse score
+            must be among them.
+        ends: m, what inner products with this query are in general, and what that of a document just like it is: the
+            query's length, which is 1 where they are cosines.
         fusion, weight, hearing: as for `fuse_scores`.
 
     Returns:
@@ -195,10 +197,11 @@ def fuse_exact(
     """
     first, second = heard_weights(fusion, weight, hearing)
     best = max((sparse for _, sparse in scores.values()), default=0.0)
-    span = 1.0 - floor
+    floor, span = ends[0], ends[1] - ends[0]
 
     def fused(dense: float, sparse: float) -> float:
-        return first * ((dense - floor) / span) + (second * (sparse / best) if best > 0 else 0.0)
+        score = first * ((dense - floor) / span) if span > 0 else 0.0
+        return score + (second * (sparse / best) if best > 0 else 0.0)
 
     order = sorted((-fused(dense, sparse), -dense, key) for key, (dense, sparse) in scores.items())
     return [(key, -score) for score, _, key in order]

@@ -56,11 +56,11 @@ def fuse_lists(
     fusion: Fusion,
     weights: Sequence[float | None] | None = None,
     hearings: Sequence[float] | None = None,
-    floors: NDArray[np.float64] | None = None,
+    ends: NDArray[np.float64] | None = None,
 ) -> Fused:
     """The k best of each query's two lists, which are best first, keys distinct in each.
 
-    See `lightretriever.fusion.fuse_exact` where the other arm's scores are known, for floors too, one a query; else
+    See `lightretriever.fusion.fuse_exact` where the other arm's scores are known, for ends too, float64 [q, 2]; else
     `lightretriever.fusion.fuse_scores`, also for weights and hearings.
     """
     queries = len(dense[0])
@@ -69,11 +69,11 @@ def fuse_lists(
     how = _BEST if fusion.tied == "best" else _PAPER
     if fusion.method == "rrf":
         how = _RRF
-    elif fusion.exact and floors is not None:
+    elif fusion.exact and ends is not None:
         how = _EXACT
-    if floors is None:
-        floors = np.zeros(queries)
-    return Fused(*_fuse_all(*dense, *sparse, k, heard, floors, how, float(fusion.rrf_k)))
+    if ends is None:
+        ends = np.zeros((queries, 2))
+    return Fused(*_fuse_all(*dense, *sparse, k, heard, ends, how, float(fusion.rrf_k)))
 
 
 @compiled()
@@ -119,9 +119,10 @@ def _sink(heap, at, size, fused, own, keys):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _known(dense, sparse, first, second, floor, best):  # type: ignore[no-untyped-def]
+def _known(dense, sparse, first, second, ends, best):  # type: ignore[no-untyped-def]
     """`lightretriever.fusion.fuse_exact`, of one document."""
-    score = first * ((np.float64(dense) - floor) / (1.0 - floor))
+    floor, span = ends[0], ends[1] - ends[0]
+    score = first * ((np.float64(dense) - floor) / span) if span > 0 else 0.0
     return score + second * (np.float64(sparse) / best) if best > 0 else score
 
 
@@ -177,7 +178,7 @@ def _choose(k, size, fused, own, keys, chosen):  # type: ignore[no-untyped-def]
 # fmt: off
 @compiled()
 def _fuse(  # type: ignore[no-untyped-def]
-    dense_keys, dense_scores, dense_others, sparse_keys, sparse_scores, sparse_others, first, second, floor, how,
+    dense_keys, dense_scores, dense_others, sparse_keys, sparse_scores, sparse_others, first, second, ends, how,
     constant, out_keys, out_scores, out_dense, out_sparse, out_dense_scores, out_sparse_scores,
 ):
     # fmt: on
@@ -197,7 +198,7 @@ def _fuse(  # type: ignore[no-untyped-def]
                 own[i] = sparse_others[sparse[i]]
             elif sparse[i] < 0:
                 other[i] = dense_others[i]
-            fused[i] = _known(own[i], other[i], first, second, floor, best)
+            fused[i] = _known(own[i], other[i], first, second, ends, best)
     else:
         added = np.empty(m)
         _contribute(dense_scores, first, how, constant, fused[:n])
@@ -223,7 +224,7 @@ def _fuse(  # type: ignore[no-untyped-def]
 @compiled()
 def _fuse_all(  # type: ignore[no-untyped-def]
     dense_counts, dense_keys, dense_scores, dense_others, sparse_counts, sparse_keys, sparse_scores, sparse_others, k,
-    weights, floors, how, constant,
+    weights, ends, how, constant,
 ):
     # fmt: on
     """The arrays of a `Fused`: each query's list behind the one before."""
@@ -239,7 +240,7 @@ def _fuse_all(  # type: ignore[no-untyped-def]
         end = begin + min(n + m, k)
         starts[i + 1] = begin + _fuse(
             dense_keys[i, :n], dense_scores[i, :n], dense_others[i, :n], sparse_keys[i, :m], sparse_scores[i, :m],
-            sparse_others[i, :m], weights[i, 0], weights[i, 1], floors[i], how, constant, keys[begin:end],
+            sparse_others[i, :m], weights[i, 0], weights[i, 1], ends[i], how, constant, keys[begin:end],
             scores[begin:end], dense[begin:end], sparse[begin:end], in_dense[begin:end], in_sparse[begin:end],
         )  # fmt: skip
     n = starts[queries]

@@ -164,8 +164,8 @@ def test_a_stored_weigher_is_what_searches_use(index: Index, data: Path) -> None
         alone = {hit.id: hit.score for hit in index.search(query)}
         assert {hit.id: hit.score for hit in hits} == pytest.approx(alone, abs=1e-5)
     found = index.find(index.encoder.encode(asked), 100)
-    assert found.floors is not None
-    for hits, weight, floor, best in zip(together, weights, found.floors, found.sparse.scores[:, 0], strict=True):
+    assert found.ends is not None
+    for hits, weight, floor, best in zip(together, weights, found.ends[:, 0], found.sparse.scores[:, 0], strict=True):
         for hit in hits:
             assert hit.dense_score is not None and hit.sparse_score is not None
             dense = (hit.dense_score - floor) / (1 - floor)

@@ -60,7 +60,7 @@ def test_hybrid_scores_the_best_hundred_of_each_arm_by_both(searchable) -> None:
     for row, hits in enumerate(index.search_many(QUERIES, k=10)):
         ranked = [[i for i in np.argsort(-scores)[:100] if scores[i] != 0] for scores in (dense[row], sparse[row])]
         scores = {documents[i].id: (float(dense[row][i]), float(sparse[row][i])) for i in {*ranked[0], *ranked[1]}}
-        expected = fuse_exact(scores, float(floors[row]))
+        expected = fuse_exact(scores, (float(floors[row]), 1.0))
         assert [hit.score for hit in hits] == pytest.approx([score for _, score in expected[:10]], abs=1e-4)
         for hit in hits:
             assert hit.score == pytest.approx(dict(expected)[hit.id], abs=1e-4)
@@ -74,6 +74,16 @@ def test_how_many_are_asked_for_changes_no_score(searchable) -> None:
     for query in QUERIES:
         few, many = index.search(query, k=5), index.search(query, k=1_000)
         assert [hit[:6] for hit in few] == [hit[:6] for hit in many[:5]]
+
+
+def test_a_query_of_another_length_is_the_same_query(searchable) -> None:
+    index, _, _ = searchable
+    encoded = index.encoder.encode(QUERIES)
+    found = index.search_encoded(encoded, k=20)
+    for length in (0.01, 50.0):
+        longer = index.search_encoded(Encoded(encoded.dense * np.float32(length), encoded.sparse), k=20)
+        for one, other in zip(found, longer, strict=True):
+            assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-4)
 
 
 def test_opening_again_finds_the_same(filled) -> None:

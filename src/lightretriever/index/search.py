@@ -238,7 +238,7 @@ def fuse_found(
 ) -> Fused:
     """The k best of both arms' lists, under weights of each query's own where these are given."""
     hearings = hearing_of(encoded, [one.scores[:1].tolist() for one in found.sparse])
-    return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings, found.floors)
+    return fuse_lists(found.dense.arrays, found.sparse.arrays, k, fusion, weights, hearings, found.ends)
 
 
 def _weights(weigher: Weigher, found: Found, encoded: Encoded) -> Sequence[float]:

@@ -449,5 +449,7 @@ def test_every_document_listed_has_both_scores(engine: Engine, depth: int) -> No
                 places = [int(name[1:]) for name in names(found, ranking)]
                 others = rankings.others[row, : len(ranking)]
                 assert others == pytest.approx(other[row, places], abs=TOLERANCE)
-        assert found.floors == pytest.approx(queries @ rows.dense.sum(axis=0) / (60 + 16), abs=TOLERANCE)
-    assert engine.search(Asked(queries, sparse_from_dense(counts), depth)).floors is None
+        assert found.ends is not None
+        assert found.ends[:, 0] == pytest.approx(queries @ rows.dense.sum(axis=0) / (60 + 16), abs=TOLERANCE)
+        assert found.ends[:, 1] == pytest.approx([1, 0, 1, 1, 1, 1], abs=TOLERANCE)
+    assert engine.search(Asked(queries, sparse_from_dense(counts), depth)).ends is None

@@ -112,11 +112,15 @@ def unknown(queries: int) -> NDArray[np.float32]:
     return np.empty((queries, 0), np.float32)
 
 
-def floors_of(queries: NDArray[np.float32], total: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """What cosines of queries [q, d] with documents are in general, float64 [q], of the sum [d] of so many documents'
-    vectors; near 0 of very few documents."""
+def ends_of(queries: NDArray[np.float32], total: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """What inner products of queries [q, d] with documents are in general, and the queries' lengths: float64 [q, 2].
+
+    Args:
+        total, count: the sum float64 [d] of so many documents' vectors. Of very few the first is near 0.
+    """
     products: NDArray[np.float64] = queries * (total / (count + _FEW))
-    return products.sum(axis=1)  # not by BLAS, which gives one query other last bits than many
+    squares = np.square(queries, dtype=np.float64)  # sums not by BLAS, which gives one query other last bits than many
+    return np.stack([products.sum(axis=1), np.sqrt(squares.sum(axis=1))], axis=1)
 
 
 def nothing(queries: int) -> Rankings:
@@ -159,7 +163,8 @@ class Found:
         fetch: the documents of keys, in their order; None for one that is gone by now.
         dense_scores: cosines of one query's vector float32 [d] with documents of keys; NaN for one that is gone,
             unless the engine has its vector at hand still.
-        floors: float64 [q], what each query's cosine is with documents in general; None where ``both`` was not asked.
+        ends: float64 [q, 2], what each query's inner product is with documents in general, and with one that is just
+            like it; None where ``both`` was not asked.
     """
 
     dense: Rankings
@@ -167,7 +172,7 @@ class Found:
     ids: Callable[[NDArray[np.int64]], Sequence[str | None]]
     fetch: Callable[[Sequence[int]], list[Document | None]]
     dense_scores: Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
-    floors: NDArray[np.float64] | None = None
+    ends: NDArray[np.float64] | None = None
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ import numpy as np
 
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion_kernels import fuse_lists
-from lightretriever.index.engines.engine import Asked, Found, Rows, floors_of
+from lightretriever.index.engines.engine import Asked, Found, Rows, ends_of
 from lightretriever.index.engines.local.build import optimise
 from lightretriever.index.engines.local.follower import Follower
 from lightretriever.index.engines.local.merging import merged
@@ -165,10 +165,10 @@ class Moment:
             raise MismatchError(f"the query vectors have {asked.dense.shape[1]} dimensions, the index {dim}")
         view, masks = self.engine.follower.masks(self.view, asked.where)
         dense, sparse = view.best(asked, masks, self.engine.scratch)
-        floors = None
+        ends = None
         if asked.both and asked.dense is not None:
-            floors = floors_of(asked.dense, view.total, view.state.documents)
-        return Found(dense, sparse, view.ids, Moment(self.engine, view).fetch, view.dense_scores, floors)
+            ends = ends_of(asked.dense, view.total, view.state.documents)
+        return Found(dense, sparse, view.ids, Moment(self.engine, view).fetch, view.dense_scores, ends)
 
     def fetch(self, keys: Sequence[int]) -> list[Document | None]:
         """See `Found`."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.engines.engine import START, Asked, Found, Rows, floors_of
+from lightretriever.index.engines.engine import START, Asked, Found, Rows, ends_of
 from lightretriever.index.engines.qdrant.arms import EXACT, arm_queries, lists_of, other_queries, with_others
 from lightretriever.index.engines.qdrant.batches import chunks, row_batches, side_by_side
 from lightretriever.index.engines.qdrant.calls import WRITE_LIMIT, Connection, Gone, confirmed
@@ -109,13 +109,13 @@ class QdrantEngine:
         depth = asked.depth if asked.depth <= MANY else max(1, min(asked.depth, self.count()))
         queries = arm_queries(asked, depth)
         answers = self._query([query.request for query in queries])
-        lists, floors = lists_of(asked, depth, queries, answers), None
+        lists, ends = lists_of(asked, depth, queries, answers), None
         if asked.both and asked.dense is not None:
             others = other_queries(asked, lists)
             lists = with_others(lists, others, self._query([query.request for query in others]))
-            floors = floors_of(asked.dense, *self._total())
+            ends = ends_of(asked.dense, *self._total())
         ids, fetch = partial(self._ids, lists.points), partial(self._fetch, lists.points)
-        return Found(lists.dense, lists.sparse, ids, fetch, partial(self._dense_scores, lists.points), floors)
+        return Found(lists.dense, lists.sparse, ids, fetch, partial(self._dense_scores, lists.points), ends)
 
     def existing(self, ids: Sequence[str]) -> set[str]:
         points = {point_id(name): name for name in ids}
