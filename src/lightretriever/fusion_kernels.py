@@ -62,6 +62,9 @@ def fuse_lists(
 
     See `lightretriever.fusion.fuse_exact` where the other arm's scores are known, for ends too, float64 [q, 2]; else
     `lightretriever.fusion.fuse_scores`, also for weights and hearings.
+
+    Raises:
+        ValueError: there are ends, and not as many of the other arm's scores as of its own.
     """
     queries = len(dense[0])
     told = zip(weights or [None] * queries, hearings or [1.0] * queries, strict=True)
@@ -71,6 +74,8 @@ def fuse_lists(
         how = _RRF
     elif fusion.exact and ends is not None:
         how = _EXACT
+        if any(others.shape != scores.shape for _, _, scores, others in (dense, sparse)):
+            raise ValueError("the other arm's scores are not those of the lists")
     if ends is None:
         ends = np.zeros((queries, 2))
     return Fused(*_fuse_all(*dense, *sparse, k, heard, ends, how, float(fusion.rrf_k)))

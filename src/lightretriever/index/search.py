@@ -179,6 +179,7 @@ def find(
     """The arms' lists of so many documents, before they are fused; what `search` makes hits of."""
     where = parse_filter(filter)
     check_tenant(where, settings.tenant)
+    mode = "dense" if settings.sparse == "none" else mode
     dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
     sparse = _checked_sparse(encoded) if mode != "dense" else None
     both = mode == "hybrid" and settings.fusion.exact
