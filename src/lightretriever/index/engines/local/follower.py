@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.local.view import Masks, View, mask_without
+from lightretriever.index.engines.local.view import Masks, View, find, mask_without
 from lightretriever.index.filter.language import Filter
 from lightretriever.index.filter.selection import Keys, Selection
 from lightretriever.index.filter.sql import passing, select
+from lightretriever.index.segment.codes import sum_vectors
+from lightretriever.index.segment.dense import sum_of
 from lightretriever.index.segment.fresh import Fresh
 from lightretriever.index.segment.segment import Segment, open_segment, read_segments
 from lightretriever.index.settings import Settings
@@ -51,6 +54,8 @@ class Follower:
         self._database = database
         self._view: View | None = None
         self._fresh: Fresh | None = None
+        self._gone: dict[str, tuple[int, NDArray[np.float64]]] = {}
+        self._gone_rows = np.zeros(0)
         self._passing: OrderedDict[str, tuple[Selection, int]] = OrderedDict()
         self.begin_again()
 
@@ -135,8 +140,7 @@ class Follower:
             self._append(connection, fresh, settings, statistics, after, segment.description.after)
             after = segment.description.until
         self._append(connection, fresh, settings, statistics, after, state.next_key - 1)
-        gone = [read_gone(connection, segment.description.gone) for segment in segments]
-        masks = [mask_without(segment.keys, keys) for segment, keys in zip(segments, gone, strict=True)]
+        masks = [mask_without(segment.keys, read_gone(connection, segment.description.gone)) for segment in segments]
         there = fresh.rows.count + sum(
             len(segment.keys) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(segments, masks, strict=True)
@@ -147,9 +151,9 @@ class Follower:
                 f"stored): `lightretriever check {self.path}` says where; restore a snapshot"
             )
         self._fresh = fresh
-        alive, lost = Masks(tuple(masks), None), np.zeros(settings.dim)
-        view = View(state, settings, statistics, tuple(segments), fresh.rows, alive, lost, damaged)
-        return replace(view, gone=view.sum_of(np.unique(np.concatenate(gone)))) if gone else view
+        self._gone_rows = np.zeros(settings.dim)
+        gone = self._sum_gone(connection, segments, state)
+        return View(state, settings, statistics, tuple(segments), fresh.rows, Masks(tuple(masks), None), gone, damaged)
 
     def _go_on(self, connection: Connection, view: View, state: State) -> View:
         assert self._fresh is not None
@@ -160,7 +164,21 @@ class Follower:
         if state.next_gone == view.state.next_gone and view.alive.fresh is None:
             return grown
         gone = read_gone(connection, view.state.next_gone)
-        return replace(grown, alive=grown.without(gone), gone=view.gone + grown.sum_of(gone))
+        rows = grown.rows
+        self._gone_rows = self._gone_rows + sum_vectors(rows.codes, find(rows.keys[: rows.count], gone)[1])
+        return replace(grown, alive=grown.without(gone), gone=self._sum_gone(connection, view.segments, state))
+
+    def _sum_gone(self, connection: Connection, segments: Sequence[Segment], state: State) -> NDArray[np.float64]:
+        """The sum float64 [d] of the vectors of documents that are gone, and are in a segment or row all the same. Of
+        each segment those that went since the last time are added."""
+        gone, total = {}, self._gone_rows
+        for segment in segments:
+            first, before = self._gone.get(segment.name, (segment.description.gone, 0 * self._gone_rows))
+            places = find(segment.keys, read_gone(connection, first))[1]
+            gone[segment.name] = state.next_gone, before + sum_of(segment.dense, places)
+            total = total + gone[segment.name][1]
+        self._gone = gone
+        return total
 
     def _open_segments(
         self, connection: Connection, settings: Settings, had: dict[str, Segment]

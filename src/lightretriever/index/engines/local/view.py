@@ -15,7 +15,7 @@ from lightretriever.index.engines.engine import Asked, Rankings, unknown
 from lightretriever.index.engines.local.merging import merged
 from lightretriever.index.filter.selection import Selection
 from lightretriever.index.segment import dense
-from lightretriever.index.segment.codes import rescore, rescore_lists, sum_vectors
+from lightretriever.index.segment.codes import rescore, rescore_lists
 from lightretriever.index.segment.fresh import FreshRows
 from lightretriever.index.segment.fresh_sparse import score_fresh, search_fresh
 from lightretriever.index.segment.lists import Lists
@@ -99,25 +99,17 @@ class View:
         """The sum float64 [d] of the vectors of all documents."""
         return self.rows.total + sum(segment.dense.total for segment in self.segments) - self.gone
 
-    def sum_of(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The sum float64 [d] of the vectors of keys, as far as this view has them."""
-        rows = self.rows
-        total = sum_vectors(rows.codes, _find(rows.keys[: rows.count], keys)[1])
-        for segment in self.segments:
-            total += dense.sum_of(segment.dense, _find(segment.keys, keys)[1])
-        return total
-
     def ids(self, keys: NDArray[np.int64]) -> Sequence[str | None]:
         """The ids of documents, as they were at that moment; None for one that this view does not have."""
         found: list[str | None] = [None] * len(keys)
         for segment in self.segments:
-            at, places = _find(segment.keys, keys)
+            at, places = find(segment.keys, keys)
             names = segment.ids.at(places)
             if len(names) == len(keys):
                 return names
             for i, name in zip(at.tolist(), names, strict=True):
                 found[i] = name
-        at, places = _find(self.rows.keys[: self.rows.count], keys)
+        at, places = find(self.rows.keys[: self.rows.count], keys)
         for i, place in zip(at.tolist(), places.tolist(), strict=True):
             found[i] = self.rows.ids[place]
         return found
@@ -127,10 +119,10 @@ class View:
         asked = np.asarray(keys, np.int64)
         scores = np.full(len(asked), np.nan, np.float32)
         for segment in self.segments:
-            at, places = _find(segment.keys, asked)
+            at, places = find(segment.keys, asked)
             scores[at] = dense.score(segment.dense, query, places)
         rows = self.rows
-        at, places = _find(rows.keys[: rows.count], asked)
+        at, places = find(rows.keys[: rows.count], asked)
         scores[at] = rescore(rows.codes, query, places)
         return scores
 
@@ -190,7 +182,7 @@ def _keyed(keys: NDArray[np.int64], lists: Lists | None, others: NDArray[np.floa
     return Rankings(lists.counts, keys[lists.places], lists.scores, others)
 
 
-def _find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+def find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Which of the keys asked for are in ascending ``keys``, and their places there."""
     if not len(keys) or not len(asked):
         return np.empty(0, np.intp), np.empty(0, np.int32)
@@ -207,7 +199,7 @@ def _both(chosen: NDArray[np.uint8], alive: Mask) -> Mask:
 def mask_without(keys: NDArray[np.int64], gone: NDArray[np.int64], alive: Mask = None) -> Mask:
     """A mask of ascending keys that leaves out those that are gone, and what ``alive`` does; a copy of that, for who
     searches by it goes on."""
-    count, places = len(keys), _find(keys, gone)[1]
+    count, places = len(keys), find(keys, gone)[1]
     long_enough = alive is None or len(alive) >= count
     if not len(places) and long_enough:
         return alive
