@@ -40,9 +40,7 @@ def main() -> None:
         for name, found in saved("fitting")["data"].items()
     }
     fit = saved("fit_cost")["data"]["fit MODEL --texts CORPUS"]
-    (scale,) = (
-        row for row in saved("index_scale_latency")["rows"] if row[0] == f"{DOCUMENTS:,}" and row[2] == "hybrid"
-    )
+    (scale,) = (row for row in saved("index_scale_latency")["rows"] if row[:3] == [f"{DOCUMENTS:,}", "384", "hybrid"])
     recall = scale[-2]
 
     def against(name: str, way: str) -> list[str]:
