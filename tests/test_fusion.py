@@ -133,6 +133,6 @@ def test_hearing_moves_weight_and_keeps_its_sum(
 
 def test_how_far_a_dense_list_is_listened_to() -> None:
     assert heard(1.0, 0.0, 9.0) == 1.0
-    assert heard(0.5, 4.0, 9.0) == 0.25, "the sparse list found what is not understood"
-    assert heard(0.5, 10.0, 1.0) == pytest.approx(1 - 0.75 / 3), "it found a third of what that would bring"
+    assert heard(0.5, 4.0, 9.0) == 0.5, "the sparse list found what is not understood"
+    assert heard(0.5, 10.0, 1.0) == pytest.approx(1 - 0.5 / 3), "it found a third of what that would bring"
     assert heard(0.0, 10.0, 0.0) == 1.0, "nobody knows better"

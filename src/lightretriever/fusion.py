@@ -137,11 +137,10 @@ DEFAULT_FUSION = Fusion()
 
 
 def heard(trust: float, unknown: float, best: float) -> float:
-    """How far the dense list of a query is listened to: ``1 − (1 − t²) · min(1, s / 0.3u)``, 0 … 1.
+    """How far the dense list of a query is listened to: ``1 − (1 − t) · min(1, s / 0.3u)``, 0 … 1.
 
-    The square, because what is not understood is what the query is about. The second factor, because words that the
-    sparse list has not found either are no reason to listen to that: a rare word that it did find brings about half of
-    its inverse document frequency.
+    The second factor, because words that the sparse list has not found either are no reason to listen to that: a rare
+    word that it did find brings about half of its inverse document frequency.
 
     Args:
         trust: t, the share of the query that is understood.
@@ -149,7 +148,7 @@ def heard(trust: float, unknown: float, best: float) -> float:
         best: s, the sparse list's best score; 0 where it is empty.
     """
     found = 1.0 if unknown <= 0.0 else min(1.0, max(best, 0.0) / (_FOUND * unknown))
-    return 1.0 - (1.0 - trust * trust) * found
+    return 1.0 - (1.0 - trust) * found
 
 
 def hearing_of(encoded: Encoded, sparse_scores: Sequence[Sequence[float]]) -> list[float]:
