@@ -21,7 +21,8 @@ A fitted table may understand a query in part only (`lightretriever.query.eviden
 then taken from the dense weight w, as far as the sparse list found it: ``w·h / (w·h + 1 − w)`` of the two weights' sum,
 h being what `heard` gives. Measured in docs/fusion.md.
 
-Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights, but the dense ones h.
+Reciprocal rank fusion: Σ 1/(60 + rank), the best rank being 1. Ranks take no weights, but the dense ones h²: they
+do not say that nothing is alike.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def heard_weights(fusion: Fusion, weight: float | None = None, hearing: float = 
         hearing: see `heard`. Where the sparse list counts nothing, the dense one keeps what it has.
     """
     if fusion.method == "rrf":
-        return hearing, 1.0
+        return hearing * hearing, 1.0
     first, second = (fusion.dense, fusion.sparse) if weight is None else (weight, 1.0 - weight)
     if hearing == 1.0 or not second:
         return first, second
