@@ -150,6 +150,15 @@ def test_what_a_weight_is_worth_is_what_a_search_with_it_is_worth(index: Index, 
         assert judged.gains[:, place].mean() == pytest.approx(found.means["nDCG@10"], abs=0.01)  # ties by another id
 
 
+def test_what_weights_are_worth_does_not_depend_on_the_fusion_in_force(index: Index, data: Path) -> None:
+    collection = read_collection(data, "dev")
+    by_default = judge_lists(index, collection.queries, collection.qrels)
+    index.set_fusion(Fusion(method="rrf"))
+    by_ranks = judge_lists(index, collection.queries, collection.qrels)
+    assert np.array_equal(by_default.gains, by_ranks.gains)
+    index.set_fusion(Fusion())
+
+
 def test_a_stored_weigher_is_what_searches_use(index: Index, data: Path) -> None:
     collection = read_collection(data, "dev")
     judged = judge_lists(index, collection.queries, collection.qrels)

@@ -107,11 +107,14 @@ def _gains(
 ) -> NDArray[np.float64]:
     """nDCG@10 of each query under each weight, float64 [q, G]; of documents, where passages of them are found."""
     gains = np.zeros((len(encoded), len(GRID)))
-    for column, weight in enumerate(GRID.tolist()):
-        fused = fuse_found(found, encoded, fusion, 2 * DEPTH if passages else CUTOFF, [weight] * len(encoded))
-        names = found.ids(fused.keys)
-        for row, (begin, end) in enumerate(pairwise(fused.starts.tolist())):
-            ranked = [name for name in names[begin:end] if name is not None]
+    k = 2 * DEPTH if passages else CUTOFF
+    fused = [fuse_found(found, encoded, fusion, k, [weight] * len(encoded)) for weight in GRID.tolist()]
+    keys = np.unique(np.concatenate([of_weight.keys for of_weight in fused]))
+    names = dict(zip(keys.tolist(), found.ids(keys), strict=True))  # asked for once: a server has them elsewhere
+    for column, of_weight in enumerate(fused):
+        named = [names[key] for key in of_weight.keys.tolist()]
+        for row, (begin, end) in enumerate(pairwise(of_weight.starts.tolist())):
+            ranked = [name for name in named[begin:end] if name is not None]
             if passages:
                 ranked = list(dict.fromkeys(map(document_id, ranked)))
             gains[row, column] = ndcg(ranked, judgements[row])

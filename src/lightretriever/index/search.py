@@ -122,7 +122,10 @@ def _search_documents(
     documents, more are asked for, of that query alone."""
     hits: list[list[Hit]] = [[] for _ in range(len(encoded))]
     pending, k = np.arange(len(encoded)), min(int(request.k), _ENDLESS)
-    depth, wide = max(_depth(request, settings), _MORE * k if _mode(request, settings) != "hybrid" else 0), _MORE * k
+    depth, wide = (
+        max(_depth(request, settings), _MORE * k if _mode(request.mode, settings) != "hybrid" else 0),
+        _MORE * k,
+    )
     while len(pending):
         asked = encoded if len(pending) == len(encoded) else encoded.take(pending.tolist())
         fused, found = _ranked(searcher, asked, request, settings, depth, wide)
@@ -148,19 +151,19 @@ def _search_documents(
 def _depth(request: Request, settings: Settings) -> int:
     """How many of each arm's best are looked at."""
     k = min(int(request.k), _ENDLESS)
-    return max(k, CANDIDATES) if _mode(request, settings) == "hybrid" else k
+    return max(k, CANDIDATES) if _mode(request.mode, settings) == "hybrid" else k
 
 
-def _mode(request: Request, settings: Settings) -> str:
-    return "dense" if settings.sparse == "none" else request.mode
+def _mode(mode: str, settings: Settings) -> str:
+    return "dense" if settings.sparse == "none" else mode
 
 
 def _ranked(
     searcher: Searcher, encoded: Encoded, request: Request, settings: Settings, depth: int, k: int
 ) -> tuple[Fused, Found]:
     """The k best of each query's two lists of so many, and what they were made of."""
-    mode = _mode(request, settings)
-    found = find(searcher, encoded, depth, settings, mode, request.filter)
+    mode = _mode(request.mode, settings)
+    found = find(searcher, encoded, depth, settings, mode, request.filter, both=settings.fusion.exact)
     least = request.min_dense
     fused = _fused(found, encoded, settings.fusion, mode, k if least is None else 2 * depth)
     if least is not None:
@@ -175,15 +178,18 @@ def find(
     settings: Settings,
     mode: str = "hybrid",
     filter: Mapping[str, object] | None = None,
+    both: bool = True,
 ) -> Found:
-    """The arms' lists of so many documents, before they are fused; what `search` makes hits of."""
+    """The arms' lists of so many documents, before they are fused; what `search` makes hits of.
+
+    ``both``: whether each of the documents of a hybrid search is to have both scores, whatever the index's fusion.
+    """
     where = parse_filter(filter)
     check_tenant(where, settings.tenant)
-    mode = "dense" if settings.sparse == "none" else mode
+    mode = _mode(mode, settings)
     dense = _checked_dense(encoded, settings.dim) if mode != "sparse" else None
     sparse = _checked_sparse(encoded) if mode != "dense" else None
-    both = mode == "hybrid" and settings.fusion.exact
-    return searcher.search(Asked(dense, sparse, depth, where, both))
+    return searcher.search(Asked(dense, sparse, depth, where, both and mode == "hybrid"))
 
 
 def _presented(
