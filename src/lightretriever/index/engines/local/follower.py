@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.local.view import Masks, View, find, mask_without
+from lightretriever.index.engines.local.view import Mask, Masks, View, mask_without, newly_gone
 from lightretriever.index.filter.language import Filter
 from lightretriever.index.filter.selection import Keys, Selection
 from lightretriever.index.filter.sql import passing, select
 from lightretriever.index.segment.codes import sum_vectors
 from lightretriever.index.segment.dense import sum_of
-from lightretriever.index.segment.fresh import Fresh
+from lightretriever.index.segment.fresh import Fresh, FreshRows
 from lightretriever.index.segment.segment import Segment, open_segment, read_segments
 from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import Connection, Database
@@ -42,6 +42,7 @@ from lightretriever.types import SparseVectors
 
 _FILTERS = 64  # of which the keys that pass are kept
 _ROUNDS = 8  # of a filter, while documents go
+_ROWS = ""  # no segment's name
 _MASKS = 16  # filters of which a view keeps the masks
 
 
@@ -54,8 +55,7 @@ class Follower:
         self._database = database
         self._view: View | None = None
         self._fresh: Fresh | None = None
-        self._gone: dict[str, tuple[int, NDArray[np.float64]]] = {}
-        self._gone_rows = np.zeros(0)
+        self._gone: dict[str, tuple[Mask, NDArray[np.float64]]] = {}  # of each segment, and of the rows under ""
         self._passing: OrderedDict[str, tuple[Selection, int]] = OrderedDict()
         self.begin_again()
 
@@ -151,9 +151,10 @@ class Follower:
                 f"stored): `lightretriever check {self.path}` says where; restore a snapshot"
             )
         self._fresh = fresh
-        self._gone_rows = np.zeros(settings.dim)
-        gone = self._sum_gone(connection, segments, state)
-        return View(state, settings, statistics, tuple(segments), fresh.rows, Masks(tuple(masks), None), gone, damaged)
+        self._gone.pop(_ROWS, None)
+        alive = Masks(tuple(masks), None)
+        gone = self._sum_gone(segments, fresh.rows, alive)
+        return View(state, settings, statistics, tuple(segments), fresh.rows, alive, gone, damaged)
 
     def _go_on(self, connection: Connection, view: View, state: State) -> View:
         assert self._fresh is not None
@@ -163,22 +164,23 @@ class Follower:
         grown = replace(view, state=state, rows=self._fresh.rows, filtered={})
         if state.next_gone == view.state.next_gone and view.alive.fresh is None:
             return grown
-        gone = read_gone(connection, view.state.next_gone)
-        rows = grown.rows
-        self._gone_rows = self._gone_rows + sum_vectors(rows.codes, find(rows.keys[: rows.count], gone)[1])
-        return replace(grown, alive=grown.without(gone), gone=self._sum_gone(connection, view.segments, state))
+        alive = grown.without(read_gone(connection, view.state.next_gone))
+        return replace(grown, alive=alive, gone=self._sum_gone(grown.segments, grown.rows, alive))
 
-    def _sum_gone(self, connection: Connection, segments: Sequence[Segment], state: State) -> NDArray[np.float64]:
-        """The sum float64 [d] of the vectors of documents that are gone, and are in a segment or row all the same. Of
-        each segment those that went since the last time are added."""
-        gone, total = {}, self._gone_rows
-        for segment in segments:
-            first, before = self._gone.get(segment.name, (segment.description.gone, 0 * self._gone_rows))
-            places = find(segment.keys, read_gone(connection, first))[1]
-            gone[segment.name] = state.next_gone, before + sum_of(segment.dense, places)
-            total = total + gone[segment.name][1]
+    def _sum_gone(self, segments: Sequence[Segment], rows: FreshRows, alive: Masks) -> NDArray[np.float64]:
+        """The sum float64 [d] of the vectors that the masks leave out. Of each mask, what it left out the last time was
+        added up then."""
+        sums = [
+            (segment.name, mask, partial(sum_of, segment.dense))
+            for segment, mask in zip(segments, alive.segments, strict=True)
+        ]
+        sums.append((_ROWS, alive.fresh, partial(sum_vectors, rows.codes)))
+        gone, nothing = {}, np.zeros(rows.codes.hi.shape[1])
+        for name, mask, sum_at in sums:
+            before, total = self._gone.get(name, (None, nothing))
+            gone[name] = mask, total + sum_at(newly_gone(mask, before)) if mask is not before else total
         self._gone = gone
-        return total
+        return np.sum([total for _, total in gone.values()], axis=0)
 
     def _open_segments(
         self, connection: Connection, settings: Settings, had: dict[str, Segment]

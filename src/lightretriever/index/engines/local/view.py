@@ -103,13 +103,13 @@ class View:
         """The ids of documents, as they were at that moment; None for one that this view does not have."""
         found: list[str | None] = [None] * len(keys)
         for segment in self.segments:
-            at, places = find(segment.keys, keys)
+            at, places = _find(segment.keys, keys)
             names = segment.ids.at(places)
             if len(names) == len(keys):
                 return names
             for i, name in zip(at.tolist(), names, strict=True):
                 found[i] = name
-        at, places = find(self.rows.keys[: self.rows.count], keys)
+        at, places = _find(self.rows.keys[: self.rows.count], keys)
         for i, place in zip(at.tolist(), places.tolist(), strict=True):
             found[i] = self.rows.ids[place]
         return found
@@ -119,10 +119,10 @@ class View:
         asked = np.asarray(keys, np.int64)
         scores = np.full(len(asked), np.nan, np.float32)
         for segment in self.segments:
-            at, places = find(segment.keys, asked)
+            at, places = _find(segment.keys, asked)
             scores[at] = dense.score(segment.dense, query, places)
         rows = self.rows
-        at, places = find(rows.keys[: rows.count], asked)
+        at, places = _find(rows.keys[: rows.count], asked)
         scores[at] = rescore(rows.codes, query, places)
         return scores
 
@@ -150,13 +150,14 @@ def _best_of_segment(
 ) -> tuple[Rankings | None, Rankings | None]:
     """Both arms' lists; None for one that is not asked."""
     one = two = near = known = other = None
-    if asked.sparse is not None and segment.sparse is not None:
-        two = search_sparse(segment.sparse, asked.sparse, asked.depth, mask, scratch.sparse)
+    part, counts = segment.sparse, asked.sparse
+    if part is not None and counts is not None:
+        two = search_sparse(part, counts, asked.depth, mask, scratch.sparse)
         near, known = two.places, np.empty(two.places.shape, np.float32) if asked.both else None
     if queries is not None:
         one = dense.search(segment.dense, queries, asked.depth, mask, scratch.dense, near, scores=known)
-        if asked.both and asked.sparse is not None and segment.sparse is not None:
-            other = score_sparse(segment.sparse, asked.sparse, one)
+        if part is not None and counts is not None and asked.both:
+            other = score_sparse(part, counts, one)
     return _keyed(segment.keys, one, other), _keyed(segment.keys, two, known)
 
 
@@ -182,7 +183,7 @@ def _keyed(keys: NDArray[np.int64], lists: Lists | None, others: NDArray[np.floa
     return Rankings(lists.counts, keys[lists.places], lists.scores, others)
 
 
-def find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+def _find(keys: NDArray[np.int64], asked: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Which of the keys asked for are in ascending ``keys``, and their places there."""
     if not len(keys) or not len(asked):
         return np.empty(0, np.intp), np.empty(0, np.int32)
@@ -199,7 +200,7 @@ def _both(chosen: NDArray[np.uint8], alive: Mask) -> Mask:
 def mask_without(keys: NDArray[np.int64], gone: NDArray[np.int64], alive: Mask = None) -> Mask:
     """A mask of ascending keys that leaves out those that are gone, and what ``alive`` does; a copy of that, for who
     searches by it goes on."""
-    count, places = len(keys), find(keys, gone)[1]
+    count, places = len(keys), _find(keys, gone)[1]
     long_enough = alive is None or len(alive) >= count
     if not len(places) and long_enough:
         return alive
@@ -208,3 +209,13 @@ def mask_without(keys: NDArray[np.int64], gone: NDArray[np.int64], alive: Mask =
         mask[: len(alive)] = alive[:count]
     mask[places] = 0
     return mask
+
+
+def newly_gone(mask: Mask, before: Mask) -> NDArray[np.int32]:
+    """The places that a mask leaves out, and an earlier one of the same places, perhaps of fewer, did not."""
+    if mask is None:
+        return np.empty(0, np.int32)
+    gone = mask == 0
+    if before is not None:
+        gone[: len(before)] &= before != 0
+    return np.flatnonzero(gone).astype(np.int32)
