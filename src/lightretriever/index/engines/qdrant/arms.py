@@ -10,6 +10,7 @@ import numpy as np
 from qdrant_client import models
 
 from lightretriever.index.engines.engine import NOTHING, Asked, Ranking, Rankings
+from lightretriever.index.engines.qdrant.batches import KEYS, chunks
 from lightretriever.index.engines.qdrant.filter import server_filter
 from lightretriever.index.engines.qdrant.points import DENSE, SPARSE, sparse_vector
 
@@ -76,24 +77,32 @@ def other_queries(asked: Asked, lists: Lists) -> list[ArmQuery]:
     """What the other arm's scores are of documents that its own list does not have, asked of each query."""
     made: list[ArmQuery] = []
     assert asked.dense is not None and asked.sparse is not None
+
+    def add(row: int, arm: str, query: Any, wanted: Ranking, own: Ranking) -> None:
+        points = [lists.points[key] for key in np.setdiff1d(wanted.keys, own.keys)]
+        made.extend(ArmQuery(row, request) for request in requests_of_points(arm, query, points))
+
     for row, (dense, sparse) in enumerate(zip(lists.dense, lists.sparse, strict=True)):
-        one = np.setdiff1d(sparse.keys, dense.keys)
-        if len(one) and asked.dense[row].any():
-            made.append(_of_points(row, DENSE, asked.dense[row].tolist(), [lists.points[key] for key in one]))
-        two = np.setdiff1d(dense.keys, sparse.keys)
-        if len(two) and asked.sparse.indptr[row] < asked.sparse.indptr[row + 1]:
-            made.append(_of_points(row, SPARSE, sparse_vector(asked.sparse, row), [lists.points[key] for key in two]))
+        if asked.dense[row].any():
+            add(row, DENSE, asked.dense[row].tolist(), sparse, dense)
+        if asked.sparse.indptr[row] < asked.sparse.indptr[row + 1]:
+            add(row, SPARSE, sparse_vector(asked.sparse, row), dense, sparse)
     return made
 
 
-def _of_points(row: int, arm: str, query: Any, points: list[str]) -> ArmQuery:
-    """A query of some documents alone, exactly."""
-    where = models.Filter(must=[models.HasIdCondition(has_id=list(points))])
-    params = EXACT if arm == DENSE else None
-    return ArmQuery(
-        row,
-        models.QueryRequest(query=query, using=arm, filter=where, params=params, limit=len(points), with_payload=False),
-    )
+def requests_of_points(arm: str, query: Any, points: Sequence[str]) -> list[models.QueryRequest]:
+    """One arm's exact scores of some documents alone, so many in a request."""
+    return [
+        models.QueryRequest(
+            query=query,
+            using=arm,
+            filter=models.Filter(must=[models.HasIdCondition(has_id=list(some))]),
+            params=EXACT if arm == DENSE else None,
+            limit=len(some),
+            with_payload=False,
+        )
+        for some in chunks(points, KEYS)
+    ]
 
 
 def with_others(lists: Lists, queries: Sequence[ArmQuery], answers: Sequence[Any]) -> Lists:

@@ -12,6 +12,7 @@ from lightretriever.index.engines.engine import Rows
 from lightretriever.index.engines.qdrant.points import Payload
 
 WRITE, WRITE_BYTES = 256, 8 << 20  # points, and bytes of JSON by estimate, sent at once; the server takes 32 MB
+KEYS = 1_000  # ids sent at once
 PARALLEL = 4  # requests under way at once
 T = TypeVar("T")
 U = TypeVar("U")

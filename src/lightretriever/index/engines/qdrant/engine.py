@@ -23,8 +23,14 @@ from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError
 from lightretriever.index.engines.engine import START, Asked, Found, Rows, ends_of
-from lightretriever.index.engines.qdrant.arms import EXACT, arm_queries, lists_of, other_queries, with_others
-from lightretriever.index.engines.qdrant.batches import chunks, row_batches, side_by_side
+from lightretriever.index.engines.qdrant.arms import (
+    arm_queries,
+    lists_of,
+    other_queries,
+    requests_of_points,
+    with_others,
+)
+from lightretriever.index.engines.qdrant.batches import KEYS, chunks, row_batches, side_by_side
 from lightretriever.index.engines.qdrant.calls import WRITE_LIMIT, Connection, Gone, confirmed
 from lightretriever.index.engines.qdrant.collection import (
     Binding,
@@ -54,7 +60,6 @@ from lightretriever.index.tenant import check_owner
 from lightretriever.text.corpus import Document
 
 BATCH = 64  # queries sent at once
-KEYS = 1_000  # ids sent at once
 INDEXES = 100  # payload indexes at most: each costs memory, and metadata may have any number of fields
 SAMPLE = 256  # documents whose mean vector stands for that of all
 MANY = 100_000  # a longer list than this is asked for only where there are so many documents: the server makes room
@@ -201,16 +206,7 @@ class QdrantEngine:
     ) -> NDArray[np.float32]:
         """Worked out by the server: the documents' vectors need not travel."""
         wanted = [points[key] for key in keys]
-        requests = [
-            models.QueryRequest(
-                query=vector.tolist(),
-                using=DENSE,
-                filter=models.Filter(must=[models.HasIdCondition(has_id=list(some))]),
-                params=EXACT,
-                limit=len(some),
-            )
-            for some in chunks(list(dict.fromkeys(wanted)), KEYS)
-        ]
+        requests = requests_of_points(DENSE, vector.tolist(), list(dict.fromkeys(wanted)))
         found = {point.id: point.score for answer in self._query(requests) for point in answer.points}
         missing = [point for point in dict.fromkeys(wanted) if point not in found]
         found |= {record.id: 0.0 for record in self._retrieve(missing, payload=False)}  # it has no vector
