@@ -1,6 +1,6 @@
 """Ways to make one score of two, compared query by query: min-max over lists, what scores can be, z-scores, ranks.
 
-Every document's two scores are exact. Of each way the best of ten dense weights is taken, on at most 1,500 queries of
+Every document's two scores are exact. Of each way the best of nine dense weights is taken, on at most 1,500 queries of
 the train splits, one weight for all collections; the test splits are reported. Documents, vectors and indexes are those
 of fusion.py: `python benchmarks/fusion_ways.py DIR/scifact DIR/cranfield …`. Needs the `all` extra.
 """
@@ -20,13 +20,12 @@ from results import SAVED, Result, report
 from lightretriever import Index
 from lightretriever.errors import InputError
 from lightretriever.evaluation.lists import ndcg
-from lightretriever.fusion import heard_weights, hearing_of
+from lightretriever.fusion import DEFAULT_FUSION, Fusion, contributions, heard_weights, hearing_of
 
 TOGETHER = 16  # queries whose scores of all documents are in memory at once
 WEIGHTS = [round(0.1 * step, 1) for step in range(1, 10)]
 DEPTH, DEEP, CUTOFF = 100, 1_000, 10
 OURS = "cosine over its mean, to 1; share of the best"
-DEFAULT = 0.7
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
@@ -79,16 +78,9 @@ def exact(dense_part: Callable[[Scores], Floats], sparse_part: Callable[[Scores]
     return parts
 
 
-def minmax(scores: Floats) -> Floats:
-    """Between the least and the best of a list."""
-    if not len(scores) or scores[0] == scores[-1]:
-        return np.ones(len(scores))
-    return (scores - scores[-1]) / (scores[0] - scores[-1] + 1e-8)
-
-
-def ranks(scores: Floats) -> Floats:
-    """1 / (60 + rank)."""
-    return 1.0 / (61.0 + np.arange(len(scores)))
+def by_list(method: str) -> Callable[[Floats], Floats]:
+    """What each place of a list alone is worth by a method of the fusion."""
+    return lambda scores: np.array(contributions(scores.tolist(), 1.0, Fusion(method=method)))
 
 
 def above(floor: Callable[[Scores], float], top: Callable[[Scores], float]) -> Callable[[Scores], Floats]:
@@ -116,6 +108,7 @@ def _best(scores: Scores) -> float:
     return float(scores.dense[0])
 
 
+BEFORE = "min-max, lists of 100"
 WAYS: dict[str, Way] = {
     OURS: exact(above(lambda scores: scores.floor, lambda _: 1.0), share),
     "cosine over its mean, to the best; share of the best": exact(above(lambda scores: scores.floor, _best), share),
@@ -125,11 +118,10 @@ WAYS: dict[str, Way] = {
     "min-max of 100, what a list lacks looked up": exact(
         above(lambda scores: float(scores.dense[min(DEPTH, len(scores.dense)) - 1]), _best), over_lists
     ),
-    "min-max, lists of 1,000": in_lists(DEEP, minmax),
-    "min-max, lists of 100": in_lists(DEPTH, minmax),
-    "ranks, lists of 100": in_lists(DEPTH, ranks),
+    "min-max, lists of 1,000": in_lists(DEEP, by_list("linear")),
+    BEFORE: in_lists(DEPTH, by_list("linear")),
+    "ranks, lists of 100": in_lists(DEPTH, by_list("rrf")),
 }
-BEFORE = "min-max, lists of 100, 0.7"
 
 
 def gains(index: Index, queries: Mapping[str, str], qrels: Mapping[str, Mapping[str, int]]) -> dict[str, Floats]:
@@ -179,7 +171,7 @@ def rows_of(train: Mapping[str, dict[str, Floats]], test: Mapping[str, dict[str,
     means = {way: np.mean([values[way].mean(axis=0) for values in train.values()], axis=0) for way in WAYS}
     chosen = {way: int(mean.argmax()) for way, mean in means.items()}
     lines = [(f"{way}, {WEIGHTS[place]}", way, place) for way, place in chosen.items()]
-    lines.append((BEFORE, BEFORE.rsplit(", ", 1)[0], WEIGHTS.index(DEFAULT)))
+    lines.append((f"{BEFORE}, {DEFAULT_FUSION.dense}", BEFORE, WEIGHTS.index(DEFAULT_FUSION.dense)))
     rows = []
     for title, way, place in lines:
         cells = [f"{100 * values[way][:, place].mean():.1f}" for values in test.values()]
@@ -193,9 +185,8 @@ def lead(test: Mapping[str, dict[str, Floats]], way: str, place: int, ours: int)
     """Points that ours is ahead of a way, in the mean over collections, and the standard error over queries."""
     differences = [values[OURS][:, ours] - values[way][:, place] for values in test.values()]
     variances = [each.var(ddof=1) / len(each) for each in differences]
-    return 100 * float(np.mean([each.mean() for each in differences])), 100 * float(np.sqrt(np.sum(variances))) / len(
-        test
-    )
+    ahead, error = np.mean([each.mean() for each in differences]), np.sqrt(np.sum(variances)) / len(test)
+    return 100 * float(ahead), 100 * float(error)
 
 
 def main() -> None:

@@ -201,6 +201,6 @@ def test_tables_in_memory_are_refused_in_one_line() -> None:
 
 
 def test_hits_are_needed_as_deep_as_the_measures_look() -> None:
-    assert depth_of(["nDCG@10", "R@100", "RR@10"]) == 100
-    assert depth_of(["P@5"]) == 5
-    assert depth_of(["nDCG@10", "AP"]) == 1_000
+    assert depth_of(check_measures(["nDCG@10", "R@100", "RR@10"])) == 100
+    assert depth_of(check_measures(["P@5"])) == 5
+    assert depth_of(check_measures(["nDCG@10", "AP"])) == 1_000

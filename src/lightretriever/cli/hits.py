@@ -28,8 +28,7 @@ def hit_lines(hits: Sequence[Hit], width: int, marked: bool) -> list[list[str]]:
     """The lines of each hit.
 
     The arms' own scores come first: a fused score tells little of how alike query and document are. A score that is not
-    known is –. A document without a title is called by its id; one that came from no file has its
-    id for a location.
+    known is –. A document without a title is called by its id; one that came from no file has its id for a location.
     """
     dense = any(hit.dense_score is not None for hit in hits)
     sparse = any(hit.sparse_score is not None for hit in hits)

@@ -71,11 +71,11 @@ class Asked:
         names = tuple(dict.fromkeys(measures.replace(",", " ").split()))
         if not names:
             raise UsageError("--measures is empty: name some, as in --measures 'nDCG@10 R@100'")
-        check_measures(names)
+        parsed = check_measures(names)
         baselines = (against or "").replace(",", " ").split()
         if unknown := [name for name in baselines if name not in BASELINES]:
             raise UsageError(f"--against {unknown[0]}: only {' and '.join(BASELINES)} are known")
-        k = depth_of(names) if k is None else k
+        k = depth_of(parsed) if k is None else k
         return Asked(names, "symmetric" in baselines, "bm25" in baselines, k, ignore_own_ids, diagnose, filter)
 
 

@@ -82,7 +82,7 @@ def compare(
         InputError: a relevance or an id that is none, or the qrels and the index do not belong together.
     """
     present = check_comparable(index, collection, measures, filter)
-    depth = depth_of(measures) if depth is None else depth
+    depth = depth_of(check_measures(measures)) if depth is None else depth
     where = parse_filter(filter)
     wanted = depth + ignore_own_ids  # one more, in the place of the query's own
     modes = ("dense",) if index.settings.sparse == "none" else ("dense", "sparse", "hybrid")

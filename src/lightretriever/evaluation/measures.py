@@ -120,9 +120,9 @@ def check_measures(measures: Sequence[str]) -> dict[str, Any]:
     return {name: _parse(ir_measures, name) for name in measures}
 
 
-def depth_of(measures: Sequence[str]) -> int:
-    """How many hits of a query measures look at, see `check_measures`; `DEEP` where one looks at all."""
-    return max(int(measure.params.get("cutoff", DEEP)) for measure in check_measures(measures).values())
+def depth_of(measures: Mapping[str, Any]) -> int:
+    """How many hits of a query measures look at, of what `check_measures` gives; `DEEP` where one looks at all."""
+    return max(int(measure.params.get("cutoff", DEEP)) for measure in measures.values())
 
 
 def check_qrels(qrels: Qrels) -> dict[str, dict[str, int]]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from tokenizers import Tokenizer
 
-from lightretriever.text.tokenizer import encode_batch
+from lightretriever.text.tokenizer import encode_batch, unknown_id
 
 _UNKNOWN = 0.1  # share of tokens; English under an English WordPiece has 0, Chinese 0.61
 _PIECES = 3.5  # tokens a word; English under an English vocabulary has 1.3, Russian 6
@@ -40,10 +38,7 @@ def warn_of_language(what: str, texts: Sequence[str], tokenizer: Tokenizer, stac
 
 def _shares(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[float, float, float]:
     """Share of tokens that are unknown, tokens a word, characters a word; words are what white space parts."""
-    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
-    unknown = model.get("unk_id")
-    if unknown is None and model.get("unk_token"):
-        unknown = tokenizer.token_to_id(model["unk_token"])
+    unknown = unknown_id(tokenizer)
     encodings = encode_batch(tokenizer, list(texts))
     tokens = sum(len(encoding.ids) for encoding in encodings)
     strange = sum(encoding.ids.count(unknown) for encoding in encodings) if unknown is not None else 0

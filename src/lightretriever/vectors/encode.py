@@ -25,7 +25,7 @@ from lightretriever.vectors.unusable import name_unusable
 
 _PART = 1024  # documents encoded between two writes, and about so many seconds: what a kill costs at most
 _SECONDS = 20.0
-_LOOKED_AT, _LOOKED_INTO = 200, 2_000  # documents, and characters of each, that tell of their language
+_LOOKED_AT, _LOOKED_INTO = 100, 2_000  # documents, and characters of each, that tell of their language
 _GROWTH = 8  # of parts until the tower's pace is known; its first batch is slow
 
 
@@ -138,8 +138,8 @@ def encode_corpus(
     documents = begun(map(given_document, documents))
     with open_writer(facts_of(tower), path, dtype, shard) as writer:
         try:
-            rest = writer.resume(take_shard(documents, shard))
-            _encode_rest(rest if writer.done else looked_at(rest, tower.tokenizer), tower, writer, path, progress)
+            rest = resumed(writer, take_shard(documents, shard), tower.tokenizer)
+            _encode_rest(rest, tower, writer, path, progress)
         except KeyboardInterrupt:
             raise interrupted(writer) from None
         return writer.done
@@ -214,9 +214,12 @@ def begun(documents: Iterable[Document]) -> Iterator[Document]:
     return chain(first, stream)
 
 
-def looked_at(documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[Document]:
-    """The same documents. Warns, before the first is encoded, where they seem to be in a language that the tower does
-    not know."""
+def resumed(writer: VectorsWriter, documents: Iterator[Document], tokenizer: Tokenizer) -> Iterator[Document]:
+    """Those left to encode. Warns, before the very first is encoded, where they seem to be in a language that the
+    tower does not know. Raises as `VectorsWriter.resume`."""
+    documents = writer.resume(documents)
+    if writer.done:
+        return documents
     first = list(islice(documents, _LOOKED_AT))
     texts = [document.input[:_LOOKED_INTO] for document in first]
     warn_of_language(f"the first {len(first):,} documents", texts, tokenizer, stacklevel=4)

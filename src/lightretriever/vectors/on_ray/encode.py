@@ -20,9 +20,9 @@ from lightretriever.vectors.encode import (
     TowerFacts,
     begun,
     interrupted,
-    looked_at,
     open_writer,
     refuse_more,
+    resumed,
     warn_in_all,
 )
 from lightretriever.vectors.folder import VectorsWriter
@@ -111,9 +111,7 @@ def encode_on_ray(
         facts, tower = _ask_a_worker(_as_seen_elsewhere(tower, workers), workers)
         with open_writer(facts, path, dtype) as writer:
             try:
-                rest = writer.resume(documents)
-                rest = rest if writer.done else looked_at(rest, facts.tokenizer)
-                blocks = _blocks(rest, options.block)
+                blocks = _blocks(resumed(writer, documents, facts.tokenizer), options.block)
                 _encode_rest(blocks, facts, tower, workers, writer, path, progress)
             except KeyboardInterrupt:
                 raise interrupted(writer) from None
