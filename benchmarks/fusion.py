@@ -29,6 +29,7 @@ from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
 from lightretriever.evaluation.lists import Judged, judge_lists
 from lightretriever.evaluation.tune import FOLDS, choose
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import read_corpus
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
@@ -45,9 +46,9 @@ PSEUDO = 300
 WORD = re.compile(r"\w+")
 
 
-def open_index(path: Path, kept: Path) -> Index:
-    """The collection's index, made if there is none."""
-    folder = kept / f"{path.name}.index"
+def open_index(path: Path, kept: Path, analyser: Analyser | None = None) -> Index:
+    """The collection's index, made if there is none; under an analyser of its own, or the one that it gets."""
+    folder = kept / f"{path.name}{'' if analyser is None else f'.{analyser.kind}'}.index"
     if folder.is_dir():
         return Index.open(folder)
     vectors = SAVED / "vectors" / path.name
@@ -58,7 +59,7 @@ def open_index(path: Path, kept: Path) -> Index:
     encoded = Encoded(np.concatenate([part.dense for _, part in parts]))
     tokenizer = VectorsFolder.open(vectors).tokenizer
     table = fit_table(vectors=([document.input for document in documents], encoded.dense), tokenizer=tokenizer)
-    index = Index.create(folder, QueryEncoder(table), sparse="bm25")
+    index = Index.create(folder, QueryEncoder(table), sparse="bm25", analyser=analyser)
     payloads = [{"title": document.title, "text": document.text} for document in documents]
     index.add([document.id for document in documents], encoded, payloads)
     return index

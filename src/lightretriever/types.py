@@ -19,12 +19,14 @@ class SparseVectors:
         indices: int32 [non-zeros]; token ids in 0 … width - 1.
         values: float32 [non-zeros]; counts of a query, impacts of a document. Never zero.
         width: V, the number of token ids.
+        vocabulary: what these are: 0 the tokens of the document model, else terms of the index of that identity.
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
     values: NDArray[np.float32]
     width: int
+    vocabulary: int = 0
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -63,6 +65,7 @@ def concatenate_sparse(parts: Sequence[SparseVectors]) -> SparseVectors:
         indices=np.concatenate([part.indices for part in parts]),
         values=np.concatenate([part.values for part in parts]),
         width=parts[0].width,
+        vocabulary=parts[0].vocabulary,
     )
 
 
@@ -73,7 +76,7 @@ def take_sparse(sparse: SparseVectors, rows: NDArray[np.intp] | Sequence[int]) -
     indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     # Position of every taken entry: its row's start plus its offset within the row.
     source = np.repeat(sparse.indptr[chosen] - indptr[:-1], lengths) + np.arange(indptr[-1])
-    return SparseVectors(indptr, sparse.indices[source], sparse.values[source], sparse.width)
+    return SparseVectors(indptr, sparse.indices[source], sparse.values[source], sparse.width, sparse.vocabulary)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

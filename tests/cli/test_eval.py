@@ -83,7 +83,7 @@ def test_results_are_written_and_the_runs_give_the_same_digits(
 def test_bm25_beside_an_index_is_bm25_in_an_index(
     verb: Verb, index: Path, tower: Path, folder: Path, table: Path, tmp_path: Path
 ) -> None:
-    done(verb("index", folder, "--model", tower, "--table", table, "-o", tmp_path / "b", "--sparse", "bm25"))
+    done(verb("index", folder, "--model", tower, "--table", table, "-o", tmp_path / "b", "--analyser", "pieces"))
     done(verb("eval", index, "--data", folder, "--against", "bm25", "-o", tmp_path / "r1"))
     told = done(verb("eval", tmp_path / "b", "--data", folder, "--against", "bm25", "-o", tmp_path / "r2"))
     assert "its sparse side is BM25 already" in told.err

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightretriever import QueryEncoder
+from lightretriever import Index, QueryEncoder
 
 Verb = Callable[..., Any]
 
@@ -53,6 +53,38 @@ def test_an_index_lends_its_table(verb: Verb, tower: Path, folder: Path, table: 
     assert verb("queries", path, folder, "-o", tmp_path / "a.npy").code == 0
     assert verb("queries", table, folder, "-o", tmp_path / "b.npy").code == 0
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_terms_are_those_of_the_index(verb: Verb, tower: Path, folder: Path, table: Path, tmp_path: Path) -> None:
+    path, asked = tmp_path / "i", tmp_path / "q.txt"
+    told = verb(
+        "index", folder, "--model", tower, "--table", table, "-o", path, "--analyser", "words", "--language", "en"
+    )
+    assert told.code == 0, told.err
+    assert json.loads(verb("info", path, "--json").out)["analyser"] == "words (english)"
+    asked.write_text("the MOUNTAINS mountain of unheard\n")
+    assert verb("queries", path, asked, "-o", tmp_path / "a.jsonl", "--sparse").code == 0
+    counted = json.loads((tmp_path / "a.jsonl").read_text())["sparse"]
+    with Index.open(path) as index:
+        numbers = dict(pair for page in index.term_pages() for pair in page)
+    assert counted == {"indices": [numbers["mountain"]], "values": [2]}
+
+
+def test_an_analyser_that_there_is_not(verb: Verb, folder: Path, tmp_path: Path) -> None:
+    for given, said in [
+        (("--analyser", "stems"), "the analyser is 'stems': choose one of pieces, words, cjk"),
+        (("--language", "klingon"), "the language is 'klingon': choose one of"),
+        (("--analyser", "cjk", "--language", "en"), "the analyser 'cjk' has no language"),
+        (
+            ("--sparse", "none", "--language", "en"),
+            "for the sparse side bm25, and it is 'none': leave words (english) out",
+        ),
+        (("--analyser", "words", "--engine", "http://h:6333/c"), "counts the model's tokens, not words: choose pieces"),
+    ]:
+        told = verb("index", folder, "--model", "minilm", "-o", tmp_path / "i", *given)
+        assert told.code == 2, told.err
+        assert said in " ".join(told.err.split())
+        assert not (tmp_path / "i").exists()
 
 
 def test_what_cannot_be_written_is_refused(verb: Verb, folder: Path, table: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_bm25_by_hand(tmp_path: Path) -> None:
         run = search_bm25(index, {"q": "tall mountain", "none": "who", "": ""}, k=10)
         assert search_bm25(index, {"q": "tall mountain"}, k=1).scores["q"].keys() == {"a"}
     idf = {df: math.log(1 + (3 - df + 0.5) / (df + 0.5)) for df in (1, 2)}
-    norm = {length: 0.9 * (1 - 0.4 + 0.4 * length / 2) for length in (2, 3)}
+    norm = {length: 0.9 * (1 - 0.75 + 0.75 * length / 2) for length in (2, 3)}
     by_hand = {"a": idf[2] * 2 / (2 + norm[3]) + idf[1] / (1 + norm[3]), "b": idf[2] / (1 + norm[2])}
     assert run.scores["q"] == pytest.approx(by_hand, rel=1e-6)
     assert list(run.scores["q"]) == ["a", "b"]

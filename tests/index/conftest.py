@@ -14,6 +14,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from lightretriever import Encoded, Index, QueryEncoder, SparseVectors, TokenTable
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import Document
 from lightretriever.types import sparse_from_dense
 
@@ -102,11 +103,11 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
 Filled = tuple[Index, list[Document], Encoded]
 
 
-def fill(path: Path, n: int, sparse: str = "lm") -> Filled:
+def fill(path: Path, n: int, sparse: str = "lm", analyser: Analyser | None = None) -> Filled:
     """An open index of n documents, with the documents and their vectors."""
     documents = make_documents(n)
     encoded = RandomTower().encode(documents)
-    index = Index.create(path, make_encoder(), sparse=sparse)
+    index = Index.create(path, make_encoder(), sparse=sparse, analyser=analyser)
     index.add([d.id for d in documents], encoded, [payload(d) for d in documents])
     return index, documents, encoded
 

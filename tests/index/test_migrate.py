@@ -16,6 +16,7 @@ from lightretriever import Index
 from lightretriever.cli.main import execute
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.index import migrate
+from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.engine import Engine, Rows, pages
 from lightretriever.index.engines.qdrant import calls
 from lightretriever.index.engines.qdrant import engine as qdrant_engine
@@ -23,6 +24,7 @@ from lightretriever.index.engines.qdrant.engine import QdrantEngine
 from lightretriever.index.engines.qdrant.points import point_id
 from lightretriever.index.folder import load_settings
 from lightretriever.index.migrate import migrate_index
+from lightretriever.text.analysers.analyser import PIECES, Analyser
 from lightretriever.types import take_sparse
 
 COUNT = 70
@@ -36,8 +38,8 @@ def server() -> Iterator[RestServer]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Callable[[str], Path]:
-    def make(sparse: str = "lm") -> Path:
-        index, documents, encoded = fill(tmp_path / "source", COUNT, sparse)
+    def make(sparse: str = "lm", analyser: Analyser | None = None) -> Path:
+        index, documents, encoded = fill(tmp_path / "source", COUNT, sparse, analyser)
         with index:
             weights = encoded.sparse
             weights.values[weights.indptr[3] : weights.indptr[4]] = 0.25  # one that is not the tower's
@@ -71,9 +73,9 @@ def assert_equal(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize("sparse", ["lm", "bm25", "none"])
 def test_there_and_back_is_the_same_index(
-    tmp_path: Path, source: Callable[[str], Path], server: RestServer, sparse: str
+    tmp_path: Path, source: Callable[..., Path], server: RestServer, sparse: str
 ) -> None:
-    first = source(sparse)
+    first = source(sparse, Analyser(PIECES) if sparse == "bm25" else None)
     if sparse == "bm25":  # a folder takes statistics anew whenever all of it is built
         with Index.open(first) as index:
             index.refresh_bm25()
@@ -92,6 +94,26 @@ def test_there_and_back_is_the_same_index(
         assert [hit.id for hit in ours] == [hit.id for hit in theirs]
         assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=1e-5)
         remote.add(["new"], RandomTower().encode(make_documents(1)), [payload(make_documents(1)[0])])
+
+
+def test_a_server_counts_tokens_where_the_folder_counts_words(
+    tmp_path: Path, source: Callable[..., Path], server: RestServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = source("bm25")
+    command = ["migrate", str(words), "--to", f"{server.url}/everest", "-o", str(tmp_path / "remote")]
+    for _ in range(2):
+        assert execute(command) == 0
+        assert "counts the model's tokens" in capsys.readouterr().err
+    with Index.open(words) as index, Index.open(tmp_path / "remote") as remote:
+        assert (index.info()["analyser"], remote.info()["analyser"]) == ("words", "pieces")
+        documents = list(index.documents())
+        statistics = BM25.of([index.sparse_side.tokens(documents)], index.sparse_side.width)
+        query = make_documents(1)[0].text
+        tokens = remote.encoder.encode_sparse([query]).to_dense()
+        wanted = tokens @ statistics.impacts(index.sparse_side.tokens(documents)).to_dense().T
+        expected = {one.id: score for one, score in zip(documents, wanted[0].tolist(), strict=True) if score > 0}
+        found = {hit.id: hit.score for hit in remote.search(query, 100, "sparse")}
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_an_interrupted_migration_goes_on(

@@ -14,6 +14,8 @@ from made_tokenizers import LINES, qwen, wordpiece
 from lightretriever import QueryEncoder, TokenTable, fit_table
 from lightretriever.errors import UsageError
 from lightretriever.query.snippet import LEAST_WIDTH, Snippet, Term, make_terms, query_terms, snippet
+from lightretriever.text.analysers.analyser import Analyser
+from lightretriever.text.analysers.words import Words
 
 ALPHABET = st.one_of(
     st.characters(exclude_categories=["Cs"]),
@@ -122,6 +124,17 @@ def test_weights_come_from_the_table() -> None:
     rows = np.ones((qwen().get_vocab_size(), 4), np.float32)
     plain = QueryEncoder(TokenTable.from_rows(rows, qwen(), model="made"))
     assert all(term.weight > 0 for term in query_terms(plain, "everest 世界 a"))
+
+
+def test_the_analyser_says_which_words_are_one() -> None:
+    words = Words(Analyser(language="english"))
+    terms = make_terms("studies of the running patients", lambda _: 1.0, words)
+    text = "A student studied the study of patients who run, impatiently, in CAFÉS."
+    found = snippet(terms, text, analysed=words)
+    assert [found.text[a:b] for a, b in found.spans] == ["studied", "study", "patients", "run"]
+    marked = snippet(make_terms("cafes", lambda _: 1.0, words), text, analysed=words)
+    assert [marked.text[a:b] for a, b in marked.spans] == ["CAFÉS"]
+    assert make_terms("of the", lambda _: 1.0, words) == ()
 
 
 def test_too_narrow_is_refused() -> None:

@@ -29,6 +29,7 @@ from lightretriever.errors import UsageError
 if TYPE_CHECKING:
     from lightretriever.index.ingest import IngestReport
     from lightretriever.index.provided import Provided
+    from lightretriever.text.analysers.analyser import Analyser
 
 EXAMPLE = "lightretriever index docs/ -o docs.index"
 
@@ -51,6 +52,18 @@ def command(
     sparse: Annotated[
         str | None,
         typer.Option(metavar="lm|bm25|none", help="Sparse side; the model's own, or bm25 where it has none."),
+    ] = None,
+    analyser: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What bm25 counts: words, cjk (pairs of characters) or pieces (the model's tokens). As the documents "
+            "are if not given.",
+        ),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of the words, as english or en; none: not stemmed."),
     ] = None,
     chunk_tokens: Annotated[
         int | None,
@@ -95,11 +108,12 @@ def command(
     engine = check_engine(engine)
     if sparse is not None and sparse not in SPARSE_KINDS:
         raise UsageError(f"--sparse {sparse}: choose one of {', '.join(SPARSE_KINDS)}")
+    counted_as = _analyser(analyser, language)
     piped = begin_corpus(STANDARD_INPUT)[0] if STANDARD_INPUT in sources else ()
     sources = [source for source in sources if source != STANDARD_INPUT]
     given = _provided(sources, corpus, columns, model, table)
     if given is not None:
-        _index_vectors(given, output, table, sparse, tenant, engine)
+        _index_vectors(given, output, table, sparse, tenant, engine, counted_as)
         return
     from lightretriever.document.options import TowerOptions
     from lightretriever.passages.options import PassageOptions
@@ -111,6 +125,7 @@ def command(
         tower=TowerOptions(model, base, device, compute, max_length, top_k),
         table=table,
         sparse=sparse,
+        analyser=counted_as,
         passages=None if chunk_tokens is None else PassageOptions(chunk_tokens, min(overlap, chunk_tokens // 2)),
         sources=SourceOptions(WalkOptions(tuple(include or ()), tuple(exclude or ()))),
         tenant=tenant,
@@ -136,14 +151,29 @@ def _provided(
     return Provided.find(sources[0], corpus, columns, encode=model is not None, table=table)
 
 
+def _analyser(kind: str | None, language: str | None) -> Analyser | None:
+    """As it was asked for; None where the documents are to say."""
+    from lightretriever.text.analysers.analyser import WORDS, Analyser
+
+    if kind is None and language is None:
+        return None
+    return Analyser(kind or WORDS, "" if language in (None, "none") else language)
+
+
 def _index_vectors(
-    given: Provided, output: Path, table: Path | None, sparse: str | None, tenant: str | None, engine: str
+    given: Provided,
+    output: Path,
+    table: Path | None,
+    sparse: str | None,
+    tenant: str | None,
+    engine: str,
+    analyser: Analyser | None,
 ) -> None:
     from lightretriever.pipeline.given_vectors import index_given
 
     with phases("documents") as begin:
         say(f"{given.source}: {given.said}, " + ("a table is fitted to them" if table is None else "no model runs"))
-        built = index_given(output, given, table, sparse, tenant, engine, begin)
+        built = index_given(output, given, table, sparse, tenant, engine, begin, analyser)
     _say(output, built, None)
 
 

@@ -30,3 +30,5 @@ def command(
         f"{output}: {counted(done.documents, 'documents')}, {done.copied:,} copied now; each was read back "
         "and compared: texts, metadata and vectors are equal, bit for bit"
     )
+    if done.recounted:
+        say("its sparse side counts the model's tokens, as a server's collection cannot count words: searches differ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from lightretriever.errors import UsageError
 
 if TYPE_CHECKING:
     from lightretriever.progress import Progress
+    from lightretriever.query.encoder import QueryEncoder
     from lightretriever.query.vectors_file import Written
     from lightretriever.text.corpus import Query
 
@@ -41,7 +43,7 @@ def command(
         str | None, typer.Option("--format", metavar="npy|jsonl", help="Where the output's name does not say.")
     ] = None,
     sparse: Annotated[
-        bool, typer.Option("--sparse", help="With JSON lines: also each query's token ids and their counts.")
+        bool, typer.Option("--sparse", help="With JSON lines: also the ids of each query's terms and their counts.")
     ] = False,
 ) -> None:
     """Write the vectors of queries as .npy, their ids beside it in NAME.ids.txt, or as JSON lines. No model runs.
@@ -55,13 +57,11 @@ def command(
     if form == "npy" and (output == "-" or sparse):
         raise UsageError("a .npy file holds dense vectors alone and is no stream: write JSON lines (--format jsonl)")
     from lightretriever.artifact import new_file
-    from lightretriever.query.encoder import QueryEncoder
     from lightretriever.query.vectors_file import ids_beside, write_json_lines, write_npy
     from lightretriever.text.corpus import estimate_count
 
-    encoder = QueryEncoder.load(_table(table))
     total = None if queries == "-" else estimate_count(queries)
-    with progress("encoding", "queries", closing=output != "-") as report:
+    with _encoder(table, sparse) as encoder, progress("encoding", "queries", closing=output != "-") as report:
 
         def count(done: int, _: int | None) -> None:
             report(done, total)
@@ -80,15 +80,25 @@ def command(
         say(f"warning: {written.empty:,} of {written.queries:,} queries have no token that counts: their vectors are 0")
 
 
-def _table(path: Path) -> Path:
-    """The folder of the table, itself or an index's."""
+@contextmanager
+def _encoder(path: Path, sparse: bool) -> Iterator[QueryEncoder]:
+    """Of a table, or of an index; this is opened only where it counts words of its own, and they are asked for."""
     from lightretriever.index.store.database import FILE
+    from lightretriever.query.encoder import QueryEncoder
 
     if not (path / FILE).exists():
-        return path
+        yield QueryEncoder.load(path)
+        return
     from lightretriever.index.folder import load_settings
 
-    return path / load_settings(path).table
+    settings = load_settings(path)
+    if not sparse or not settings.counts_words:
+        yield QueryEncoder.load(path / settings.table)
+        return
+    from lightretriever.index.index import Index
+
+    with Index.open(path) as index:
+        yield index.encoder
 
 
 def _batches(source: str) -> Iterator[Sequence[Query]]:

@@ -60,7 +60,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Search: no model runs, the query is looked up and its tokens counted.
+    """Search: no model runs, the query is looked up and its words counted.
 
     Without a query, on a terminal, hits are shown as you type; elsewhere, and with -, queries come from standard input:
     a line each, or JSON lines with _id and text.

@@ -12,7 +12,7 @@ from lightretriever.errors import UsageError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.compare import BM25, SYMMETRIC, Comparison
 from lightretriever.evaluation.features import divergence, group_queries
-from lightretriever.evaluation.lexical import count_index
+from lightretriever.evaluation.lexical import count_index, count_queries
 from lightretriever.evaluation.significance import PairedTest, paired_test
 from lightretriever.index.index import Index
 from lightretriever.progress import Progress
@@ -118,7 +118,7 @@ def diagnose(
     values = {name: result.per_query[measure] for name, result in found.items()}
     totals = count_index(index, progress)
     queries = dict(collection.queries)
-    counts = index.encoder.encode_sparse(list(queries.values()))
+    counts = count_queries(index, list(queries.values()))
     groups = [_group("all", "all queries", list(queries), values, arms)]
     for grouping in group_queries(queries, counts, totals):
         groups += [_group(grouping.name, name, members, values, arms) for name, members in grouping.groups.items()]

@@ -5,7 +5,7 @@ The impacts are those of `lightretriever.index.bm25`, the statistics being taken
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from lightretriever.index.index import Index
 from lightretriever.index.postings import Postings, best_places
 from lightretriever.passages.fields import document_id
 from lightretriever.progress import Progress
+from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.corpus import Document
 from lightretriever.text.trec import run_from_hits
 from lightretriever.types import Hit, Run, SparseVectors, concatenate_sparse
@@ -42,10 +43,12 @@ class TokenTotals:
 
 
 def count_index(index: Index, progress: Progress | None = None) -> TokenTotals:
-    """Count the tokens of all documents' whole texts."""
-    width = index.sparse_side.width
+    """Count the tokens of all documents' whole texts, whatever the index's sparse side counts."""
+    side = index.sparse_side
+    width = side.width
     documents, frequency, occurrences = 0, np.zeros(width, np.int64), np.zeros(width, np.int64)
-    for page, counts in _counted(index, progress):
+    for page in _documents(index, progress):
+        counts = side.tokens(page)
         documents += len(page)
         frequency += np.bincount(counts.indices, minlength=width)
         occurrences += np.bincount(counts.indices, counts.values, minlength=width).astype(np.int64)
@@ -68,16 +71,17 @@ def search_bm25(
         The queries in their order, hits best first; documents of equal score in the engine's order. Documents that
         share no token with a query are not listed.
     """
-    read = list(_counted(index, None))
+    side = index.sparse_side
+    read = [(documents, side.tokens(documents)) for documents in _documents(index, None)]
     if not read:
         return Run({query: {} for query in queries}, "bm25")
     ids = [document.id for documents, _ in read for document in documents]
     hidden = np.array([not matches(where, document.metadata) for documents, _ in read for document in documents])
-    impacts = BM25.of((counts for _, counts in read), index.sparse_side.width).impacts(
+    impacts = BM25.of((counts for _, counts in read), side.width).impacts(
         concatenate_sparse([counts for _, counts in read])
     )
     postings = Postings.of(impacts)
-    asked = index.encoder.encode_sparse(list(queries.values()))
+    asked = count_queries(index, list(queries.values()))
     hits = []
     for row in range(len(asked)):
         scores = postings.scores(*asked.row(row))
@@ -93,11 +97,16 @@ def search_bm25(
     return run_from_hits(list(queries), hits, "bm25")
 
 
-def _counted(index: Index, progress: Progress | None) -> Iterator[tuple[list[Document], SparseVectors]]:
+def count_queries(index: Index, queries: Sequence[str]) -> SparseVectors:
+    """Counts of the tokens of queries, [n, V], whatever the index's sparse side counts."""
+    return QueryEncoder(index.encoder.table, index.encoder.counts).encode_sparse(queries)
+
+
+def _documents(index: Index, progress: Progress | None) -> Iterator[list[Document]]:
     done, total = 0, index.count
     for page in pages(index.engine, _PAGE):
         documents = list(page.documents)
         done += len(documents)
-        yield documents, index.sparse_side.counts(documents)
+        yield documents
         if progress:
             progress(done, total)

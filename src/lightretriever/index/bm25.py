@@ -1,9 +1,10 @@
-"""BM25 as a sparse document vector over the tower's own tokens, so that a query's token counts score it exactly.
+"""BM25 as a sparse document vector over counts of terms, so that a query's counts score it exactly.
 
-The impact of token t in document d is ``idf(t) · tf / (tf + k1 · (1 − b + b · |d| / mean))`` with k1 = 0.9, b = 0.4 and
-``idf(t) = ln(1 + (N − df(t) + ½) / (df(t) + ½))`` (Robertson and Zaragoza 2009 without the constant factor k1 + 1,
+The impact of token t in document d is ``idf(t) · tf / (tf + k1 · (1 − b + b · |d| / mean))`` with k1 = 0.9, b = 0.75
+and ``idf(t) = ln(1 + (N − df(t) + ½) / (df(t) + ½))`` (Robertson and Zaragoza 2009 without the constant factor k1 + 1,
 as Lucene has it). The inner product with the counts of a query is then its BM25 score. The whole text counts,
-however long; byte-level BPE reads it after one space, as it reads a query (METHOD "Queries").
+however long. Where terms are the tower's tokens, byte-level BPE reads a text after one space, as it reads a query
+(METHOD "Queries"). k1 and b were chosen on the training queries of six collections; docs/sparse.md has the table.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lightretriever.query.kernels import count_flat
 from lightretriever.text.memo import ChunkTokenizer
 from lightretriever.types import SparseVectors
 
-K1, B = 0.9, 0.4
+K1, B = 0.9, 0.75
 _HEAD = "<qdq"
 
 
@@ -52,7 +53,7 @@ class BM25:
     Attributes:
         documents: N, how many the statistics were taken of.
         mean_length: their mean number of tokens.
-        frequency: int64 [V], df: how many of them hold each token.
+        frequency: int64 [V], df: how many of them hold each token; tokens beyond were in none.
     """
 
     documents: int
@@ -70,16 +71,17 @@ class BM25:
             frequency += np.bincount(part.indices, minlength=width)
         return BM25(documents, tokens / max(documents, 1), frequency)
 
-    def impacts(self, counts: SparseVectors) -> SparseVectors:
+    def impacts(self, counts: SparseVectors, k1: float = K1, b: float = B) -> SparseVectors:
         """Document vectors [n, V] for token counts [n, V]; a token that the statistics never saw has df 0."""
-        idf = inverse_frequencies(self.documents, self.frequency)
+        known = np.pad(self.frequency, (0, max(0, counts.width - len(self.frequency))))
+        idf = inverse_frequencies(self.documents, known[counts.indices])
         of_row = np.diff(counts.indptr)
         tf = counts.values.astype(np.float64)
         totals = np.concatenate([[0.0], np.cumsum(tf)])
         lengths = totals[counts.indptr[1:]] - totals[counts.indptr[:-1]]
-        norms = K1 * (1 - B + B * lengths / max(self.mean_length, 1e-9))
-        values = idf[counts.indices] * tf / (tf + np.repeat(norms, of_row))
-        return SparseVectors(counts.indptr, counts.indices, values.astype(np.float32), counts.width)
+        norms = k1 * (1 - b + b * lengths / max(self.mean_length, 1e-9))
+        values = idf * tf / (tf + np.repeat(norms, of_row))
+        return replace(counts, values=values.astype(np.float32))
 
     def pack(self) -> bytes:
         """As bytes, with a checksum."""
@@ -89,20 +91,20 @@ class BM25:
 
     @staticmethod
     def unpack(packed: object, width: int) -> BM25:
-        """Of what `pack` made, for a vocabulary of ``width`` tokens. Raises ValueError when it is something else."""
+        """Of what `pack` made, where there are ``width`` tokens by now. Raises ValueError when it is something else."""
         if not isinstance(packed, bytes) or int.from_bytes(packed[:4], "little") != zlib.crc32(packed[4:]):
             raise ValueError("they are not what was written")
         if len(packed) < 4 + struct.calcsize(_HEAD):
             raise ValueError("they are not what was written")
         documents, mean_length, tokens = struct.unpack_from(_HEAD, packed, 4)
-        if tokens != width:
+        if tokens > width:
             raise ValueError(f"they count {tokens} tokens, the index has {width}")
         try:
-            unpacked = zlib.decompressobj().decompress(packed[4 + struct.calcsize(_HEAD) :], 8 * width)
+            unpacked = zlib.decompressobj().decompress(packed[4 + struct.calcsize(_HEAD) :], 8 * tokens + 1)
         except zlib.error:
             unpacked = b""
-        frequency = np.frombuffer(unpacked if len(unpacked) == 8 * width else b"", np.int64)
-        good = documents >= 0 and 0 <= mean_length < np.inf and len(frequency) == width
+        frequency = np.frombuffer(unpacked if len(unpacked) == 8 * tokens else b"", np.int64)
+        good = documents >= 0 and 0 <= mean_length < np.inf and len(frequency) == tokens
         if not good or not 0 <= frequency.min(initial=0) <= frequency.max(initial=0) <= documents:
             raise ValueError("their numbers contradict each other")
         return BM25(documents, mean_length, frequency)

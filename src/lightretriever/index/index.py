@@ -28,6 +28,7 @@ from lightretriever.index.sparse import SparseSide, drift
 from lightretriever.index.state import Current, State, open_state
 from lightretriever.index.store.files import NotedFile, read_files
 from lightretriever.index.store.state import read_state
+from lightretriever.index.store.terms import term_pages
 from lightretriever.index.store.values import read_statistics
 from lightretriever.index.stored_passages import changed_rows
 from lightretriever.index.tenant import check_tenant, of_tenants
@@ -39,6 +40,7 @@ from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.snippet import QueryMarker
 from lightretriever.query.table import TokenTable
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.types import Encoded, Hit
 from lightretriever.vectors.unusable import usable_named
@@ -76,6 +78,7 @@ class Index:
         engine: str = LOCAL,
         overwrite: bool = False,
         passages: PassageOptions | None = None,
+        analyser: Analyser | None = None,
     ) -> Index:
         """Make an empty index and open it.
 
@@ -90,9 +93,12 @@ class Index:
                 the options ``?shards=6&replicas=2&quantisation=turbo``. The folder then holds all but the documents,
                 and copies of it search the same collection.
             passages: how documents are split; None stores them whole.
+            analyser: what "bm25" counts; None: words, or pairs of characters, as the first documents stored are, and
+                the model's tokens on a server.
 
         Raises:
-            UsageError: another kind of sparse side, an engine that there is not, or a tenant field without a name.
+            UsageError: another kind of sparse side, an engine that there is not, a tenant field without a name, or an
+                analyser that sparse side or engine cannot have.
             ArtifactError: ``path`` exists, or cannot be written; the engine's server cannot be reached, or has a
                 collection of that name. To be overwritten: it is no index, or one on a server.
             MismatchError: the model is not the table's.
@@ -100,7 +106,10 @@ class Index:
         """
         if not isinstance(encoder, QueryEncoder):
             raise UsageError(f"the encoder is of type {type(encoder).__name__}: QueryEncoder.load(table) makes one")
-        settings = Settings.of(encoder.table, sparse, tenant=tenant, engine=check_engine(engine), passages=passages)
+        engine = check_engine(engine)
+        settings = Settings.of(
+            encoder.table, sparse, tenant=tenant, engine=engine, passages=passages, analyser=analyser
+        )
         folder = absolute(path)
         with set_aside(folder) if overwrite else nullcontext():
             create_folder(folder, encoder.table, settings)
@@ -180,6 +189,12 @@ class Index:
         with self._state.database.reading() as connection:
             return read_statistics(connection, self.settings)
 
+    def term_pages(self) -> Iterator[list[tuple[str, int]]]:
+        """The words that its sparse side has counted, and their numbers, some at a time; none where it counts the
+        document model's tokens."""
+        with self._state.database.reading() as connection:
+            yield from term_pages(connection)
+
     @property
     def fusion(self) -> Fusion:
         """How a hybrid search makes one list of two; stored with the index."""
@@ -217,6 +232,7 @@ class Index:
             "revision": settings.revision,
             "dim": settings.dim,
             "sparse": settings.sparse,
+            "analyser": None if settings.sparse != "bm25" or settings.analyser is None else str(settings.analyser),
             "tenant": settings.tenant,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
             "fusion": settings.fusion.describe(),

@@ -33,6 +33,7 @@ from lightretriever.passages.options import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded
@@ -78,6 +79,7 @@ def index_corpus(
     tenant: str | None = None,
     engine: str = LOCAL,
     passages: PassageOptions | None = None,
+    analyser: Analyser | None = None,
 ) -> IngestReport:
     """Encode a corpus and index it; run again on the same output, it resumes.
 
@@ -91,6 +93,7 @@ def index_corpus(
         tenant: as for `Index.create`.
         engine: "local", or a Qdrant server's URL; see `Index.create`.
         passages: how documents were split, where they come as `passage_documents` makes them; None: they are whole.
+        analyser: as for `Index.create`.
 
     Raises:
         InputError: there are no documents, or one that cannot be stored, or that is no tenant's; its id is named.
@@ -106,7 +109,7 @@ def index_corpus(
     _check_shapes(encoder, tower.dim, tower.vocab_size if sparse == "lm" else None, tower.name)
     encoding = {**origin_of(tower), "max_length": tower.max_length, "top_k": tower.top_k}
     stream = begun(of_tenants(map(given_document, documents), tenant))
-    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages)
+    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages, analyser)
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="corpus"), encoder, report) as build:
         digest, read, size = hashlib.sha256(), 0, 1
         with build.clock.phase("encoding") as progress:
@@ -136,13 +139,14 @@ def ingest_vectors(
     tenant: str | None = None,
     engine: str = LOCAL,
     passages: PassageOptions | None = None,
+    analyser: Analyser | None = None,
 ) -> IngestReport:
     """Index documents encoded before, without any document model; run again on the same output, it resumes.
 
     Args:
         path: the index; new, or begun by the same call.
         vectors: a complete vectors folder.
-        encoder, sparse, report, tenant, engine, passages: as for `index_corpus`.
+        encoder, sparse, report, tenant, engine, passages, analyser: as for `index_corpus`.
 
     Raises:
         As `index_corpus`.
@@ -153,7 +157,7 @@ def ingest_vectors(
         raise UsageError(f"{vectors.path} holds no sparse vectors: choose sparse 'bm25' or 'none', or encode it anew")
     _check_shapes(encoder, vectors.dim, vectors.sparse_width if sparse == "lm" else None, str(vectors.path))
     encoding = {**vectors.settings, **vectors.origin}
-    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages)
+    begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages, analyser)
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="vectors"), encoder, report) as build:
         if build.settings.source:
             build.check_source(build.settings.ingested, vectors.digest, f"vectors than {vectors.path}")
@@ -225,7 +229,7 @@ class _Build:
     def store(self, documents: list[Document], encoded: Encoded, ingested: int, source: str) -> None:
         """Store documents, and in the same transaction that so much of the source is in, and its digest."""
         check_ids(documents, self.settings.tenant)
-        current = self._state.current
+        current = self._state.choose_analyser(document.input for document in documents)
         if current.settings.passages:
             numbers_of(documents)  # which is raised if one is no passage
         rows = rows_of(documents, encoded, current.side)
@@ -282,7 +286,7 @@ def _check(path: Path, settings: Settings, begun: Settings) -> None:
     """Raises MismatchError when what was begun is another build."""
     for name, value in settings.identity().items():
         found = begun.identity()[name]
-        if found != value:
+        if found != value and not (name == "analyser" and value is None):  # chosen by what was stored
             raise MismatchError(f"{begun_otherwise(path, name, found, value)}: choose another output")
     if begun.state != "complete" and begun.built_from != settings.built_from:
         raise MismatchError(

@@ -6,6 +6,9 @@ marked half-built, and cannot be opened. What it has already, of an interrupted 
 Then every document is read back from both engines and compared: texts and metadata, dense vector and sparse vector, bit
 for bit. Of BM25 a folder keeps token counts and a server impacts; what one of them lacks is computed of what the other
 has, by the same statistics. What is copied must not be written to meanwhile; the comparison says so if it is.
+
+A server's collection cannot count words (`Settings.of` says why). Of an index that does, it counts the document model's
+tokens of the same texts, with statistics taken of all of them.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.engine import Rows, pages
 from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.index import Index
-from lightretriever.index.settings import Settings, check_engine
+from lightretriever.index.settings import LOCAL, Settings, check_engine
 from lightretriever.index.state import State, open_state
-from lightretriever.index.store.values import write_statistics
+from lightretriever.index.store.terms import find_terms, insert_terms
+from lightretriever.index.store.values import read_statistics, write_statistics
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
 
@@ -41,12 +45,14 @@ class Migration:
         copied: written by this run.
         passed_over: there already, and equal.
         resumed: whether an earlier, interrupted run had begun it.
+        recounted: whether the sparse side counts tokens there, and words here.
     """
 
     documents: int
     copied: int
     passed_over: int
     resumed: bool
+    recounted: bool
 
 
 def migrate_index(source: str | Path, engine: str, output: str | Path, report: Report | None = None) -> Migration:
@@ -81,12 +87,12 @@ def migrate_index(source: str | Path, engine: str, output: str | Path, report: R
                 target.save(_settings(index.settings, target.current.settings, "complete", index.settings.built_from))
         finally:
             target.close()
-    return Migration(documents, copied, passed, resumed)
+    return Migration(documents, copied, passed, resumed, migrated.recounted)
 
 
 def _settings(of: Settings, parts: Settings, state: str, built_from: str) -> Settings:
     """Settings as those of the index that is copied, with the new one's engine and names of parts."""
-    names = ("engine", "engine_named", "table", "vectors", "collection")
+    names = ("engine", "engine_named", "table", "vectors", "collection", "analyser")
     own = {name: getattr(parts, name) for name in names}
     return replace(of, successor=None, state=state, built_from=built_from, **own)
 
@@ -94,7 +100,8 @@ def _settings(of: Settings, parts: Settings, state: str, built_from: str) -> Set
 def _begin(path: Path, engine: str, index: Index, place: str) -> tuple[State, bool]:
     """Make the new folder, or check that it is one to go on with, and open it; says also whether it was there."""
     table, of = index.encoder.table, index.settings
-    fresh = Settings.of(table, of.sparse, tenant=of.tenant, engine=engine)
+    analyser = of.analyser if engine == LOCAL else None
+    fresh = Settings.of(table, of.sparse, tenant=of.tenant, engine=engine, analyser=analyser)
     settings = replace(_settings(of, fresh, "building", BUILT_FROM), source=place)
     resumed = path.exists()
     if not resumed:
@@ -122,9 +129,12 @@ class _Migrating:
     """Of one index into another."""
 
     def __init__(self, index: Index, target: State) -> None:
-        self._side = index.sparse_side
+        side = index.sparse_side
+        self.recounted = side.terms is not None and not target.current.settings.local
+        self._side = replace(side, terms=None) if self.recounted else side
         self._source, self._target = index.engine, target.current.engine
-        self._path, self._statistics = target.path, _copy_statistics(index, target)
+        self._path = target.path
+        self._statistics = self._count_anew(target) if self.recounted else _copy_statistics(index, target)
 
     def copy(self, progress: Progress) -> tuple[int, int]:
         """Copy what is not there yet; how many were written, and how many were there and equal."""
@@ -163,6 +173,8 @@ class _Migrating:
     def _as_there(self, page: Rows) -> Rows:
         """Documents of the one engine as the other keeps them."""
         keeps, wants = self._source.keeps_counts, self._target.keeps_counts
+        if self.recounted:
+            page = replace(page, sparse=self._side.counts(page.documents))
         if self._side.kind != "bm25" or keeps == wants:
             return page
         if wants:
@@ -170,12 +182,26 @@ class _Migrating:
         assert self._statistics is not None and page.sparse is not None
         return replace(page, sparse=self._statistics.impacts(page.sparse))
 
+    def _count_anew(self, target: State) -> BM25:
+        """Statistics of the tokens of all documents, or those that were taken when this was begun."""
+        with target.database.reading() as connection:
+            statistics = read_statistics(connection, target.current.settings)
+        if statistics is None:
+            counts = (self._side.counts(page.documents) for page in pages(self._source, PAGE))
+            statistics = BM25.of(counts, self._side.width)
+            with target.database.writing() as connection:
+                write_statistics(connection, statistics)
+        return statistics
+
 
 def _copy_statistics(index: Index, target: State) -> BM25 | None:
-    """Give the new index the statistics of the one that is copied, as long as it is being built."""
+    """Give the new index the terms and statistics of the one that is copied, as long as it is being built."""
     statistics, settings = index.bm25, target.current.settings
     if statistics is not None and settings.state != "complete":
         with target.database.writing() as connection:
+            for page in index.term_pages():
+                known = find_terms(connection, dict(page))
+                insert_terms(connection, [(term, number) for term, number in page if term not in known])
             write_statistics(connection, statistics)
     return statistics
 

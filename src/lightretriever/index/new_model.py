@@ -13,6 +13,7 @@ from lightretriever.index.settings import Settings, check_model
 from lightretriever.index.sparse import SparseSide
 from lightretriever.index.store.database import Connection, Database
 from lightretriever.index.store.values import read_settings, write_settings
+from lightretriever.index.terms import Terms
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
 from lightretriever.text.memo import ChunkTokenizer
@@ -39,9 +40,13 @@ class NewModel:
     side: SparseSide
 
     @staticmethod
-    def of(table: TokenTable, tower: Tower, sparse: str) -> NewModel:
-        """Raises MismatchError where table and tower are of two models or sizes, UsageError where a tower without an
-        LM head shall give sparse vectors."""
+    def of(table: TokenTable, tower: Tower, sparse: str, terms: Terms | None) -> NewModel:
+        """A checked one; ``terms`` counts words, where the sparse side is over these.
+
+        Raises:
+            MismatchError: table and tower are of two models or sizes.
+            UsageError: a tower without an LM head shall give sparse vectors.
+        """
         check_model("the token table", table.model, table.revision, "the document model", tower.name, tower.revision)
         rotation = table.rotation
         if tower.dim < table.dim or (rotation is not None and tower.dim != len(rotation)):
@@ -50,7 +55,7 @@ class NewModel:
             )
         if sparse == "lm" and not tower.has_sparse:
             raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
-        return NewModel(table, tower, SparseSide(sparse, table, ChunkTokenizer(table.tokenizer, table.chunks)))
+        return NewModel(table, tower, SparseSide(sparse, table, ChunkTokenizer(table.tokenizer, table.chunks), terms))
 
     def begin(
         self, path: Path, database: Database, part: Callable[[Connection, Settings], Mapping[str, object]]

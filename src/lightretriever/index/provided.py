@@ -18,6 +18,7 @@ from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.query.table_manifest import read_table_manifest
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.vectors.columns import Columns
 from lightretriever.vectors.folder import VectorsFolder, VectorsWriter
 from lightretriever.vectors.provider import read_provider_vectors, vector_columns
@@ -88,24 +89,25 @@ def index_provided(
     report: Report | None = None,
     tenant: str | None = None,
     engine: str = LOCAL,
+    analyser: Analyser | None = None,
 ) -> IngestReport:
     """Index documents that have their vectors, without any document model; run again on the same output, it resumes.
 
     Args:
         given: the documents.
-        sparse: "lm", "bm25" or "none"; None: "lm" where there are such vectors, else "bm25".
-        path, encoder, report, tenant, engine: as for `ingest_vectors`.
+        sparse: "lm", "bm25" or "none"; None: "lm" where there are such vectors and no analyser is given, else "bm25".
+        path, encoder, report, tenant, engine, analyser: as for `ingest_vectors`.
 
     Raises:
         As `ingest_vectors` and `read_provider_vectors`.
     """
     if (given.source / MANIFEST).is_file():
         vectors = VectorsFolder.open(given.source)
-        kind = sparse or ("lm" if vectors.sparse_width is not None else "bm25")
-        return ingest_vectors(path, vectors, encoder, kind, report, tenant, engine)
+        kind = sparse or ("bm25" if vectors.sparse_width is None or analyser else "lm")
+        return ingest_vectors(path, vectors, encoder, kind, report, tenant, engine, analyser=analyser)
     progress = report("reading") if report else silent
     with _staged(path.with_name(f"{path.name}.vectors"), given, encoder.table, progress) as vectors:
-        return ingest_vectors(path, vectors, encoder, sparse or "bm25", report, tenant, engine)
+        return ingest_vectors(path, vectors, encoder, sparse or "bm25", report, tenant, engine, analyser=analyser)
 
 
 def add_provided(index: Index, given: Provided, progress: Progress | None = None) -> Added:

@@ -229,6 +229,7 @@ def _checked_sparse(encoded: Encoded) -> SparseVectors:
         np.ascontiguousarray(sparse.indices, np.int32),
         np.ascontiguousarray(sparse.values, np.float32),
         sparse.width,
+        sparse.vocabulary,
     )
 
 

@@ -22,7 +22,7 @@ def server_of(settings: Settings) -> QdrantServer:
 
 def contents_of(settings: Settings) -> Contents:
     """What a collection of such an index holds."""
-    return Contents(settings.dim, settings.sparse_width, settings.binding())
+    return Contents(settings.dim, None if settings.sparse == "none" else settings.width, settings.binding())
 
 
 def create_collection(settings: Settings) -> str:

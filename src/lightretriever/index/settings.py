@@ -23,12 +23,13 @@ from lightretriever.checked import (
     text,
     whole,
 )
-from lightretriever.errors import ArtifactError, MismatchError
+from lightretriever.errors import ArtifactError, MismatchError, UsageError
 from lightretriever.fusion import MOST_QUERIES, Fusion
 from lightretriever.index.engines.qdrant.url import is_address, parse_address
 from lightretriever.index.tenant import check_field
 from lightretriever.passages.options import PassageOptions
 from lightretriever.query.table import TokenTable, same_rotation
+from lightretriever.text.analysers.analyser import PIECES, Analyser
 
 SPARSE_KINDS = ("lm", "bm25", "none")
 LOCAL = "local"
@@ -45,8 +46,9 @@ class Settings:
     Attributes:
         model, revision: the document tower whose vectors are in the index.
         dim: d of the dense vectors.
-        width: V of the sparse vectors.
+        width: rows of the table; V of the sparse vectors, unless words are counted.
         sparse: "lm" (the tower's own), "bm25" or "none".
+        analyser: what BM25 counts; None as long as nothing was stored that it could be chosen by.
         table_hash, tokenizer_hash: of the table in ``table/``.
         encoding: how documents were encoded, so that more can be alike: ``source`` and ``base`` (where the tower was
             loaded from), ``max_length``, ``top_k``; as far as it is known.
@@ -77,6 +79,7 @@ class Settings:
     sparse: str
     table_hash: str
     tokenizer_hash: str
+    analyser: Analyser | None = None
     encoding: Mapping[str, object] = field(default_factory=dict)
     fusion: Fusion = field(default_factory=Fusion)
     engine: str = LOCAL
@@ -104,8 +107,13 @@ class Settings:
         tenant: str | None = None,
         engine: str = LOCAL,
         passages: PassageOptions | None = None,
+        analyser: Analyser | None = None,
     ) -> Settings:
-        """Those of a new index over a table; the caller names the engine."""
+        """Those of a new index over a table; the caller names the engine. Raises UsageError for an analyser that its
+        sparse side or its engine cannot have."""
+        check_analyser(analyser, sparse, engine)
+        if engine != LOCAL and sparse == "bm25":
+            analyser = Analyser(PIECES)
         return Settings(
             model=table.model,
             revision=table.revision,
@@ -114,6 +122,7 @@ class Settings:
             sparse=sparse,
             table_hash=table.hash,
             tokenizer_hash=table.tokenizer_hash,
+            analyser=analyser,
             engine=engine,
             state=state,
             tenant=check_field(tenant),
@@ -137,7 +146,12 @@ class Settings:
                 raise ValueError("the settings are no text")
             found = read_fields(json.loads(stored), _CHECKS, where, _WAY_OUT)
             split = found.get("passages")
-            parsed = {"fusion": Fusion.of(found["fusion"]), "passages": split and PassageOptions(**split)}
+            counted = found.get("analyser")
+            parsed = {
+                "fusion": Fusion.of(found["fusion"]),
+                "passages": None if split is None else PassageOptions(**split),
+                "analyser": None if counted is None else Analyser(**counted),
+            }
             lists = {name: tuple(found[name]) for name in ("sources", "include", "exclude")}
             settings = Settings(**{**found, **parsed, **lists})
             check_field(settings.tenant)
@@ -159,9 +173,9 @@ class Settings:
         return self.engine == LOCAL
 
     @property
-    def sparse_width(self) -> int | None:
-        """V of documents' sparse vectors; None where they have none."""
-        return None if self.sparse == "none" else self.width
+    def counts_words(self) -> bool:
+        """Whether sparse vectors are counts of words, and not of the document model's tokens."""
+        return self.sparse == "bm25" and self.analyser is not None and self.analyser.kind != PIECES
 
     def named(self, engine: str | None) -> Settings:
         """The same, its engine named by the caller, if this is it.
@@ -211,12 +225,24 @@ class Settings:
         names = ("model", "revision", "dim", "width", "sparse", "table_hash", "tokenizer_hash", "engine", "tenant")
         encoding = {name: self.encoding.get(name) for name in ("max_length", "top_k")}
         passages = None if self.passages is None else asdict(self.passages)
-        return {**{name: getattr(self, name) for name in names}, "passages": passages, **encoding}
+        analyser = None if self.analyser is None else str(self.analyser)
+        return {**{name: getattr(self, name) for name in names}, "analyser": analyser, "passages": passages, **encoding}
 
 
 def check_engine(engine: str) -> str:
     """The one spelling of an engine's name. Raises UsageError when there is no such engine."""
     return engine if engine == LOCAL else str(parse_address(engine))
+
+
+def check_analyser(analyser: Analyser | None, sparse: str, engine: str) -> None:
+    """Raises UsageError for an analyser that is given where the sparse side has none, or the engine cannot have it:
+    copies of the folder of a server's index would give words numbers of their own."""
+    if analyser is None:
+        return
+    if sparse != "bm25":
+        raise UsageError(f"an analyser is for the sparse side bm25, and it is {sparse!r}: leave {analyser} out")
+    if engine != LOCAL and analyser.kind != PIECES:
+        raise UsageError(f"a server's collection counts the model's tokens, not {analyser}: choose pieces")
 
 
 def check_model(what: str, model: str, revision: str, other: str, other_model: str, other_revision: str) -> None:
@@ -268,6 +294,7 @@ _WEIGHER: dict[str, Check] = {
 }
 _CHECKS: dict[str, Check] = {
     **_BOUND,
+    "analyser": optional(record_of(Analyser)),
     "fusion": record_of(Fusion, weigher=optional(record(_WEIGHER)), queries=items(text(64, empty=False), MOST_QUERIES)),
     "engine": text(2_048),
     "table": plain_name,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.bm25 import BM25, count_tokens
+from lightretriever.index.terms import Terms
 from lightretriever.query.table import TokenTable
 from lightretriever.text.corpus import Document
 from lightretriever.text.memo import ChunkTokenizer
@@ -23,26 +24,34 @@ class SparseSide:
 
     Attributes:
         kind: "lm", "bm25" or "none".
-        table: the index's token table, whose tokens these are.
+        table: the index's token table.
         chunks: over its tokenizer.
+        terms: what counts words, where BM25 is over these; None where it is over the table's tokens.
     """
 
     kind: str
     table: TokenTable
     chunks: ChunkTokenizer
+    terms: Terms | None = None
 
     @property
     def width(self) -> int:
-        """V, the number of rows of the table."""
+        """The number of rows of the table: V, unless words are counted."""
         return len(self.table)
 
     def counts(self, documents: Sequence[Document]) -> SparseVectors:
-        """Token counts of documents' whole texts, [n, V]."""
+        """Counts of terms in documents' whole texts, [n, V]; words that are new to the index are stored."""
+        if self.terms is None:
+            return self.tokens(documents)
+        return self.terms.count_new([document.input for document in documents])
+
+    def tokens(self, documents: Sequence[Document]) -> SparseVectors:
+        """Counts of the table's tokens in documents' whole texts, [n, V], whatever the index counts."""
         texts = [document.input for document in documents]
         return count_tokens(texts, self.chunks, self.table.leading_space, self.width)
 
     def of(self, documents: Sequence[Document], given: SparseVectors | None) -> SparseVectors | None:
-        """What is to be stored with documents: for BM25 their token counts, of which impacts are made with statistics.
+        """What is to be stored with documents: for BM25 counts, of which impacts are made with statistics.
 
         Args:
             documents: n documents.

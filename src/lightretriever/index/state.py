@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -20,9 +20,12 @@ from lightretriever.index.sparse import SparseSide
 from lightretriever.index.store.database import Connection, Database
 from lightretriever.index.store.state import read_state, version_of
 from lightretriever.index.store.values import read_settings, write_settings
+from lightretriever.index.terms import Terms
 from lightretriever.index.written import Written
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import same_rotation
+from lightretriever.text.analysers.analyser import PIECES, Analyser
+from lightretriever.text.analysers.choose import choose_analyser
 
 Version: TypeAlias = tuple[int, int]
 
@@ -43,17 +46,19 @@ class Current:
         settings: what the index is bound to.
         encoder: over its table.
         engine: holds its documents.
+        terms: counts words, where the sparse side is over these.
     """
 
     version: Version
     settings: Settings
     encoder: QueryEncoder
     engine: Engine
+    terms: Terms | None
 
     @property
     def side(self) -> SparseSide:
         """Where sparse vectors come from."""
-        return SparseSide(self.settings.sparse, self.encoder.table, self.encoder.chunks)
+        return SparseSide(self.settings.sparse, self.encoder.table, self.encoder.chunks, self.terms)
 
     def takes_vectors_of(self, before: Current) -> bool:
         """Whether documents encoded for what the index was before belong to what it is now."""
@@ -129,6 +134,19 @@ class State:
         self.durability.wrote(documents, durable, clock=flush is None)
         self.written.pause(documents)
 
+    def choose_analyser(self, texts: Iterable[str], sparse: str | None = None) -> Current:
+        """What the index is, once it has an analyser where that sparse side, None being its own, needs one: the first
+        texts that are stored decide."""
+        current = self.current
+        if (sparse or current.settings.sparse) != "bm25" or current.settings.analyser is not None:
+            return current
+        chosen = choose_analyser(texts) if current.settings.local else Analyser(PIECES)
+        with self.database.writing(durable=False) as connection:
+            settings = read_settings(connection, self.database.file)
+            if settings.analyser is None:
+                write_settings(connection, replace(settings, analyser=chosen))
+        return self.current
+
     def save(self, settings: Settings) -> None:
         """Change the settings, durably."""
         with self.database.writing() as connection:
@@ -161,20 +179,31 @@ class State:
 
     def _opened(self, version: Version, settings: Settings) -> Current:
         before = self._current
-        if before is not None and _table_of(before.settings) == _table_of(settings):
+        terms = self.terms_of(version, settings)
+        if before is not None and before.terms is terms and _table_of(before.settings) == _table_of(settings):
             encoder = before.encoder
             settings.check_table(encoder.table, f"the table in {self.path / settings.table}")
         else:
-            encoder = QueryEncoder(open_table(self.path, settings))
+            encoder = QueryEncoder(open_table(self.path, settings), terms=terms)
         if self._local is not None:
-            return Current(version, settings, encoder, self._local)
+            return Current(version, settings, encoder, self._local, terms)
         if before is not None and _collection_of(before.settings) == _collection_of(settings):
             engine = before.engine
         else:
             from lightretriever.index.server import open_collection  # it needs an extra, and some time
 
             engine = open_collection(settings.named(self.named))
-        return Current(version, settings, encoder, engine)
+        return Current(version, settings, encoder, engine, terms)
+
+    def terms_of(self, version: Version, settings: Settings) -> Terms | None:
+        """What counts words under these settings; the one before knows their numbers, where it is of the same index."""
+        before, analyser = self._current, settings.analyser
+        if not settings.counts_words or analyser is None:
+            return None
+        same = before is not None and before.version[0] == version[0] and before.settings.analyser == analyser
+        if same and before is not None and before.terms is not None:
+            return before.terms
+        return Terms(self.database, version[0], analyser)
 
     def _settings(self) -> tuple[Version, Settings]:
         with self.database.reading() as connection:

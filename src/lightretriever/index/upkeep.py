@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from lightretriever.errors import UsageError
 from lightretriever.index.background import Background
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.engine import Rows
+from lightretriever.index.engines.engine import START, Rows
 from lightretriever.index.engines.local.build import is_building, is_due, run_build, start_building
 from lightretriever.index.engines.local.reindex import Reindexing
 from lightretriever.index.filter.language import Filter
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lightretriever.index.engines.qdrant.engine import QdrantEngine
     from lightretriever.index.replacing import Replacing
 
+_SOME = 256  # documents that tell what the sparse side should count
 _LOOK = 0.2  # seconds between two looks at whether another process is still building
 
 
@@ -187,8 +188,10 @@ class Upkeep:
         """
         state = self._state
         kind = sparse or state.current.settings.sparse
-
-        model = NewModel.of(encoder.table, tower, kind)
+        some, _ = state.current.engine.page(START, _SOME)
+        current = state.choose_analyser((document.input for document in some.documents), kind)
+        terms = state.terms_of(current.version, replace(current.settings, sparse=kind))
+        model = NewModel.of(encoder.table, tower, kind, terms)
         if state.current.settings.local:
             work = Reindexing(state.path, state.database, model, progress, done).run
         else:

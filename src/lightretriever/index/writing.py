@@ -59,7 +59,7 @@ def store_vectors(
     check_ids(documents, tenant)
     if not documents:
         return Added()
-    side = encoded_for.side
+    side = state.choose_analyser(document.input for document in documents).side
     rows = rows_of(documents, Encoded(encoded.dense, positive(encoded.sparse)), side)
     novelty = measure_novelty(side.table, [document.input for document in rows.documents])
     with state.writing(len(rows), flush) as connection:

@@ -17,7 +17,7 @@ from lightretriever.index.engines.engine import pages
 from lightretriever.index.folder import load_settings
 from lightretriever.index.index import Index
 from lightretriever.index.ingest import IngestReport, index_corpus, ingest_vectors
-from lightretriever.index.settings import LOCAL, check_model
+from lightretriever.index.settings import LOCAL, check_analyser, check_model
 from lightretriever.index.store.files import NotedFile
 from lightretriever.passages.options import PassageOptions
 from lightretriever.passages.split import split_rows
@@ -28,6 +28,7 @@ from lightretriever.progress import Report
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.tables.at_hand import Begin, silent
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import Document
 from lightretriever.vectors.encode import encode_corpus
 from lightretriever.vectors.folder import VectorsFolder
@@ -47,7 +48,8 @@ class BuildOptions:
         tower: encodes the documents.
         table: the token table that queries are looked up in; None: one is fitted to the documents.
         sentences: of the documents, encoded for that fit, at most.
-        sparse: "lm", "bm25" or "none"; None: the model's own where it has one, else "bm25".
+        sparse: "lm", "bm25" or "none"; None: the model's own where it has one and no analyser is given, else "bm25".
+        analyser: what "bm25" counts; None: what the documents' language wants.
         passages: how documents are split; None: files are, with the defaults, and rows of a corpus, which somebody cut
             already, stay whole.
         sources: which files are read, and how much one may cost.
@@ -58,6 +60,7 @@ class BuildOptions:
     table: Path | None = None
     sentences: int = 8_000
     sparse: str | None = None
+    analyser: Analyser | None = None
     passages: PassageOptions | None = None
     sources: SourceOptions = field(default_factory=SourceOptions)
     tenant: str | None = None
@@ -110,6 +113,7 @@ def build_index(
         MissingExtraError: the model, or a format, needs an extra that is not installed.
     """
     options, path = options or BuildOptions(), absolute(output)
+    check_analyser(options.analyser, options.sparse or "bm25", options.engine)
     if options.passages is None:
         split = any(source.exists() and not is_corpus(source) for source in sources)
         options = replace(options, passages=PassageOptions() if split else PassageOptions(0))
@@ -172,7 +176,8 @@ def _nothing(sources: Sequence[Path], tally: Tally) -> str:
 
 def _load(options: BuildOptions) -> DocumentEncoder:
     named = options.tower
-    tower = named.load({None: "auto", "lm": "lm"}.get(options.sparse, "none"))
+    sparse = options.sparse or (None if options.analyser is None else "bm25")
+    tower = named.load({None: "auto", "lm": "lm"}.get(sparse, "none"))
     if options.table is not None and named.model is None:
         table = TokenTable.load(options.table)
         try:
@@ -187,7 +192,8 @@ def _with_table(
 ) -> IngestReport:
     assert options.table is not None
     encoder, sparse, phases = QueryEncoder.load(options.table), _sparse(tower, options), _phases(options, begin)
-    return index_corpus(path, rows, tower, encoder, sparse, phases, options.tenant, options.engine, options.split)
+    more = (options.tenant, options.engine, options.split, options.analyser)
+    return index_corpus(path, rows, tower, encoder, sparse, phases, *more)
 
 
 def _fitted(
@@ -205,7 +211,8 @@ def _fitted(
     if not table.exists():
         _fit(vectors, tower, options, begin).save(table)
     encoder, sparse, phases = QueryEncoder.load(table), _sparse(tower, options), _phases(options, begin)
-    return ingest_vectors(path, vectors, encoder, sparse, phases, options.tenant, options.engine, options.split)
+    more = (options.tenant, options.engine, options.split, options.analyser)
+    return ingest_vectors(path, vectors, encoder, sparse, phases, *more)
 
 
 def _fit(vectors: VectorsFolder, tower: DocumentEncoder, options: BuildOptions, begin: Begin) -> TokenTable:
@@ -227,4 +234,4 @@ def _phases(options: BuildOptions, begin: Begin) -> Report:
 
 
 def _sparse(tower: DocumentEncoder, options: BuildOptions) -> str:
-    return options.sparse or ("lm" if tower.has_sparse else "bm25")
+    return options.sparse or ("lm" if tower.has_sparse and options.analyser is None else "bm25")

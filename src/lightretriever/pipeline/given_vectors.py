@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from lightretriever.index.ingest import IngestReport
 from lightretriever.index.provided import Provided, index_provided
-from lightretriever.index.settings import LOCAL
+from lightretriever.index.settings import LOCAL, check_analyser
 from lightretriever.paths import absolute
 from lightretriever.pipeline.building import table_beside
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
 from lightretriever.tables.at_hand import Begin, silent
+from lightretriever.text.analysers.analyser import Analyser
 from lightretriever.text.corpus import Document
 from lightretriever.text.tokenizer import packaged_tokenizer
 from lightretriever.vectors.columns import Columns
@@ -31,6 +32,7 @@ def index_given(
     tenant: str | None = None,
     engine: str = LOCAL,
     begin: Begin = silent,
+    analyser: Analyser | None = None,
 ) -> IngestReport:
     """Index documents that have their vectors; run again after an interruption, it goes on where it was.
 
@@ -39,13 +41,14 @@ def index_given(
         given: the documents.
         table: the token table that queries are looked up in; None: one is fitted to the vectors. Where nobody knows
             what their model splits text by, queries are split by minilm's tokenizer.
-        sparse, tenant, engine: as for `index_provided`.
+        sparse, tenant, engine, analyser: as for `index_provided`.
         begin: gives the progress function of each phase, by its name and what it counts.
 
     Raises:
         As `index_provided` and `fit_table`.
     """
     path = absolute(output)
+    check_analyser(analyser, sparse or "bm25", engine)
     if table is not None:
         encoder = QueryEncoder.load(table)
     elif (path / "table").exists():
@@ -56,7 +59,9 @@ def index_given(
             place.parent.mkdir(parents=True, exist_ok=True)
             _fit(given, begin).save(place)
         encoder = QueryEncoder.load(place)
-    built = index_provided(path, given, encoder, sparse, lambda phase: begin(phase, "documents"), tenant, engine)
+    built = index_provided(
+        path, given, encoder, sparse, lambda phase: begin(phase, "documents"), tenant, engine, analyser
+    )
     if table is None:
         shutil.rmtree(table_beside(path).parent, ignore_errors=True)
     return built

@@ -10,20 +10,37 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.artifact import plain_view
 from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.query.counts import count_few
 from lightretriever.query.table import TokenTable
 from lightretriever.query.table_manifest import COUNTS
+from lightretriever.text.analysers.words import Words
 from lightretriever.text.memo import BATCH, ChunkTokenizer
 from lightretriever.types import Encoded, SparseVectors
 
+FlatIds = tuple[NDArray[np.int32], NDArray[np.int64]]
 Trust = tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]
 THREADS = 2  # look-ups are bound by memory: more threads hardly help
 TEXTS_PER_THREAD = 1024
+
+
+class TermCounter(Protocol):
+    """Counts a query's terms where these are not the tokens of the table.
+
+    Attributes:
+        words: tells what they are.
+    """
+
+    words: Words
+
+    def count(self, texts: Sequence[str], once: bool = False) -> SparseVectors:
+        """Of n queries, [n, V]; ``once``: each distinct term counts 1."""
 
 
 class QueryEncoder:
@@ -36,6 +53,8 @@ class QueryEncoder:
         table: the token table.
         counts: "sum" counts every token in the sparse vector, "bow" each distinct one as 1; None for what the table's
             model was trained for.
+        terms: what counts the terms of the sparse vector; None for the table's tokens. An index whose sparse side
+            counts words has an encoder with its own.
 
     Attributes:
         chunks: the tokenizer, with the words that it remembers.
@@ -44,7 +63,7 @@ class QueryEncoder:
         UsageError: no table, or another value of ``counts``.
     """
 
-    def __init__(self, table: TokenTable, counts: str | None = None) -> None:
+    def __init__(self, table: TokenTable, counts: str | None = None, terms: TermCounter | None = None) -> None:
         if not isinstance(table, TokenTable):
             raise UsageError(f"the table is of type {type(table).__name__}: QueryEncoder.load opens a table's folder")
         counts = table.counts if counts is None else counts
@@ -52,6 +71,7 @@ class QueryEncoder:
             raise UsageError(f"counts is {counts!r}: choose 'sum' or 'bow'")
         self.table = table
         self.counts = counts
+        self._terms = terms
         self.truncated = 0  # queries cut to the table's max_length so far
         self.chunks = ChunkTokenizer(table.tokenizer, table.chunks)
         self._skip, self._skipped = np.array(table.skip_ids, dtype=np.int32), frozenset(table.skip_ids)
@@ -61,6 +81,8 @@ class QueryEncoder:
             self._phrase_rows, self._phrase_scales = _plain(table.phrases.rows), _plain(table.phrases.scales)
 
     def __reduce__(self) -> tuple[type[QueryEncoder], tuple[TokenTable, str]]:
+        if self._terms is not None:
+            raise UsageError("an open index's encoder counts by its database: pass the index's path, and open it there")
         return type(self), (self.table, self.counts)
 
     @staticmethod
@@ -81,8 +103,13 @@ class QueryEncoder:
 
     @property
     def vocab_size(self) -> int:
-        """V, the width of a sparse vector."""
+        """V, the number of tokens that the table has rows for."""
         return len(self.table)
+
+    @property
+    def words(self) -> Words | None:
+        """What tells the words that the sparse vector counts; None where it counts tokens."""
+        return None if self._terms is None else self._terms.words
 
     def encode(self, texts: Sequence[str] | str) -> Encoded:
         """Dense and sparse vectors of queries.
@@ -100,15 +127,10 @@ class QueryEncoder:
         texts = _strings(texts)
         if len(texts) >= BATCH:
             ids, offsets = self._flat_ids(texts, leading_space=False)
-            sparse_ids = (ids, offsets)
-            if self.table.leading_space:
-                sparse_ids = self._flat_ids(texts, leading_space=True, report=False)
-            (dense, whole), counts = self._pool_batch(ids, offsets), self._count_batch(*sparse_ids)
+            (dense, whole), counts = self._pool_batch(ids, offsets), self._count_batch(texts, (ids, offsets))
             return _without_strangers(Encoded(dense, counts, *self._trust_batch(ids, offsets, whole)))
-        rows = spaced = self._ids(texts, leading_space=False)
-        if self.table.leading_space:
-            spaced = self._ids(texts, leading_space=True, report=False)
-        return _without_strangers(Encoded(self._pool(rows), self._count(spaced), *self._trust(rows)))
+        rows = self._ids(texts, leading_space=False)
+        return _without_strangers(Encoded(self._pool(rows), self._count(texts, rows), *self._trust(rows)))
 
     def encode_dense(self, texts: Sequence[str] | str) -> NDArray[np.float32]:
         """The dense vectors alone: float32 [n, d], unit rows, zero rows for empty queries."""
@@ -121,8 +143,8 @@ class QueryEncoder:
         """The counts alone: [n, V]."""
         texts = _strings(texts)
         if len(texts) >= BATCH:
-            return self._count_batch(*self._flat_ids(texts, leading_space=self.table.leading_space))
-        return self._count(self._ids(texts, leading_space=self.table.leading_space))
+            return self._count_batch(texts)
+        return self._count(texts)
 
     def tokenize(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Token ids of the dense side: flat int32, and int64 [n + 1] where each text begins.
@@ -254,27 +276,26 @@ class QueryEncoder:
         understood = np.divide(sure, total, out=np.ones_like(total), where=total > 0)
         return understood, np.where(total > 0, total - sure, np.float32(0))
 
-    def _count(self, rows_of_ids: list[list[int]]) -> SparseVectors:
-        once = self.counts == "bow"
-        indptr, indices, values = [0], list[int](), list[int]()
-        for ids in rows_of_ids:
-            distinct = sorted(set(ids))
-            if ids and distinct[-1] >= self.vocab_size:
-                raise self._too_few_rows()
-            indices += distinct
-            values += [1] * len(distinct) if once or len(distinct) == len(ids) else map(ids.count, distinct)
-            indptr.append(len(indices))
-        return SparseVectors(
-            np.array(indptr, dtype=np.int64),
-            np.array(indices, dtype=np.int32),
-            np.array(values, dtype=np.float32),
-            self.vocab_size,
-        )
+    def _count(self, texts: Sequence[str], dense: list[list[int]] | None = None) -> SparseVectors:
+        """Counts of a few queries; ``dense`` are their ids on the dense side, where these are at hand."""
+        if self._terms is not None:
+            return self._terms.count(texts, self.counts == "bow")
+        spaced = self.table.leading_space
+        rows = dense if dense is not None and not spaced else self._ids(texts, spaced, report=dense is None)
+        counted = count_few(rows, self.vocab_size, self.counts == "bow")
+        if counted.indices.max(initial=0) >= self.vocab_size:
+            raise self._too_few_rows()
+        return counted
 
-    def _count_batch(self, ids: NDArray[np.int32], offsets: NDArray[np.int64]) -> SparseVectors:
+    def _count_batch(self, texts: Sequence[str], dense: FlatIds | None = None) -> SparseVectors:
+        """Likewise of many."""
+        if self._terms is not None:
+            return self._terms.count(texts, self.counts == "bow")
         from lightretriever.query.kernels import count_flat
 
-        return count_flat(ids, offsets, self.vocab_size, self.counts == "bow")
+        spaced = self.table.leading_space
+        flat = dense if dense is not None and not spaced else self._flat_ids(texts, spaced, report=dense is None)
+        return count_flat(*flat, self.vocab_size, self.counts == "bow")
 
 
 def _strings(texts: Iterable[str]) -> Sequence[str]:

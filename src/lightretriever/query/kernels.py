@@ -116,12 +116,14 @@ def count_ids(ids, offsets, once, indptr, indices, values):  # type: ignore[no-u
 _SIGN, _EVEN = np.uint64(1 << 63), np.uint64((1 << 64) - 2)
 
 
-def count_flat(ids: NDArray[np.int32], offsets: NDArray[np.int64], width: int, once: bool = False) -> SparseVectors:
-    """What `count_ids` writes, as sparse vectors [n, width]."""
+def count_flat(
+    ids: NDArray[np.int32], offsets: NDArray[np.int64], width: int, once: bool = False, vocabulary: int = 0
+) -> SparseVectors:
+    """What `count_ids` writes, as sparse vectors [n, width]; ids are of that vocabulary."""
     indptr = np.empty(len(offsets), np.int64)
     indices, values = np.empty(len(ids), np.int32), np.empty(len(ids), np.float32)
     used = count_ids(ids, offsets, once, indptr, indices, values)
-    return SparseVectors(indptr, indices[:used], values[:used], width)
+    return SparseVectors(indptr, indices[:used], values[:used], width, vocabulary)
 
 
 @compiled(inline=True)

@@ -8,6 +8,8 @@ Which words of a text are the query's:
   or without a final s or es;
 - in scripts without spaces between words, every two characters that follow one another in the query.
 
+Where an index counts words, its analyser says instead whether two words are one.
+
 How much a word says is the sum of its tokens' inverse document frequencies where the table was fitted, else of the
 lengths of their rows.
 """
@@ -19,12 +21,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
 
 from lightretriever.errors import UsageError
 from lightretriever.query.encoder import QueryEncoder
+from lightretriever.text.analysers.words import UNSPACED, Words
 
 WIDTH = 200
 LEAST_WIDTH = 16
@@ -34,9 +38,8 @@ _TINY = 1e-9  # what rounding makes of a sum that terms were added to and taken 
 _FINDS = 24  # places at most that are looked at for one word
 _STEM, _ENDING = 5, 3  # letters
 _ELLIPSIS = "…"
-_UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[^\W{_UNSPACED}]+(?:[\u0300-\u036f]+[^\W{_UNSPACED}]*)*")
-_RUN = re.compile(rf"[{_UNSPACED}]+")
+_WORD = re.compile(rf"[^\W{UNSPACED}]+(?:[\u0300-\u036f]+[^\W{UNSPACED}]*)*")
+_RUN = re.compile(rf"[{UNSPACED}]+")
 # A line that goes on is no end; a blank one is, and one before a list item, a heading or a quotation.
 _SENTENCE_END = re.compile(r"[。！？｡]|[.!?](?=\s)|\n(?=\s*\n|[ \t]*(?:[-*•#>]|\d+[.)]))")
 _SPACE = re.compile(r"\s")
@@ -47,14 +50,16 @@ class Term(NamedTuple):
 
     Attributes:
         stem: the beginning of words, in small letters, or two characters of a script without spaces.
-        shortest, longest: letters of a word that counts; 0 where any place does.
+        shortest, longest: letters of a word that counts; 0 where any place does, and no longest where ``term`` decides.
         weight: how much it says.
+        term: what the index's analyser makes of words that count; "" where their letters decide.
     """
 
     stem: str
     shortest: int
     longest: int
     weight: float
+    term: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +81,17 @@ class QueryMarker:
     """Marks the words of one query in texts; a search gives it to its hits. Its words are weighed when it is first
     asked, for most hits are never shown."""
 
-    __slots__ = ("_encoder", "_terms", "query")
+    __slots__ = ("_encoder", "_terms", "_words", "query")
 
     def __init__(self, encoder: QueryEncoder, query: str) -> None:
         self.query = query
+        self._words = encoder.words
         self._encoder: QueryEncoder | None = encoder
         self._terms: tuple[Term, ...] | None = None
 
     def mark(self, text: str, width: int = WIDTH) -> tuple[str, tuple[tuple[int, int], ...]]:
         """`snippet` of a text, and where the query's words are in it."""
-        found = snippet(self.terms, text, width)
+        found = snippet(self.terms, text, width, self._words)
         return found.text, found.spans
 
     @property
@@ -102,11 +108,11 @@ class QueryMarker:
     def __hash__(self) -> int:
         return hash(self.query)
 
-    def __getstate__(self) -> tuple[str, tuple[Term, ...]]:
-        return self.query, self.terms  # hits go to other processes without the encoder
+    def __getstate__(self) -> tuple[str, tuple[Term, ...], Words | None]:
+        return self.query, self.terms, self._words  # hits go to other processes without the encoder
 
-    def __setstate__(self, state: tuple[str, tuple[Term, ...]]) -> None:
-        self.query, self._terms = state
+    def __setstate__(self, state: tuple[str, tuple[Term, ...], Words | None]) -> None:
+        self.query, self._terms, self._words = state
         self._encoder = None
 
 
@@ -118,28 +124,34 @@ class _Match(NamedTuple):
 
 def query_terms(encoder: QueryEncoder, query: str) -> tuple[Term, ...]:
     """What to look for in the hits of a query; made once for all of them."""
-    return make_terms(query, partial(_weight, encoder))
+    return make_terms(query, partial(_weight, encoder), encoder.words)
 
 
-def make_terms(query: str, weight: Callable[[str], float]) -> tuple[Term, ...]:
-    """`query_terms` where words are weighed in another way: ``weight`` gives how much a word of the query says."""
+def make_terms(query: str, weight: Callable[[str], float], analysed: Words | None = None) -> tuple[Term, ...]:
+    """`query_terms` where words are weighed in another way: ``weight`` gives how much a word of the query says, and
+    ``analysed`` is the index's analyser."""
     query = query.lower()
     words = dict.fromkeys(_WORD.findall(query))
     pairs = dict.fromkeys(run[i : i + 2] for run in _RUN.findall(query) for i in range(max(1, len(run) - 1)))
-    terms = [_word_term(word, weight(word)) for word in words]
+    if analysed is None:
+        terms = [_word_term(word, weight(word)) for word in words]
+    else:
+        found = [(word, analysed.term(word)) for word in words]
+        terms = [Term(_beginning(word, term), 1, 0, weight(word), term) for word, term in found if term]
     terms += [Term(pair, 0, 0, weight(pair)) for pair in pairs]
     least = _LEAST_SHARE * max((term.weight for term in terms), default=0.0)
     kept = {term._replace(weight=0.0): term for term in terms if term.weight >= least}
     return tuple(kept.values())
 
 
-def snippet(terms: Sequence[Term], text: str, width: int = WIDTH) -> Snippet:
+def snippet(terms: Sequence[Term], text: str, width: int = WIDTH, analysed: Words | None = None) -> Snippet:
     """The part of a text that holds most of the query's words, by their weights, from the beginning of a sentence.
 
     Args:
         terms: of `query_terms`.
         text: returned as it is, control characters and all: whoever prints it cleans it.
         width: characters at most, cut between words where there are any.
+        analysed: as for `make_terms`.
 
     Returns:
         The beginning of the text where it has none of the words.
@@ -149,7 +161,7 @@ def snippet(terms: Sequence[Term], text: str, width: int = WIDTH) -> Snippet:
     """
     if width < LEAST_WIDTH:
         raise UsageError(f"a snippet of {width} characters: give at least {LEAST_WIDTH}")
-    matches = _matches(terms, text)
+    matches = _matches(terms, text, analysed)
     first, last = _best(terms, matches, width - 2)
     start, cut_before = (0, False) if len(text) <= width else _start(text, first, last, width - 2)
     end, cut_after = (len(text), False) if len(text) <= width else _end(text, start, last, width - 2)
@@ -178,24 +190,33 @@ def _word_term(word: str, weight: float) -> Term:
     return Term(word[:stem], max(stem, base - _ENDING), base + _ENDING, weight)
 
 
-def _matches(terms: Sequence[Term], text: str) -> list[_Match]:
+def _beginning(word: str, term: str) -> str:
+    """What words of one term begin with, nearly always: a stem ends where endings begin, or a letter later."""
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, term, strict=False)))
+    return word[: max(2, alike - 1)]
+
+
+def _matches(terms: Sequence[Term], text: str, analysed: Words | None) -> list[_Match]:
     """Where the terms are, in the text's order."""
     lower = text.lower()
     if len(lower) != len(text):  # İ becomes two characters
         lower = "".join(small if len(small := character.lower()) == 1 else character for character in text)
     found: list[_Match] = []
-    for number, (stem, shortest, longest, _) in enumerate(terms):
+    for number, (stem, shortest, longest, _, term) in enumerate(terms):
         place = lower.find(stem)
         for _ in range(_FINDS):
             if place < 0:
                 break
             end = place + len(stem)
-            if not longest:
+            if not shortest:
                 found.append(_Match(place, end, number))
             elif not place or not _is_letter(lower[place - 1]):
                 word = _WORD.match(lower, place)
                 end = word.end() if word else end
-                if _counts(lower, place, end, len(stem), shortest, longest):
+                if analysed is not None:
+                    if analysed.term(lower[place:end]) == term:
+                        found.append(_Match(place, end, number))
+                elif _counts(lower, place, end, len(stem), shortest, longest):
                     found.append(_Match(place, end, number))
             place = lower.find(stem, end)
     found.sort()

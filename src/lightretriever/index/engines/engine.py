@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lightretriever.errors import MismatchError
 from lightretriever.index.filter.language import Filter
 from lightretriever.text.corpus import Document
 from lightretriever.types import SparseVectors, take_sparse
@@ -121,6 +122,18 @@ def ends_of(queries: NDArray[np.float32], total: NDArray[np.float64], count: int
     products: NDArray[np.float64] = queries * (total / (count + _FEW))
     squares = np.square(queries, dtype=np.float64)  # sums not by BLAS, which gives one query other last bits than many
     return np.stack([products.sum(axis=1), np.sqrt(squares.sum(axis=1))], axis=1)
+
+
+def check_vocabulary(asked: Asked, vocabulary: int) -> None:
+    """Raises MismatchError for queries whose counts are of other things than that vocabulary's; 0 is the tokens of the
+    document model."""
+    if asked.sparse is None or asked.sparse.vocabulary == vocabulary:
+        return
+    has = "the document model's tokens" if not asked.sparse.vocabulary else "another index's words"
+    wanted = "the document model's tokens" if not vocabulary else "words of its own"
+    raise MismatchError(
+        f"the queries are counted in {has}, the index in {wanted}: encode them with the index's encoder"
+    )
 
 
 def nothing(queries: int) -> Rankings:

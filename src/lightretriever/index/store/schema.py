@@ -8,6 +8,7 @@
     conditions  what filters look at (`lightretriever.index.filter.sql`), fields by number
     segments    what was built of the rest, and may be built again
     settings    what the index is bound to, as JSON, and BM25's statistics
+    terms       the words that the sparse side counts, by number (`lightretriever.index.store.terms`)
     files       what documents were read from (`lightretriever.index.store.files`)
     written     ids written while a server's collection is being replaced
     state       one row of counts; a write changes it, so it tells whether anything is new
@@ -27,7 +28,7 @@ from lightretriever.index.filter.conditions import TABLES as CONDITIONS
 from lightretriever.index.store.database import APPLICATION, Connection
 from lightretriever.index.store.seal import seal
 
-VERSION = 1
+VERSION = 2
 _VECTORS = "CREATE TABLE {name}(key INTEGER PRIMARY KEY, dense BLOB NOT NULL, sparse BLOB, checksum INTEGER NOT NULL)"
 _TABLES = (
     "CREATE TABLE documents(key INTEGER PRIMARY KEY, id TEXT NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, "
@@ -37,6 +38,7 @@ _TABLES = (
     *CONDITIONS,
     "CREATE TABLE segments(name TEXT PRIMARY KEY, description TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE settings(name TEXT PRIMARY KEY, value NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE terms(number INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL)",
     "CREATE TABLE files(id TEXT PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL, "
     "documents TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE written(id TEXT PRIMARY KEY) WITHOUT ROWID",

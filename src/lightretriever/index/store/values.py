@@ -10,6 +10,7 @@ from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import Connection
 from lightretriever.index.store.seal import check_seal, seal
 from lightretriever.index.store.state import change_state
+from lightretriever.index.store.terms import sparse_width
 
 SETTINGS, STATISTICS, COMING, WATCHED = "index", "bm25", "coming bm25", "watched"
 
@@ -71,7 +72,7 @@ def _statistics(connection: Connection, name: str, settings: Settings) -> BM25 |
     if stored is None:
         return None
     try:
-        return BM25.unpack(stored, settings.width)
+        return BM25.unpack(stored, sparse_width(connection, settings) or 0)
     except ValueError as error:
         raise ArtifactError(f"the index's BM25 statistics are damaged ({error}): restore a snapshot") from None
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from index.conftest import RandomTower, fill, make_documents, make_encoder, payload
 from index.forked import fork, forks
 
-from lightretriever import Index
+from lightretriever import Encoded, Index
 from lightretriever.errors import ArtifactError
 from lightretriever.index.engines.engine import Asked
 from lightretriever.index.engines.local import build
@@ -48,9 +48,9 @@ def descriptions(index: Index) -> list[tuple[int, int, int]]:
     return [(one.after, one.until, one.documents) for one in found]
 
 
-def answers(engine: LocalEngine) -> list[list[tuple[str, float]]]:
+def answers(engine: LocalEngine, encoded: Encoded) -> list[list[tuple[str, float]]]:
     """Every document with its score, of each query, arm and filter."""
-    encoded, found = make_encoder().encode(QUERIES), []
+    found = []
     for where in FILTERS:
         asked = Asked(encoded.dense, encoded.sparse, 1_000, parse_filter(where))
         result = engine.search(asked)
@@ -63,15 +63,16 @@ def assert_as_read_anew(index: Index) -> None:
     """What this process knows by and by is what one that begins now finds; and what the documents themselves say."""
     database = Database(index.path / "index.db")
     try:
-        anew = answers(LocalEngine(index.path, database))
+        encoded = index.encoder.encode(QUERIES)
+        anew = answers(LocalEngine(index.path, database), encoded)
     finally:
         database.close()
     assert isinstance(index.engine, LocalEngine)
-    for known, read in zip(answers(index.engine), anew, strict=True):
+    for known, read in zip(answers(index.engine, encoded), anew, strict=True):
         assert known == read
     stored = list(index.documents())
-    encoded, queries = TOWER.encode(stored), make_encoder().encode(QUERIES)
-    dense = queries.dense @ encoded.dense.T if stored else np.zeros((len(QUERIES), 0))
+    vectors, queries = TOWER.encode(stored), make_encoder().encode(QUERIES)
+    dense = queries.dense @ vectors.dense.T if stored else np.zeros((len(QUERIES), 0))
     for row, ranking in enumerate(anew[: len(QUERIES)]):  # without a filter, the dense ones come first
         expected = {document.id: score for document, score in zip(stored, dense[row].tolist(), strict=True)}
         assert dict(ranking) == pytest.approx(expected, abs=ALIKE)

@@ -52,6 +52,7 @@ from lightretriever.index.settings import Settings
 from lightretriever.index.store.database import FILE, Connection, Database
 from lightretriever.index.store.documents import fetch_vectors, read_ids, vector_pages
 from lightretriever.index.store.state import State, change_state, read_state, set_state
+from lightretriever.index.store.terms import sparse_width
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.types import SparseVectors
 from lightretriever.vectors.lock import lock_folder, pass_lock
@@ -355,7 +356,9 @@ def _axes(connection: Connection, plan: Plan, keys: NDArray[np.int64]) -> NDArra
     if not wants_axes(len(keys), settings.dim):
         return None
     chosen = np.random.default_rng(0).choice(keys, min(_SAMPLE, len(keys)), replace=False)
-    vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, chosen.tolist())
+    vectors = fetch_vectors(
+        connection, settings.vectors, settings.dim, sparse_width(connection, settings), chosen.tolist()
+    )
     return principal_axes(vectors.dense, settings.dim)[0]
 
 
@@ -371,7 +374,7 @@ def _read(
     settings, until, count = plan.settings, plan.until, len(keys)
     high, low = (new_array(folder, f"dense.{name}", "int8", (count, settings.dim)) for name in ("hi", "lo"))
     codes = Codes(high, low, np.empty(count, np.float32))
-    width = settings.sparse_width
+    width = sparse_width(connection, settings)
     parts: list[SparseVectors] = []
     total = np.zeros(settings.dim)
     done, lacking = 0, ArtifactError("documents of the index lack their vectors: restore a snapshot")

@@ -16,6 +16,7 @@ from lightretriever.index.store.database import FILE, WAL, Connection, Database
 from lightretriever.index.store.documents import document_pages, read_gone, read_vectors, vector_pages
 from lightretriever.index.store.files import read_files
 from lightretriever.index.store.state import read_state
+from lightretriever.index.store.terms import sparse_width, term_pages
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.index.store.wal import lost_commits
 from lightretriever.query.table import TokenTable
@@ -121,6 +122,7 @@ def _check_rows(database: Database, settings: Settings) -> Iterator[str]:
             partial(_check_conditions, connection),
             partial(_check_statistics, connection, settings),
             partial(_check_files, connection),
+            partial(_check_terms, connection),
         ]
         if settings.successor is not None:
             checks.append(partial(_check_successor, connection, settings))
@@ -134,7 +136,7 @@ def _check_rows(database: Database, settings: Settings) -> Iterator[str]:
 
 
 def _check_documents(connection: Connection, settings: Settings, documents: int, next_key: int) -> str:
-    width = settings.sparse_width
+    width = sparse_width(connection, settings)
     count, after = 0, 0
     for found in document_pages(connection):
         last = found[-1][0]
@@ -179,11 +181,18 @@ def _check_files(connection: Connection) -> str:
     return ""
 
 
+def _check_terms(connection: Connection) -> str:
+    for _ in term_pages(connection):
+        pass  # reading is what checks them
+    return ""
+
+
 def _check_successor(connection: Connection, settings: Settings) -> str:
     """The vectors of another document model, as far as there are any."""
     assert settings.successor is not None
     table, dim, width = (int(str(settings.successor[name])) for name in ("vectors", "dim", "width"))
-    sparse = None if settings.successor["sparse"] == "none" else width
+    kind = str(settings.successor["sparse"])
+    sparse = sparse_width(connection, replace(settings, sparse=kind, width=width))
     for _ in vector_pages(connection, table, dim, sparse, 0, _LAST):
         pass  # reading is what checks them
     return ""

@@ -16,7 +16,7 @@ import numpy as np
 
 from lightretriever.errors import ArtifactError, MismatchError
 from lightretriever.fusion_kernels import fuse_lists
-from lightretriever.index.engines.engine import Asked, Found, Rows, ends_of
+from lightretriever.index.engines.engine import Asked, Found, Rows, check_vocabulary, ends_of
 from lightretriever.index.engines.local.build import optimise
 from lightretriever.index.engines.local.follower import Follower
 from lightretriever.index.engines.local.merging import merged
@@ -27,6 +27,7 @@ from lightretriever.index.settings import LOCAL
 from lightretriever.index.store.database import Connection, Database
 from lightretriever.index.store.documents import fetch_documents, fetch_vectors, find_keys, page_documents
 from lightretriever.index.store.state import read_state
+from lightretriever.index.store.terms import sparse_width
 from lightretriever.index.store.values import read_settings
 from lightretriever.text.corpus import Document
 from lightretriever.types import SparseVectors, take_sparse
@@ -96,7 +97,7 @@ class LocalEngine:
     def _with_vectors(self, connection: Connection, found: Sequence[tuple[int, Document]]) -> Rows:
         settings = read_settings(connection, self.database.file)
         keys = [key for key, _ in found]
-        vectors = fetch_vectors(connection, settings.vectors, settings.dim, settings.sparse_width, keys)
+        vectors = fetch_vectors(connection, settings.vectors, settings.dim, sparse_width(connection, settings), keys)
         if len(vectors) != len(keys):
             raise ArtifactError(f"{self.database.file} is damaged: documents lack their vectors: restore a snapshot")
         order = np.argsort(np.argsort(keys)) if keys else np.empty(0, np.intp)
@@ -129,10 +130,11 @@ class LocalEngine:
     def _prepare(self) -> None:
         """Search for something, so that what searches run is compiled, for this process and those that come: on a new
         machine that takes some seconds, which nobody should wait for at the first question."""
-        settings = self.follower.view().settings
+        view = self.follower.view()
+        settings = view.settings
         query = np.zeros((1, settings.dim), np.float32)
         query[0, 0] = 1
-        token = SparseVectors(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), settings.width)
+        token = SparseVectors(np.array([0, 1]), np.zeros(1, np.int32), np.ones(1, np.float32), 1, view.vocabulary)
         found = self.search(Asked(query, None if settings.sparse == "none" else token, 10))
         merged([found.dense, found.sparse], 1, 10)
         fuse_lists(found.dense.arrays, found.sparse.arrays, 10, settings.fusion)
@@ -159,10 +161,11 @@ class Moment:
     view: View
 
     def search(self, asked: Asked) -> Found:
-        """See `Engine.search`. Raises MismatchError for vectors of another dimension."""
+        """See `Engine.search`. Raises MismatchError for vectors of another dimension or vocabulary."""
         dim = self.view.settings.dim
         if asked.dense is not None and asked.dense.shape[1] != dim:
             raise MismatchError(f"the query vectors have {asked.dense.shape[1]} dimensions, the index {dim}")
+        check_vocabulary(asked, self.view.vocabulary)
         view, masks = self.engine.follower.masks(self.view, asked.where)
         dense, sparse = view.best(asked, masks, self.engine.scratch)
         ends = None

@@ -37,6 +37,7 @@ from lightretriever.index.store.documents import (
     vector_pages,
 )
 from lightretriever.index.store.state import State, read_state
+from lightretriever.index.store.terms import sparse_width
 from lightretriever.index.store.values import read_settings, read_statistics
 from lightretriever.types import SparseVectors
 
@@ -210,7 +211,7 @@ class Follower:
         after: int,
         until: int,
     ) -> None:
-        width = settings.sparse_width
+        width = sparse_width(connection, settings)
         for rows in vector_pages(connection, settings.vectors, settings.dim, width, after, until):
             keys, ids = read_ids(connection, after, int(rows.keys[-1]))
             after = int(rows.keys[-1])

@@ -72,6 +72,11 @@ class View:
     filtered: dict[str, Masks] = field(default_factory=dict)
 
     @property
+    def vocabulary(self) -> int:
+        """What sparse vectors are counts of, as of `SparseVectors`."""
+        return self.state.identity if self.settings.counts_words else 0
+
+    @property
     def unbuilt(self) -> int:
         """How many rows are in no segment, and documents in segments are gone."""
         gone = self.state.next_gone - min((segment.description.gone for segment in self.segments), default=1)

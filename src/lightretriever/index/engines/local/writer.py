@@ -19,6 +19,7 @@ from lightretriever.index.store.documents import (
     vector_pages,
 )
 from lightretriever.index.store.state import change_state, read_state, set_state
+from lightretriever.index.store.terms import sparse_width
 from lightretriever.index.store.values import read_settings, read_statistics, write_statistics
 from lightretriever.index.tenant import check_owner
 from lightretriever.types import SparseVectors
@@ -59,7 +60,7 @@ def delete_rows(connection: Connection, file: Path, ids: Sequence[str], where: F
 
 def take_statistics(connection: Connection, settings: Settings, until: int) -> BM25:
     """BM25 statistics of the documents whose key is at most ``until``."""
-    return BM25.of(_counts(connection, settings, until), settings.width)
+    return BM25.of(_counts(connection, settings, until), sparse_width(connection, settings) or 0)
 
 
 def _keep_statistics(connection: Connection, settings: Settings) -> None:
@@ -75,7 +76,7 @@ def _keep_statistics(connection: Connection, settings: Settings) -> None:
 
 
 def _counts(connection: Connection, settings: Settings, until: int) -> Iterator[SparseVectors]:
-    for rows in vector_pages(connection, settings.vectors, settings.dim, settings.width, 0, until):
+    for rows in vector_pages(connection, settings.vectors, settings.dim, sparse_width(connection, settings), 0, until):
         assert rows.sparse is not None
         yield rows.sparse
 

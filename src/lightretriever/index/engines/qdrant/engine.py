@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from qdrant_client import QdrantClient, models
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.engines.engine import START, Asked, Found, Rows, ends_of
+from lightretriever.index.engines.engine import START, Asked, Found, Rows, check_vocabulary, ends_of
 from lightretriever.index.engines.qdrant.arms import (
     arm_queries,
     lists_of,
@@ -111,6 +111,7 @@ class QdrantEngine:
         return deleted
 
     def search(self, asked: Asked) -> Found:
+        check_vocabulary(asked, 0)
         depth = asked.depth if asked.depth <= MANY else max(1, min(asked.depth, self.count()))
         queries = arm_queries(asked, depth)
         answers = self._query([query.request for query in queries])

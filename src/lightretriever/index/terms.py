@@ -1,0 +1,86 @@
+"""Counts the words of documents and queries, under the numbers that an index's database gives their terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+
+from lightretriever.index.store.database import Database
+from lightretriever.index.store.terms import add_terms, find_terms, next_term
+from lightretriever.query.counts import count_few
+from lightretriever.query.kernels import count_flat
+from lightretriever.text.analysers.analyser import Analyser
+from lightretriever.text.analysers.words import END, Words
+from lightretriever.types import SparseVectors
+
+_FEW = 64  # texts that are counted without compiled kernels, which take longer to load
+_STOP, _END = 0, -1  # in place of a number
+_MOST = 1 << 18  # words that are remembered
+
+
+class Terms:
+    """Of one index, for all threads of a process. What a word's number is, is remembered: it never changes.
+
+    Attributes:
+        words: the index's analyser.
+    """
+
+    def __init__(self, database: Database, identity: int, analyser: Analyser) -> None:
+        """Over the database of the index of that identity; another index that takes its place knows other terms."""
+        self.words = Words(analyser)
+        self._database = database
+        self._identity = identity
+        self._numbers = {END: _END}
+        self._width = 1
+
+    def count(self, texts: Sequence[str], once: bool = False) -> SparseVectors:
+        """Counts of queries' terms, [n, V]; terms that no document ever had are left out.
+
+        Args:
+            texts: n queries.
+            once: whether each distinct term counts 1.
+        """
+        if len(texts) > _FEW:
+            return self._count_many(texts, once, store=False)
+        rows, numbers = list(map(self.words.split, texts)), self._numbers
+        try:
+            found = [[number for number in map(numbers.__getitem__, row) if number] for row in rows]
+        except KeyError:
+            numbers = self._numbers_of(chain.from_iterable(rows), store=False)
+            found = [[number for word in row if (number := numbers.get(word, _STOP))] for row in rows]
+        return count_few(found, self._width, once, self._identity)
+
+    def count_new(self, texts: Sequence[str]) -> SparseVectors:
+        """Counts of documents' terms, [n, V]; new terms are given numbers, in a transaction of the index's database."""
+        return self._count_many(texts, False, store=True)
+
+    def _count_many(self, texts: Sequence[str], once: bool, store: bool) -> SparseVectors:
+        words, numbers = self.words.split_many(texts), self._numbers
+        try:
+            found = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
+        except KeyError:
+            numbers = self._numbers_of(words, store)
+            found = np.fromiter((numbers.get(word, _STOP) for word in words), np.int32, len(words))
+        counted = np.concatenate([[0], np.cumsum(found > 0)])
+        offsets = np.concatenate([[0], counted[np.flatnonzero(found == _END)]])
+        return count_flat(found[found > 0], offsets, self._width, once, self._identity)
+
+    def _numbers_of(self, words: Iterable[str], store: bool) -> dict[str, int]:
+        """The number of every word that has one, of stop words too; ``store``: of every word."""
+        numbers = self._numbers
+        if len(numbers) > _MOST:
+            numbers = self._numbers = {END: _END}
+        terms = {word: self.words.term(word) for word in dict.fromkeys(words) if word not in numbers}
+        with self._database.reading() as connection:
+            found = find_terms(connection, filter(None, terms.values()), self._identity)
+        self._width = max(self._width, 1 + max(found.values(), default=0))
+        numbers.update((word, found.get(term, _STOP)) for word, term in terms.items() if term in found or not term)
+        new = {word: term for word, term in terms.items() if term and term not in found}
+        if not store or not new:
+            return numbers
+        with self._database.writing(durable=False) as connection:
+            found = add_terms(connection, new.values())  # not remembered yet: the transaction may come to nothing
+            self._width = max(self._width, next_term(connection))
+        return {**numbers, **{word: found[term] for word, term in new.items()}}
