@@ -73,7 +73,9 @@ class BM25:
 
     def impacts(self, counts: SparseVectors, k1: float = K1, b: float = B) -> SparseVectors:
         """Document vectors [n, V] for token counts [n, V]; a token that the statistics never saw has df 0."""
-        known = np.pad(self.frequency, (0, max(0, counts.width - len(self.frequency))))
+        known = self.frequency
+        if len(known) < counts.width:
+            known = np.pad(known, (0, counts.width - len(known)))
         idf = inverse_frequencies(self.documents, known[counts.indices])
         of_row = np.diff(counts.indptr)
         tf = counts.values.astype(np.float64)

@@ -307,7 +307,7 @@ def test_tables_of_vectors_may_be_several(database: Database) -> None:
     ("pragma", "message"),
     [
         (f"user_version = {VERSION + 1}", "is of a newer version of lightretriever: upgrade it"),
-        ("user_version = 0", "is of a version that is gone"),
+        ("user_version = 0", "is of an older version of lightretriever: make the index again"),
         (f"application_id = {APPLICATION + 1}", "is no index of lightretriever: make the index again"),
     ],
 )

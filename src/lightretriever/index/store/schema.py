@@ -84,9 +84,10 @@ def check_schema(connection: Connection, file: Path) -> None:
     )
     if application != APPLICATION:
         raise ArtifactError(f"{file} is no index of lightretriever: make the index again")
+    if version > VERSION:
+        raise ArtifactError(f"{file} is of a newer version of lightretriever: upgrade it")
     if version != VERSION:
-        newer = "a newer version of lightretriever: upgrade it" if version > VERSION else "a version that is gone"
-        raise ArtifactError(f"{file} is of {newer}")
+        raise ArtifactError(f"{file} is of an older version of lightretriever: make the index again")
     expected = {_name(statement): statement for statement in _TABLES}
     for name, statement in connection.execute("SELECT name, sql FROM sqlite_schema"):
         if statement is None and name.startswith("sqlite_autoindex_"):
