@@ -270,8 +270,12 @@ def _say(output: Path, table: TokenTable, anonymous: bool) -> None:
     from lightretriever.tables.prior import MODEL
 
     fitted = table.fitted
-    cosine = f", cosine {fitted['held_out_cosine']:.3f} on held-out text" if fitted.get("held_out_cosine") else ""
-    say(f"{output}: fitted to {counted(int(str(fitted['samples'])), 'texts')}, λ {fitted['l2']:g}{cosine}")
+    say(f"{output}: fitted to {counted(int(str(fitted['samples'])), 'texts')}, λ {fitted['l2']:g}")
+    if isinstance(overlap := fitted.get("held_out_overlap"), float):
+        say(
+            f"{output}: of the model's ten best for text held out of the fit it finds {10 * overlap:.1f} among its ten "
+            f"(nDCG@10 {fitted['held_out_ndcg']:.3f})"
+        )
     say_table(output, table)
     if fitted["prior"] == MODEL:
         say(f"{output}: rows of tokens that no text holds come from {table.model}")

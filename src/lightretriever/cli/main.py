@@ -36,6 +36,7 @@ from lightretriever.cli import (
     reindex,
     restore,
     run,
+    screen,
     search,
     set_table,
     snapshot,
@@ -51,6 +52,7 @@ from lightretriever.errors import LightRetrieverError, UsageError
 VERBS = {
     "cache": cache,
     "fit": fit,
+    "screen": screen,
     "train": train,
     "encode": encode,
     "index": index,

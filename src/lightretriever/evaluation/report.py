@@ -136,6 +136,8 @@ def _card(table: TokenTable, evidence: Evidence, worst: Sequence[Mapping[str, ob
         "fitted to": f"{fitted.get('samples', 0):,} texts; prior: {fitted.get('prior')}; λ {fitted.get('l2')}",
         "vocabulary seen": _share(fitted.get("vocabulary_covered")),
         "of new text's tokens seen, expected": _share(fitted.get("occurrences_covered")),
+        "overlap with the model's ten best, on held-out text": str(fitted.get("held_out_overlap") or "not measured"),
+        "nDCG@10 by them": str(fitted.get("held_out_ndcg") or "not measured"),
         "cosine on held-out text": str(fitted.get("held_out_cosine") or "not measured"),
     }
     lines = [

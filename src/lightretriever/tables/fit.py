@@ -38,7 +38,7 @@ from lightretriever.tables.prior import Coverage, Floats, Prior, check_prior, me
 from lightretriever.tables.refine import Refined, fit_general, fit_refined
 from lightretriever.tables.row_store import ModelRows
 from lightretriever.tables.samples import Samples
-from lightretriever.tables.strength import fit_rows, scale_bags
+from lightretriever.tables.strength import Chosen, fit_rows, scale_bags
 from lightretriever.text.tokenizer import id_count, tokenizer_hash
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def fit_table(
             vocabulary are made.
 
     Returns:
-        The table; ``fitted`` says what it was made of: texts used and dropped, λ, coverage, held-out cosine.
+        The table; ``fitted`` says what it was made of: texts used and dropped, λ, coverage; and how it did on texts
+        held out: the cosine of its vectors and the tower's, and of the tower's own ten best documents the share that
+        it finds among its ten (``held_out_overlap``), and its nDCG@10 by them (``held_out_ndcg``).
 
     Raises:
         UsageError: neither texts nor vectors, texts without a tower, no tokenizer, an impossible option or prior.
@@ -223,7 +225,7 @@ def _fit(
     base = prior_rows(prior, of_model, words.bags.width, targets.shape[1], tokenizer_hash(given.tokenizer))
     base = np.concatenate([base, np.zeros((len(words.phrases), base.shape[1]), np.float32)])
     refined = _fit_rows(given, words, targets, base, options)
-    check_prediction(refined.cosine, len(words.texts))
+    check_prediction(refined.chosen.cosine, len(words.texts))
     fitted_to = words.tokens if refined.passages is None else words.tokens.joined(refined.passages)
     table = TokenTable.from_rows(
         refined.rows[: words.bags.width],
@@ -244,7 +246,7 @@ def _fit(
             "passages": len(fitted_to) - len(words.texts),
             "prior": prior_name(prior, of_model),
             "l2": refined.l2,
-            "held_out_cosine": refined.cosine,
+            **_held_out(refined.chosen),
             "vocabulary_covered": words.coverage.vocabulary,
             "occurrences_covered": words.coverage.occurrences,
         },
@@ -256,12 +258,19 @@ def _fit(
     return _turned(table, targets[:documents] if documents else targets, bool(documents), options)
 
 
+def _held_out(chosen: Chosen) -> dict[str, object]:
+    """What was measured on held-out texts, for `TokenTable.fitted`."""
+    kept = chosen.kept
+    overlap, ndcg = (None, None) if kept is None else (kept.overlap, kept.ndcg)
+    return {"held_out_cosine": chosen.cosine, "held_out_overlap": overlap, "held_out_ndcg": ndcg}
+
+
 def _fit_rows(given: Given, words: _Words, targets: Floats, base: Floats, options: FitOptions) -> Refined:
     """Rows of the vocabulary, then of the phrases; ``base`` has as many."""
     scaled = scale_bags(words.phrased, base)
     if options.l2 is not None:
         rows = fit_rows(scaled, targets, base, options.l2)
-        return Refined(rows, options.l2, None, None, scaled, targets)
+        return Refined(rows, options.l2, Chosen(options.l2), None, scaled, targets)
     if options.general:
         return fit_general(words.texts, targets, scaled, base, len(words.phrases))
     titles = given.documents.titles if given.documents is not None else ()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.tables.bags import Bags, Tokens, join_bags, text_key, unit_rows
-from lightretriever.tables.strength import choose_l2, fit_rows, scale_bags
+from lightretriever.tables.strength import Chosen, choose_l2, fit_rows, scale_bags
 from lightretriever.text.sentences import split_sentences
 
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ _GENERAL = 3.0  # times the λ that is best by cosine on text held out: text of 
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """What `fit_refined` found: rows [V, d], λ, the cosine on held-out texts, and the passages that joined.
+    """What `fit_refined` found: rows [V, d], how λ was chosen, λ in the end, and the passages that joined.
 
     ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted; ``passages`` are tokens, None where
     none joined.
@@ -40,7 +40,7 @@ class Refined:
 
     rows: Floats
     l2: float
-    cosine: float | None
+    chosen: Chosen
     passages: Tokens | None
     bags: Bags
     targets: Floats
@@ -66,7 +66,7 @@ def fit_refined(
         read: makes tokens and unscaled bags of further texts.
         phrases: how many of the last ids are phrases; λ is chosen, and its cosine measured, without them.
     """
-    count = len(titles)
+    count, vectors = len(titles), targets
     documents = targets[:count]
     homes = _sentence_homes(titles, texts[:count])
     targets = _mix_in_documents(texts, targets, documents, homes)
@@ -75,7 +75,9 @@ def fit_refined(
         weights[:count] = np.sqrt(_DOCUMENT_WEIGHT)
     bags, targets = bags.scaled(weights), targets * weights[:, None]
     width = len(base) - phrases
-    l2, start, cosine = choose_l2(bags.below(width), targets, base[:width], [text_key(text) for text in texts])
+    keys = [text_key(text) for text in texts]
+    chosen = choose_l2(bags.below(width), targets, base[:width], keys, vectors, count)
+    l2, start = chosen.l2, chosen.rows
     if start is not None and phrases:
         start = np.concatenate([start, base[width:]])
     rows = fit_rows(bags, targets, base, l2, start)
@@ -83,29 +85,31 @@ def fit_refined(
     known = set(texts)
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
     if not fresh:
-        return Refined(rows, l2, cosine, None, bags, targets)
+        return Refined(rows, l2, chosen, None, bags, targets)
     (passages, more), places = read(fresh), np.array([homes[text] for text in fresh])
     weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
     bags = join_bags(bags, scale_bags(more, base).scaled(weights))
     targets = np.concatenate([targets, documents[places] * weights[:, None]])
     l2 *= _RELAXED
     rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
-    return Refined(rows, l2, cosine, passages, bags, targets)
+    return Refined(rows, l2, chosen, passages, bags, targets)
 
 
 def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats, phrases: int = 0) -> Refined:
     """Fit for corpora that are not among the texts: every text counts the same, none leans towards a document.
 
     What a sentence gains from its own document is that corpus's own, and costs elsewhere. Held-out texts are of the
-    corpora fitted to, so the λ that is best for them is too weak for others; see docs/fitting.md. Arguments as for
-    `fit_refined`.
+    corpora fitted to, so the λ that is best for them, by the cosine, is too weak for others; see docs/fitting.md.
+    Arguments as for `fit_refined`.
     """
     width = len(base) - phrases
-    l2, start, cosine = choose_l2(bags.below(width), targets, base[:width], [text_key(text) for text in texts])
+    keys = [text_key(text) for text in texts]
+    chosen = choose_l2(bags.below(width), targets, base[:width], keys, targets, by_ranking=False)
+    l2, start = chosen.l2, chosen.rows
     if start is not None:
         l2 *= _GENERAL
         start = np.concatenate([start, base[width:]])
-    return Refined(fit_rows(bags, targets, base, l2, start), l2, cosine, None, bags, targets)
+    return Refined(fit_rows(bags, targets, base, l2, start), l2, chosen, None, bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
