@@ -164,7 +164,7 @@ class Hit(NamedTuple):
     @property
     def snippet(self) -> str:
         """What to show of the text for this query: a sentence or more with its words; the beginning where the query's
-        text was not given. Made when it is asked for, in some 10 µs."""
+        text was not given. Made when it is asked for, in some 50 µs."""
         return self._marked()[0]
 
     @property

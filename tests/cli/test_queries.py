@@ -79,7 +79,8 @@ def test_an_analyser_that_there_is_not(verb: Verb, folder: Path, tmp_path: Path)
             ("--sparse", "none", "--language", "en"),
             "for the sparse side bm25, and it is 'none': leave words (english) out",
         ),
-        (("--analyser", "words", "--engine", "http://h:6333/c"), "counts the model's tokens, not words: choose pieces"),
+        (("--analyser", "words"), "--analyser words: name their --language, or none"),
+        (("--language", "none", "--engine", "http://h:6333/c"), "counts the model's tokens, not words: choose pieces"),
     ]:
         told = verb("index", folder, "--model", "minilm", "-o", tmp_path / "i", *given)
         assert told.code == 2, told.err

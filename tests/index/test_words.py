@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import sqlite3
 import threading
 from collections import Counter
@@ -18,14 +19,18 @@ from index.conftest import RandomTower, make_encoder, unit_rows
 
 from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
+from lightretriever.index import migrate
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.local.check import check_index
+from lightretriever.index.folder import load_settings
 from lightretriever.index.ingest import index_corpus
 from lightretriever.index.migrate import migrate_index
+from lightretriever.index.novelty import NOTHING, Novelty
 from lightretriever.index.store.database import Database, create
 from lightretriever.index.store.schema import VERSION, statements
 from lightretriever.index.store.state import read_state
 from lightretriever.index.terms import Terms
+from lightretriever.progress import Progress
 from lightretriever.text.analysers.analyser import CJK, PIECES, Analyser
 from lightretriever.text.analysers.words import Words
 from lightretriever.text.corpus import Document
@@ -252,6 +257,96 @@ def test_it_is_the_same_when_built_snapshot_restored_and_migrated(index: Index, 
     with Index.open(tmp_path / "moved") as moved:
         add(moved, ["penguins"], first=50)
         assert ids(moved, "penguin") == ["50"]
+
+
+def test_a_restored_snapshot_is_another_index(index: Index, tmp_path: Path) -> None:
+    index.snapshot(tmp_path / "snapshot")
+    Index.restore(tmp_path / "snapshot", tmp_path / "restored")
+    add(index, ["a zebra"], first=10)
+    with Index.open(tmp_path / "restored") as other:
+        add(other, ["a tiger"], first=20)
+        with pytest.raises(MismatchError, match="another index's words"):
+            other.search_encoded(index.encoder.encode(["zebra"]), mode="sparse")
+    shutil.move(index.path, tmp_path / "away")
+    shutil.move(tmp_path / "restored", index.path)
+    assert (ids(index, "zebra"), ids(index, "tiger")) == ([], ["20"])
+
+
+def test_a_copy_in_its_place_is_counted_by_its_own_terms(index: Index, tmp_path: Path) -> None:
+    shutil.copytree(index.path, tmp_path / "copy")
+    add(index, ["a zebra"], first=10)
+    with Index.open(tmp_path / "copy") as other:
+        add(other, ["a tiger"], first=20)
+    assert ids(index, "zebra") == ["10"]
+    shutil.move(index.path, tmp_path / "away")
+    shutil.move(tmp_path / "copy", index.path)
+    assert (ids(index, "tiger"), ids(index, "zebra")) == (["20"], [])
+    add(index, ["zebra stripes"], first=30)
+    assert (ids(index, "zebra"), ids(index, "tiger")) == (["30"], ["20"])
+
+
+def test_words_counted_for_an_index_that_is_gone_are_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Index.create(tmp_path / "index", make_encoder(), sparse="bm25", analyser=ENGLISH) as index:
+        add(index, ["alpha beta"])
+
+        def replaced(*_: object) -> Novelty:
+            Index.create(tmp_path / "index", make_encoder(), "bm25", analyser=ENGLISH, overwrite=True).close()
+            return NOTHING
+
+        with monkeypatch.context() as patch:
+            patch.setattr("lightretriever.index.writing.measure_novelty", replaced)
+            with pytest.raises(MismatchError, match="another index took this one's place"):
+                add(index, ["delta epsilon"], first=1)
+        add(index, ["delta epsilon"], first=2)
+        assert ids(index, "epsilon") == ["2"]
+        assert list(check_index(index.path)) == []
+
+
+def test_the_first_documents_with_a_text_choose(tmp_path: Path) -> None:
+    with Index.create(tmp_path / "index", make_encoder(), sparse="bm25") as index:
+        add(index, ["", " \n"])
+        index.optimise()
+        assert index.info()["analyser"] is None
+        add(index, ["The studies of the sea and of the sky"], first=2)
+        assert index.info()["analyser"] == "words (english)"
+        assert ids(index, "study") == ["2"]
+        assert list(check_index(index.path)) == []
+    documents = [Document(str(i), text) for i, text in enumerate(["Introduction", *["the study of the sea"] * 20])]
+    index_corpus(tmp_path / "built", documents, RandomTower(), make_encoder(), "bm25")
+    with Index.open(tmp_path / "built") as built:
+        assert built.info()["analyser"] == "words (english)"
+
+
+def test_an_index_of_the_models_own_vectors_has_none_to_copy(index: Index, tmp_path: Path) -> None:
+    index.reindex(make_encoder(4, "lm", "r3"), RandomTower(name="lm", revision="r3"), sparse="lm")
+    migrate_index(index.path, "local", tmp_path / "moved")
+    assert load_settings(tmp_path / "moved").analyser is None
+
+
+def test_what_is_no_analyser_leaves_what_there_is(index: Index) -> None:
+    index.close()
+    for wrong in ("english", {"kind": "words"}):
+        with pytest.raises(UsageError, match=r"the analyser is of type (str|dict): give one"):
+            Index.create(index.path, make_encoder(), "bm25", analyser=wrong, overwrite=True)  # type: ignore[arg-type]
+    with Index.open(index.path) as again:
+        assert ids(again, "café") == ["2"]
+
+
+def test_words_that_are_new_while_it_is_copied_are_copied_too(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = migrate._Migrating.copy
+
+    def written_meanwhile(self: migrate._Migrating, progress: Progress) -> tuple[int, int]:
+        add(index, ["a zebra in the meantime"], first=40)
+        return copy(self, progress)
+
+    monkeypatch.setattr(migrate._Migrating, "copy", written_meanwhile)
+    assert migrate_index(index.path, "local", tmp_path / "moved").documents == 5
+    with Index.open(tmp_path / "moved") as moved:
+        assert ids(moved, "zebras") == ["40"]
 
 
 def test_another_document_model_takes_it_over(index: Index) -> None:

@@ -134,6 +134,17 @@ def test_the_analyser_says_which_words_are_one() -> None:
     assert [found.text[a:b] for a, b in found.spans] == ["studied", "study", "patients", "run"]
     marked = snippet(make_terms("cafes", lambda _: 1.0, words), text, analysed=words)
     assert [marked.text[a:b] for a, b in marked.spans] == ["CAFÉS"]
+    odd = "The ﬁle foo_bar of the woman’s “wide” ＷＩＤＥ don’t die"
+    for query, expected in (
+        ("file bar", ["ﬁle", "bar"]),
+        ("WIDE women's woman", ["woman’s", "wide", "ＷＩＤＥ"]),
+        ("t", []),
+    ):
+        found = snippet(make_terms(query, lambda _: 1.0, words), odd, analysed=words)
+        assert [found.text[a:b] for a, b in found.spans] == expected
+    german = Words(Analyser(language="german"))
+    found = snippet(make_terms("häuser", lambda _: 1.0, german), "Das Haus der Häuser", analysed=german)
+    assert [found.text[a:b] for a, b in found.spans] == ["Haus", "Häuser"]
     assert make_terms("of the", lambda _: 1.0, words) == ()
 
 

@@ -63,7 +63,9 @@ def command(
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the words, as english or en; none: not stemmed."),
+        typer.Option(
+            metavar="NAME", help="Of the words, as english or en; none: not stemmed. As the documents are if not given."
+        ),
     ] = None,
     chunk_tokens: Annotated[
         int | None,
@@ -157,6 +159,10 @@ def _analyser(kind: str | None, language: str | None) -> Analyser | None:
 
     if kind is None and language is None:
         return None
+    if kind == WORDS and language is None:
+        raise UsageError(
+            "--analyser words: name their --language, or none; or leave both out, and the documents say it"
+        )
     return Analyser(kind or WORDS, "" if language in (None, "none") else language)
 
 

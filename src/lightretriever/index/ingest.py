@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.text.analysers.analyser import Analyser
+from lightretriever.text.analysers.choose import SAMPLE
 from lightretriever.text.corpus import Document, given_document
 from lightretriever.text.tokenizer import id_count
 from lightretriever.types import Encoded
@@ -112,6 +113,9 @@ def index_corpus(
     begun_as = Settings.of(table, sparse, "building", tenant, check_engine(engine), passages, analyser)
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="corpus"), encoder, report) as build:
         digest, read, size = hashlib.sha256(), 0, 1
+        first = list(islice(stream, SAMPLE))
+        stream = chain(first, stream)
+        build.choose_analyser(first)
         with build.clock.phase("encoding") as progress:
             for document in islice(stream, build.settings.ingested):  # that an earlier run stored
                 digest.update(content_lines([document]))
@@ -161,6 +165,7 @@ def ingest_vectors(
     with _begun(absolute(path), replace(begun_as, encoding=encoding, built_from="vectors"), encoder, report) as build:
         if build.settings.source:
             build.check_source(build.settings.ingested, vectors.digest, f"vectors than {vectors.path}")
+        build.choose_analyser(chain.from_iterable(vectors.documents()))
         with build.clock.phase("storing") as progress:
             wanted = _last_of_each_id(vectors, tenant, silent)
             done = 0
@@ -226,10 +231,14 @@ class _Build:
                 "output"
             )
 
+    def choose_analyser(self, documents: Iterable[Document]) -> None:
+        """Have the first documents say what the sparse side counts, where it is open."""
+        self._state.choose_analyser(document.input for document in documents)
+
     def store(self, documents: list[Document], encoded: Encoded, ingested: int, source: str) -> None:
         """Store documents, and in the same transaction that so much of the source is in, and its digest."""
         check_ids(documents, self.settings.tenant)
-        current = self._state.choose_analyser(document.input for document in documents)
+        current = self._state.choose_analyser(document.input for document in documents)  # where the first had no text
         if current.settings.passages:
             numbers_of(documents)  # which is raised if one is no passage
         rows = rows_of(documents, encoded, current.side)

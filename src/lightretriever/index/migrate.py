@@ -27,7 +27,7 @@ from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.index import Index
 from lightretriever.index.settings import LOCAL, Settings, check_engine
 from lightretriever.index.state import State, open_state
-from lightretriever.index.store.terms import find_terms, insert_terms
+from lightretriever.index.store.terms import find_terms, insert_terms, next_term
 from lightretriever.index.store.values import read_statistics, write_statistics
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
@@ -100,7 +100,7 @@ def _settings(of: Settings, parts: Settings, state: str, built_from: str) -> Set
 def _begin(path: Path, engine: str, index: Index, place: str) -> tuple[State, bool]:
     """Make the new folder, or check that it is one to go on with, and open it; says also whether it was there."""
     table, of = index.encoder.table, index.settings
-    analyser = of.analyser if engine == LOCAL else None
+    analyser = of.analyser if engine == LOCAL and of.sparse == "bm25" else None
     fresh = Settings.of(table, of.sparse, tenant=of.tenant, engine=engine, analyser=analyser)
     settings = replace(_settings(of, fresh, "building", BUILT_FROM), source=place)
     resumed = path.exists()
@@ -133,7 +133,7 @@ class _Migrating:
         self.recounted = side.terms is not None and not target.current.settings.local
         self._side = replace(side, terms=None) if self.recounted else side
         self._source, self._target = index.engine, target.current.engine
-        self._path = target.path
+        self._path, self._index, self._state = target.path, index, target
         self._statistics = self._count_anew(target) if self.recounted else _copy_statistics(index, target)
 
     def copy(self, progress: Progress) -> tuple[int, int]:
@@ -144,10 +144,20 @@ class _Migrating:
             equal = _equal(rows, self._target.rows(list(self._target.existing(_ids(rows)))))
             wanted = [row for row, document in enumerate(rows.documents) if document.id not in equal]
             if wanted:
+                self._copy_terms_of(rows)
                 self._target.store(rows.take(wanted), None)
             copied, passed = copied + len(wanted), passed + len(rows) - len(wanted)
             progress(copied + passed, total)
         return copied, passed
+
+    def _copy_terms_of(self, rows: Rows) -> None:
+        """Terms that were new in the source since its own were copied."""
+        if rows.sparse is None or self._side.terms is None:
+            return
+        with self._state.database.reading() as connection:
+            known = next_term(connection)
+        if rows.sparse.indices.max(initial=0) >= known:
+            _copy_terms(self._index, self._state)
 
     def compare(self, progress: Progress, building: bool) -> int:
         """Read every document back from both; how many there are. Raises ArtifactError when they are not equal."""
@@ -198,12 +208,18 @@ def _copy_statistics(index: Index, target: State) -> BM25 | None:
     """Give the new index the terms and statistics of the one that is copied, as long as it is being built."""
     statistics, settings = index.bm25, target.current.settings
     if statistics is not None and settings.state != "complete":
+        _copy_terms(index, target)
         with target.database.writing() as connection:
-            for page in index.term_pages():
-                known = find_terms(connection, dict(page))
-                insert_terms(connection, [(term, number) for term, number in page if term not in known])
             write_statistics(connection, statistics)
     return statistics
+
+
+def _copy_terms(index: Index, target: State) -> None:
+    """Those that the new index lacks."""
+    with target.database.writing() as connection:
+        for page in index.term_pages():
+            known = find_terms(connection, dict(page))
+            insert_terms(connection, [(term, number) for term, number in page if term not in known])
 
 
 def _ids(rows: Rows) -> list[str]:

@@ -40,8 +40,8 @@ class NewModel:
     side: SparseSide
 
     @staticmethod
-    def of(table: TokenTable, tower: Tower, sparse: str, terms: Terms | None) -> NewModel:
-        """A checked one; ``terms`` counts words, where the sparse side is over these.
+    def of(table: TokenTable, tower: Tower, sparse: str) -> NewModel:
+        """A checked one, that counts tokens.
 
         Raises:
             MismatchError: table and tower are of two models or sizes.
@@ -55,7 +55,11 @@ class NewModel:
             )
         if sparse == "lm" and not tower.has_sparse:
             raise UsageError(f"{tower.name} has no language-model head: choose sparse 'bm25' or 'none'")
-        return NewModel(table, tower, SparseSide(sparse, table, ChunkTokenizer(table.tokenizer, table.chunks), terms))
+        return NewModel(table, tower, SparseSide(sparse, table, ChunkTokenizer(table.tokenizer, table.chunks)))
+
+    def counting(self, terms: Terms | None) -> NewModel:
+        """The same where the sparse side is over words, that these count; None: it is not."""
+        return replace(self, side=replace(self.side, terms=terms))
 
     def begin(
         self, path: Path, database: Database, part: Callable[[Connection, Settings], Mapping[str, object]]

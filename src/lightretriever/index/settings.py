@@ -239,6 +239,9 @@ def check_analyser(analyser: Analyser | None, sparse: str, engine: str) -> None:
     copies of the folder of a server's index would give words numbers of their own."""
     if analyser is None:
         return
+    if not isinstance(analyser, Analyser):
+        kind = type(analyser).__name__
+        raise UsageError(f"the analyser is of type {kind}: give one, as Analyser(language='english')")
     if sparse != "bm25":
         raise UsageError(f"an analyser is for the sparse side bm25, and it is {sparse!r}: leave {analyser} out")
     if engine != LOCAL and analyser.kind != PIECES:

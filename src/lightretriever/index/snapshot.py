@@ -23,8 +23,8 @@ from lightretriever.index.segment.segment import FOLDER, Description, read_descr
 from lightretriever.index.settings import Settings
 from lightretriever.index.state import State
 from lightretriever.index.store.database import FILE, Database, explained
-from lightretriever.index.store.schema import drop_vectors
-from lightretriever.index.store.state import read_state
+from lightretriever.index.store.schema import drop_vectors, new_identity
+from lightretriever.index.store.state import read_state, set_state
 from lightretriever.index.store.values import read_settings, write_settings
 from lightretriever.paths import absolute
 from lightretriever.scratch import new_folder, scratch_folder
@@ -143,6 +143,8 @@ def _check(folder: Path, paths: list[str], file: Path) -> int:
             raise ArtifactError(f"{file} holds {min(stray)!r}, which is no part of its index: take another")
         open_table(folder, settings)
         restamp(folder, database)
+        with database.writing() as connection:  # two copies give new words numbers each in its own way
+            set_state(connection, identity=new_identity())
         return check_rows(database, settings)
     finally:
         database.close()

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -25,7 +26,7 @@ from lightretriever.index.written import Written
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import same_rotation
 from lightretriever.text.analysers.analyser import PIECES, Analyser
-from lightretriever.text.analysers.choose import choose_analyser
+from lightretriever.text.analysers.choose import SAMPLE, choose_analyser
 
 Version: TypeAlias = tuple[int, int]
 
@@ -59,6 +60,11 @@ class Current:
     def side(self) -> SparseSide:
         """Where sparse vectors come from."""
         return SparseSide(self.settings.sparse, self.encoder.table, self.encoder.chunks, self.terms)
+
+    @property
+    def vocabulary(self) -> int:
+        """What sparse vectors are counts of, as of `SparseVectors`."""
+        return self.version[0] if self.settings.counts_words else 0
 
     def takes_vectors_of(self, before: Current) -> bool:
         """Whether documents encoded for what the index was before belong to what it is now."""
@@ -140,7 +146,10 @@ class State:
         current = self.current
         if (sparse or current.settings.sparse) != "bm25" or current.settings.analyser is not None:
             return current
-        chosen = choose_analyser(texts) if current.settings.local else Analyser(PIECES)
+        sample = list(islice(texts, SAMPLE))
+        if not any(map(str.strip, sample)):
+            return current  # there is nothing to count either
+        chosen = choose_analyser(sample) if current.settings.local else Analyser(PIECES)
         with self.database.writing(durable=False) as connection:
             settings = read_settings(connection, self.database.file)
             if settings.analyser is None:

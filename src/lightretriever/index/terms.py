@@ -32,8 +32,13 @@ class Terms:
         self.words = Words(analyser)
         self._database = database
         self._identity = identity
+        self._begin()
+
+    def _begin(self) -> None:
+        """Remember nothing yet."""
         self._numbers = {END: _END}
         self._width = 1
+        self._file = self._database.replaced
 
     def count(self, texts: Sequence[str], once: bool = False) -> SparseVectors:
         """Counts of queries' terms, [n, V]; terms that no document ever had are left out.
@@ -42,18 +47,22 @@ class Terms:
             texts: n queries.
             once: whether each distinct term counts 1.
         """
+        if self._file != self._database.replaced:  # by a copy, with the same identity
+            self._begin()
         if len(texts) > _FEW:
             return self._count_many(texts, once, store=False)
         rows, numbers = list(map(self.words.split, texts)), self._numbers
         try:
             found = [[number for number in map(numbers.__getitem__, row) if number] for row in rows]
         except KeyError:
-            numbers = self._numbers_of(chain.from_iterable(rows), store=False)
+            numbers, _ = self._numbers_of(chain.from_iterable(rows), store=False)
             found = [[number for word in row if (number := numbers.get(word, _STOP))] for row in rows]
         return count_few(found, self._width, once, self._identity)
 
     def count_new(self, texts: Sequence[str]) -> SparseVectors:
         """Counts of documents' terms, [n, V]; new terms are given numbers, in a transaction of the index's database."""
+        if self._file != self._database.replaced:
+            self._begin()
         return self._count_many(texts, False, store=True)
 
     def _count_many(self, texts: Sequence[str], once: bool, store: bool) -> SparseVectors:
@@ -61,17 +70,19 @@ class Terms:
         try:
             found = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
         except KeyError:
-            numbers = self._numbers_of(words, store)
-            found = np.fromiter((numbers.get(word, _STOP) for word in words), np.int32, len(words))
+            numbers, new = self._numbers_of(words, store)
+            each = (number if (number := numbers.get(word)) is not None else new.get(word, _STOP) for word in words)
+            found = np.fromiter(each, np.int32, len(words))
         counted = np.concatenate([[0], np.cumsum(found > 0)])
         offsets = np.concatenate([[0], counted[np.flatnonzero(found == _END)]])
         return count_flat(found[found > 0], offsets, self._width, once, self._identity)
 
-    def _numbers_of(self, words: Iterable[str], store: bool) -> dict[str, int]:
-        """The number of every word that has one, of stop words too; ``store``: of every word."""
+    def _numbers_of(self, words: Iterable[str], store: bool) -> tuple[dict[str, int], dict[str, int]]:
+        """The number of every word that has one, of stop words too; and with ``store`` of those that had none."""
         numbers = self._numbers
         if len(numbers) > _MOST:
-            numbers = self._numbers = {END: _END}
+            self._begin()
+            numbers = self._numbers
         terms = {word: self.words.term(word) for word in dict.fromkeys(words) if word not in numbers}
         with self._database.reading() as connection:
             found = find_terms(connection, filter(None, terms.values()), self._identity)
@@ -79,8 +90,8 @@ class Terms:
         numbers.update((word, found.get(term, _STOP)) for word, term in terms.items() if term in found or not term)
         new = {word: term for word, term in terms.items() if term and term not in found}
         if not store or not new:
-            return numbers
+            return numbers, {}
         with self._database.writing(durable=False) as connection:
             found = add_terms(connection, new.values())  # not remembered yet: the transaction may come to nothing
             self._width = max(self._width, next_term(connection))
-        return {**numbers, **{word: found[term] for word, term in new.items()}}
+        return numbers, {word: found[term] for word, term in new.items()}

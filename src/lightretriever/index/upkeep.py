@@ -10,7 +10,7 @@ from subprocess import Popen
 from threading import Event
 from typing import TYPE_CHECKING, cast
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import MismatchError, UsageError
 from lightretriever.index.background import Background
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.engine import START, Rows
@@ -28,6 +28,7 @@ from lightretriever.index.written import note_written
 from lightretriever.progress import Progress
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.query.table import TokenTable
+from lightretriever.text.analysers.choose import SAMPLE
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
 from lightretriever.vectors.encode import Tower
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from lightretriever.index.engines.qdrant.engine import QdrantEngine
     from lightretriever.index.replacing import Replacing
 
-_SOME = 256  # documents that tell what the sparse side should count
 _LOOK = 0.2  # seconds between two looks at whether another process is still building
 
 
@@ -50,6 +50,8 @@ def rows_of(documents: Sequence[Document], encoded: Encoded, side: SparseSide) -
 def store_rows(current: Current, connection: Connection, rows: Rows) -> int:
     """Store rows within a transaction of the index's database; how many took the place of others.
 
+    Raises MismatchError where another index, which counts words otherwise, has taken its place.
+
     Args:
         current: the index.
         connection: the transaction's. An engine elsewhere is written to within it too, so that writers wait for each
@@ -57,6 +59,8 @@ def store_rows(current: Current, connection: Connection, rows: Rows) -> int:
         rows: as `rows_of` makes them.
     """
     engine, settings = current.engine, current.settings
+    if rows.sparse is not None and len(rows.sparse.indices) and rows.sparse.vocabulary != current.vocabulary:
+        raise MismatchError("another index took this one's place before the documents were stored: add them again")
     if settings.sparse == "bm25" and not engine.keeps_counts:
         assert rows.sparse is not None
         statistics = read_statistics(connection, settings)
@@ -188,10 +192,10 @@ class Upkeep:
         """
         state = self._state
         kind = sparse or state.current.settings.sparse
-        some, _ = state.current.engine.page(START, _SOME)
+        model = NewModel.of(encoder.table, tower, kind)
+        some, _ = state.current.engine.page(START, SAMPLE)
         current = state.choose_analyser((document.input for document in some.documents), kind)
-        terms = state.terms_of(current.version, replace(current.settings, sparse=kind))
-        model = NewModel.of(encoder.table, tower, kind, terms)
+        model = model.counting(state.terms_of(current.version, replace(current.settings, sparse=kind)))
         if state.current.settings.local:
             work = Reindexing(state.path, state.database, model, progress, done).run
         else:

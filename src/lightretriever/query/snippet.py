@@ -21,7 +21,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +49,7 @@ class Term(NamedTuple):
 
     Attributes:
         stem: the beginning of words, in small letters, or two characters of a script without spaces.
-        shortest, longest: letters of a word that counts; 0 where any place does, and no longest where ``term`` decides.
+        shortest, longest: letters of a word that counts; 0 where any place does, or ``term`` decides.
         weight: how much it says.
         term: what the index's analyser makes of words that count; "" where their letters decide.
     """
@@ -130,15 +129,15 @@ def query_terms(encoder: QueryEncoder, query: str) -> tuple[Term, ...]:
 def make_terms(query: str, weight: Callable[[str], float], analysed: Words | None = None) -> tuple[Term, ...]:
     """`query_terms` where words are weighed in another way: ``weight`` gives how much a word of the query says, and
     ``analysed`` is the index's analyser."""
-    query = query.lower()
-    words = dict.fromkeys(_WORD.findall(query))
-    pairs = dict.fromkeys(run[i : i + 2] for run in _RUN.findall(query) for i in range(max(1, len(run) - 1)))
-    if analysed is None:
-        terms = [_word_term(word, weight(word)) for word in words]
+    if analysed is not None:
+        counted = {analysed.term(word): word for word in analysed.split(query)}
+        terms = [Term(word, 0, 0, weight(word), term) for term, word in counted.items() if term]
     else:
-        found = [(word, analysed.term(word)) for word in words]
-        terms = [Term(_beginning(word, term), 1, 0, weight(word), term) for word, term in found if term]
-    terms += [Term(pair, 0, 0, weight(pair)) for pair in pairs]
+        query = query.lower()
+        words = dict.fromkeys(_WORD.findall(query))
+        pairs = dict.fromkeys(run[i : i + 2] for run in _RUN.findall(query) for i in range(max(1, len(run) - 1)))
+        terms = [_word_term(word, weight(word)) for word in words]
+        terms += [Term(pair, 0, 0, weight(pair)) for pair in pairs]
     least = _LEAST_SHARE * max((term.weight for term in terms), default=0.0)
     kept = {term._replace(weight=0.0): term for term in terms if term.weight >= least}
     return tuple(kept.values())
@@ -190,33 +189,27 @@ def _word_term(word: str, weight: float) -> Term:
     return Term(word[:stem], max(stem, base - _ENDING), base + _ENDING, weight)
 
 
-def _beginning(word: str, term: str) -> str:
-    """What words of one term begin with, nearly always: a stem ends where endings begin, or a letter later."""
-    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, term, strict=False)))
-    return word[: max(2, alike - 1)]
-
-
 def _matches(terms: Sequence[Term], text: str, analysed: Words | None) -> list[_Match]:
     """Where the terms are, in the text's order."""
+    if analysed is not None:
+        wanted = {term.term: number for number, term in enumerate(terms)}
+        return [_Match(start, end, wanted[term]) for start, end, term in analysed.find(text, wanted)]
     lower = text.lower()
     if len(lower) != len(text):  # İ becomes two characters
         lower = "".join(small if len(small := character.lower()) == 1 else character for character in text)
     found: list[_Match] = []
-    for number, (stem, shortest, longest, _, term) in enumerate(terms):
+    for number, (stem, shortest, longest, _, _) in enumerate(terms):
         place = lower.find(stem)
         for _ in range(_FINDS):
             if place < 0:
                 break
             end = place + len(stem)
-            if not shortest:
+            if not longest:
                 found.append(_Match(place, end, number))
             elif not place or not _is_letter(lower[place - 1]):
                 word = _WORD.match(lower, place)
                 end = word.end() if word else end
-                if analysed is not None:
-                    if analysed.term(lower[place:end]) == term:
-                        found.append(_Match(place, end, number))
-                elif _counts(lower, place, end, len(stem), shortest, longest):
+                if _counts(lower, place, end, len(stem), shortest, longest):
                     found.append(_Match(place, end, number))
             place = lower.find(stem, end)
     found.sort()

@@ -12,6 +12,9 @@ def test_a_language_by_its_code_or_name() -> None:
     assert Analyser(language="de") == Analyser(language="german")
     assert str(Analyser(language="de")) == "words (german)"
     assert str(Analyser(CJK)) == "cjk"
+    assert Analyser(language="German") == Analyser(language="DE")
+    with pytest.raises(UsageError, match="kind and language are strings"):
+        Analyser("words", None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,34 @@ def test_most_of_the_first_texts_decide() -> None:
     assert str(choose_analyser([*[english] * 9, chinese])) == "words (english)"
     assert str(choose_analyser(iter([english] * 256 + [chinese] * 10_000))) == "words (english)"
     assert str(choose_analyser([])) == "words"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Case for iPhone 12", "Sony WH-1000XM5 headphones", "Samsung Galaxy case for S21"],
+        ["import os\nimport pandas as pd\n\nclass Foo:\n    def save(self, path):\n        os.makedirs(path)\n"],
+        ["var x = 1; var foo = function(bar) { for (var i = 0; i < y; i++) { console.log(i); } return y; };"],
+        ["Hà Nội là thủ đô của nước Việt Nam và là một thành phố lớn"],
+        ["Chicken tikka masala", "Pasta al pesto", "Chili con carne", "Pollo a la brasa"],
+    ],
+)
+def test_no_language_is_better_than_a_wrong_one(texts: list[str]) -> None:
+    assert str(choose_analyser(texts)) == "words"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["how do i reset my password", "can i return an item", "where is my order", "do you ship over seas"],
+        ["Stocks rise over trade hopes", "Police hunt men over theft", "Storm leaves homes without power and water"],
+        ["me too", "we can do that over here", "can you come here", "i will do so", "you can do so"],
+        ["History of Rome", "Life in Paris", "The art of War", "Birds of Europe", "Trains in Spain"],
+    ],
+)
+def test_short_english_is_not_another_language(texts: list[str]) -> None:
+    assert str(choose_analyser(texts)) in ("words (english)", "words")
+
+
+def test_persian_is_not_arabic() -> None:
+    assert str(choose_analyser(["این کتاب در خانه است و من آن را می‌خوانم"])) == "words (persian)"

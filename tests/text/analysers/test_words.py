@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +14,13 @@ from lightretriever.text.analysers.analyser import CJK, LANGUAGES, Analyser
 from lightretriever.text.analysers.words import END, Words, stop_lists, stop_words
 
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from("aB'’ é世界ย한 _-\x1e\u0301iIİ")), max_size=60)
+
+
+class Everything(set[str]):
+    """Has it."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
 
 
 def terms(language: str, text: str) -> list[str]:
@@ -31,6 +39,9 @@ def terms(language: str, text: str) -> list[str]:
         ("russian", "Ещё один ёж и йогурты", "один еж йогурт"),
         ("hindi", "हिन्दी में", "हिन्द"),
         ("swedish", "hälsa på bönder", "häls bönd"),
+        ("polish", "żółw i ŻÓŁWIA", "zolw zolw"),
+        ("arabic", "مِن كِتَاب الكتاب", "كتاب كتاب"),
+        ("german", "Donau\u00addampf\u00adschiff", "donaudampfschiff"),
         ("", "Running runs ﬁsh Ｗｉｄｅ snake_case", "running runs fish wide snake case"),
     ],
 )
@@ -38,10 +49,30 @@ def test_words_of_a_language_that_are_one(language: str, text: str, expected: st
     assert " ".join(terms(language, text)) == expected
 
 
+def test_a_flood_of_accents_takes_no_time() -> None:
+    text = "a" + "\u0315\u0301" * 100_000 + " b"
+    began = time.process_time()
+    assert Words(Analyser()).split(text)[-1] == "b"
+    assert time.process_time() - began < 5  # in the order that normal forms want it took minutes
+
+
+@given(TEXTS)
+def test_words_are_found_as_they_stand(text: str) -> None:
+    words = Words(Analyser(language="english"))
+    found = words.find(text, Everything())
+    assert all(0 <= start < end <= len(text) for start, end, _ in found)
+    assert [start for start, _, _ in found] == sorted(start for start, _, _ in found)
+    plain = "".join(character for character in text if character.isascii() and character != END)
+    assert [term for _, _, term in words.find(plain, Everything())] == [words.term(word) for word in words.split(plain)]
+    some = {term for _, _, term in found[::2]}
+    assert words.find(text, some) == [one for one in found if one[2] in some]
+
+
 def test_small_letters_of_turkish() -> None:
     split = Words(Analyser(language="turkish")).split
     assert split("IĞDIR İzmir") == ["ığdır", "izmir"]
-    assert split("IZGARA") == ["ızgara"]
+    assert split("IZGARA ＩＺＧＡＲＡ") == ["ızgara", "ızgara"]
+    assert split("I\u0307zmir") == ["izmir"]
 
 
 def test_scripts_without_spaces_are_pairs_of_characters() -> None:

@@ -61,12 +61,15 @@ class Database:
     Attributes:
         file: its path.
         writable: whether this process may write; else nothing beside it is made either.
+        replaced: how often another file was found in its place.
     """
 
     def __init__(self, file: Path) -> None:
         """Opens nothing yet; see `reading` and `writing`."""
         self.file = file = absolute(file)
         self.writable = os.access(file.parent, os.W_OK) and os.access(file, os.W_OK)
+        self.replaced = 0
+        self._opened: tuple[int, ...] = ()
         self._closed = False
         self._idle: list[Connection] = []
         self._writer: Connection | None = None
@@ -200,6 +203,9 @@ class Database:
 
     def _connect(self, writing: bool) -> Connection:
         now = self._now()
+        if now[:2] != self._opened[:2]:
+            self.replaced += bool(self._opened)
+            self._opened = now
         if now in _refused:
             raise UsageError(
                 f"this process was forked while its parent was at {self.file.parent}, and cannot use it: fork when "

@@ -65,9 +65,14 @@ def drop_vectors(number: int) -> str:
     return f"DROP TABLE IF EXISTS {vectors_table(number)}"
 
 
+def new_identity() -> int:
+    """Of no other index, as `lightretriever.index.store.state.State` has it."""
+    return secrets.randbits(62)
+
+
 def statements() -> list[str]:
     """Those that make the tables of a new index, without any document."""
-    identity = secrets.randbits(62)
+    identity = new_identity()
     checksum = seal(1, 0, 1, 1, 1, 0, 0, 0, identity)  # as `lightretriever.index.store.state` takes it
     row = f"INSERT INTO state VALUES (1, 1, 0, 1, 1, 1, 0, 0, 0, 0, {identity}, {checksum})"
     return [*_TABLES, create_vectors(1), row]

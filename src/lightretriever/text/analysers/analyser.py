@@ -63,13 +63,15 @@ class Analyser:
     language: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str) or not isinstance(self.language, str):
+            raise UsageError("an analyser's kind and language are strings, as Analyser('words', 'english')")
         if self.kind not in KINDS:
             raise UsageError(f"the analyser is {self.kind!r}: choose one of {', '.join(KINDS)}")
         if self.language and self.kind != WORDS:
             raise UsageError(
                 f"the analyser {self.kind!r} has no language: leave {self.language!r} out, or choose words"
             )
-        name = LANGUAGES.get(self.language, self.language)
+        name = LANGUAGES.get(self.language.lower(), self.language.lower())
         if name and name not in LANGUAGES.values():
             raise UsageError(f"the language is {self.language!r}: choose one of {', '.join(LANGUAGES.values())}")
         object.__setattr__(self, "language", name)

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
+from lightretriever.errors import ArtifactError
 from lightretriever.index.background import check_stopped
 from lightretriever.index.engines.local.build import Built, Plan, await_builder, build_segment, plan_until, put_in_force
 from lightretriever.index.folder import remove_tables
@@ -25,6 +26,7 @@ from lightretriever.index.store.schema import create_vectors, drop_vectors, vect
 from lightretriever.index.store.state import read_state, set_state
 from lightretriever.index.store.values import read_settings
 from lightretriever.progress import Progress
+from lightretriever.types import Encoded
 
 _CHUNK = 64  # documents encoded at once: what a kill costs
 _ROUNDS = 20  # of encoding what came meanwhile, before writers wait however much is left
@@ -81,6 +83,7 @@ class Reindexing:
                 there = keys_among(connection, keys)
                 rows = [row for row, key in enumerate(keys) if key in there]
                 kept, left = encoded.take(rows), [keys[row] for row in rows]
+                _check_counts(connection, kept)
                 insert_vectors(connection, settings.vectors, left, kept.dense, kept.sparse)
             after, done = keys[-1], done + len(keys)
             if self._progress:
@@ -96,6 +99,7 @@ class Reindexing:
                     return False
                 documents = fetch_documents(connection, keys)
                 encoded = self._model.encode([documents[key] for key in keys])
+                _check_counts(connection, encoded)
                 insert_vectors(connection, settings.vectors, keys, encoded.dense, encoded.sparse)
             take_over(connection, file, settings)
             connection.execute("DELETE FROM segments")
@@ -114,6 +118,12 @@ class Reindexing:
             for (name,) in names.fetchall():
                 if name != vectors_table(settings.vectors):
                     connection.execute(f"DROP TABLE {name}")
+
+
+def _check_counts(connection: Connection, encoded: Encoded) -> None:
+    """Raises ArtifactError where words were counted by another index, in whose place this one is now."""
+    if encoded.sparse is not None and encoded.sparse.vocabulary not in (0, read_state(connection).identity):
+        raise ArtifactError("another index took this one's place while it was being reindexed: run it again")
 
 
 def _vectors(connection: Connection, now: Settings) -> Mapping[str, object]:
