@@ -49,7 +49,7 @@ def test_every_verb_has_help_with_an_example(verb: Verb) -> None:
 def test_what_prints_results_prints_json_too_by_one_option(verb: Verb) -> None:
     said = {name: re.sub(r"\s+", " ", verb(name, "--help").out) for name in cli.VERBS}
     with_json = {name for name, text in said.items() if "--json" in text}
-    assert with_json == {"search", "check", "eval", "tune", "info", "bench"}
+    assert with_json == {"search", "check", "screen", "eval", "tune", "info", "bench"}
     told = "--json Print JSON for programs: one object on a line; search prints one for each hit."
     assert all(told in said[name] for name in with_json)
 

@@ -78,7 +78,7 @@ VERBS = {
 }
 RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
 COMPLETE = "_LIGHTRETRIEVER_COMPLETE"  # as typer's scripts for shells name it
-READING = ("search", "check", "info", "bench")
+READING = ("search", "check", "screen", "info", "bench")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
