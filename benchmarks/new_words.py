@@ -132,7 +132,7 @@ def main() -> None:
         f"New: mean reciprocal rank of the right document for {count} queries made of the words of documents added "
         "later (an island, error codes, German, Chinese …); “all trusted” is the fusion without trust. Own: nDCG@10 of "
         f"the collection's {options.split} queries, and what trust changes in points (least {losses.min():+.2f}). "
-        "Document tower all-MiniLM-L6-v2, sparse BM25 over word pieces, default fusion."
+        "Document tower all-MiniLM-L6-v2, sparse BM25 over words, default fusion."
     )
     report(Result("new_words", header, rows, notes, found))
 
