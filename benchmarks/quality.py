@@ -2,7 +2,7 @@
 
 For each collection the documents are encoded once by `minilm` (kept in `.bench/vectors`); tables are fitted to that
 model on the collection's own text, never on a query, and every query side searches the same vectors, alone and fused
-with BM25 over word pieces. Needs the `all` extra: `python benchmarks/quality.py DIR/scifact [DIR/…] [--split test]`.
+with BM25 over words. Needs the `all` extra: `python benchmarks/quality.py DIR/scifact [DIR/…] [--split test]`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def main() -> None:
     notes = (
         f"{MEASURE} on the {options.split} split, in brackets the share of the full model's. Document tower "
         "all-MiniLM-L6-v2, frozen; tables are fitted on the collection's own documents, never on queries; hybrid with "
-        "BM25 impacts over word pieces (k1 0.9, b 0.4), as a new index fuses them; a query without hits counts zero."
+        "BM25 over words (k1 0.9, b 0.75), as a new index fuses them; a query without hits counts zero."
     )
     report(Result("quality", header, rows, notes, found))
 

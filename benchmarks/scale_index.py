@@ -24,6 +24,7 @@ from lightretriever.bench.machine import own_memory
 from lightretriever.bench.storage import bytes_by_kind
 from lightretriever.fusion import fuse_exact
 from lightretriever.index.search import CANDIDATES
+from lightretriever.text.analysers.analyser import PIECES, Analyser
 from lightretriever.types import concatenate_sparse, take_sparse
 
 MODES = ("dense", "sparse", "hybrid")
@@ -42,7 +43,11 @@ def build_index(size: Size) -> dict[str, float]:
     folder = size.folder / "index"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was interrupted
     taken, busy = 0.0, 0.0
-    with Index.create(folder, QueryEncoder(index_table(size.root, size.dim)), sparse="bm25") as index:
+    encoder, tokens = (
+        QueryEncoder(index_table(size.root, size.dim)),
+        Analyser(PIECES),
+    )  # which the exact scan counts too
+    with Index.create(folder, encoder, sparse="bm25", analyser=tokens) as index:
         for start in range(0, size.documents, CHUNK):
             rows = slice(start, min(start + CHUNK, size.documents))
             encoded = size.encoded(rows)
