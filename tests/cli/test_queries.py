@@ -61,6 +61,7 @@ def test_terms_are_those_of_the_index(verb: Verb, tower: Path, folder: Path, tab
         "index", folder, "--model", tower, "--table", table, "-o", path, "--analyser", "words", "--language", "en"
     )
     assert told.code == 0, told.err
+    assert "its sparse side counts words (english)" in told.err
     assert json.loads(verb("info", path, "--json").out)["analyser"] == "words (english)"
     asked.write_text("the MOUNTAINS mountain of unheard\n")
     assert verb("queries", path, asked, "-o", tmp_path / "a.jsonl", "--sparse").code == 0

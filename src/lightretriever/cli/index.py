@@ -192,6 +192,8 @@ def _say(output: Path, built: IngestReport, documents: int | None) -> None:
         say(f"{output}: {counted(built.documents, 'documents')}")
     else:
         say(f"{output}: {counted(documents, 'documents')} in {counted(built.documents, 'passages')}")
+    if built.analyser:
+        say(f"{output}: its sparse side counts {built.analyser}")
     if built.duplicates:
         say(f"warning: {counted(built.duplicates, 'documents')} with an id that came again: the last of each is kept")
     if built.without_dense:

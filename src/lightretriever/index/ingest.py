@@ -59,6 +59,7 @@ class IngestReport:
         resumed: whether an earlier, interrupted run had begun it.
         complete_before: whether there was nothing to do, the same documents being in already.
         seconds: by phase, of this run: "encoding" or "storing", "optimising".
+        analyser: what BM25 counts, as "words (english)"; "" where the sparse side is another.
     """
 
     documents: int
@@ -68,6 +69,7 @@ class IngestReport:
     resumed: bool
     complete_before: bool
     seconds: dict[str, float]
+    analyser: str = ""
 
 
 def index_corpus(
@@ -265,6 +267,7 @@ class _Build:
             resumed=self.resumed,
             complete_before=complete_before,
             seconds={} if complete_before else self.clock.seconds,
+            analyser=str(self.settings.analyser or "") if self.settings.sparse == "bm25" else "",
         )
 
 
