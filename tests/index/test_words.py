@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from index.conftest import RandomTower, make_encoder, unit_rows
 
 from lightretriever import Encoded, Index, QueryEncoder
 from lightretriever.errors import ArtifactError, MismatchError, UsageError
-from lightretriever.index import migrate
+from lightretriever.index import migrate, terms
 from lightretriever.index.bm25 import BM25
 from lightretriever.index.engines.local.check import check_index
 from lightretriever.index.folder import load_settings
@@ -190,6 +191,18 @@ def test_writers_side_by_side_give_no_number_twice(index: Index) -> None:
     assert len(index.search("shared7", mode="sparse", k=100)) == 8
     assert ids(index, "own2x13") == ["3013"]
     assert list(check_index(index.path)) == []
+
+
+def test_words_that_were_forgotten_are_counted_as_before(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = [f"{word} of the study {word}" for word in ("sea", "seal", "Paris", "dogs", "café")] * 20
+    wanted = index.encoder.encode_sparse(queries)
+    monkeypatch.setattr(terms, "_MOST", 3)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(index.encoder.encode_sparse, [queries] * 16):
+            assert found.indices.tolist() == wanted.indices.tolist()
+            assert found.width == wanted.width == 1 + max(wanted.indices.tolist())
+        ones = list(pool.map(ids, [index] * 40, ["study sea"] * 40))
+    assert all(one == ones[0] for one in ones)
 
 
 def test_a_number_that_was_not_committed_is_not_remembered(tmp_path: Path) -> None:

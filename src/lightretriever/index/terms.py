@@ -8,7 +8,7 @@ from itertools import chain
 import numpy as np
 
 from lightretriever.index.store.database import Database
-from lightretriever.index.store.terms import add_terms, find_terms, next_term
+from lightretriever.index.store.terms import add_terms, find_terms
 from lightretriever.query.counts import count_few
 from lightretriever.query.kernels import count_flat
 from lightretriever.text.analysers.analyser import Analyser
@@ -37,11 +37,10 @@ class Terms:
     def _begin(self) -> None:
         """Remember nothing yet."""
         self._numbers = {END: _END}
-        self._width = 1
         self._file = self._database.replaced
 
     def count(self, texts: Sequence[str], once: bool = False) -> SparseVectors:
-        """Counts of queries' terms, [n, V]; terms that no document ever had are left out.
+        """Counts of queries' terms, [n, V], V as many as these need; terms that no document ever had are left out.
 
         Args:
             texts: n queries.
@@ -57,7 +56,8 @@ class Terms:
         except KeyError:
             numbers, _ = self._numbers_of(chain.from_iterable(rows), store=False)
             found = [[number for word in row if (number := numbers.get(word, _STOP))] for row in rows]
-        return count_few(found, self._width, once, self._identity)
+        width = 1 + max(map(max, filter(None, found)), default=0)
+        return count_few(found, width, once, self._identity)
 
     def count_new(self, texts: Sequence[str]) -> SparseVectors:
         """Counts of documents' terms, [n, V]; new terms are given numbers, in a transaction of the index's database."""
@@ -75,7 +75,7 @@ class Terms:
             found = np.fromiter(each, np.int32, len(words))
         counted = np.concatenate([[0], np.cumsum(found > 0)])
         offsets = np.concatenate([[0], counted[np.flatnonzero(found == _END)]])
-        return count_flat(found[found > 0], offsets, self._width, once, self._identity)
+        return count_flat(found[found > 0], offsets, 1 + int(found.max(initial=0)), once, self._identity)
 
     def _numbers_of(self, words: Iterable[str], store: bool) -> tuple[dict[str, int], dict[str, int]]:
         """The number of every word that has one, of stop words too; and with ``store`` of those that had none."""
@@ -86,12 +86,10 @@ class Terms:
         terms = {word: self.words.term(word) for word in dict.fromkeys(words) if word not in numbers}
         with self._database.reading() as connection:
             found = find_terms(connection, filter(None, terms.values()), self._identity)
-        self._width = max(self._width, 1 + max(found.values(), default=0))
         numbers.update((word, found.get(term, _STOP)) for word, term in terms.items() if term in found or not term)
         new = {word: term for word, term in terms.items() if term and term not in found}
         if not store or not new:
             return numbers, {}
         with self._database.writing(durable=False) as connection:
             found = add_terms(connection, new.values())  # not remembered yet: the transaction may come to nothing
-            self._width = max(self._width, next_term(connection))
         return numbers, {word: found[term] for word, term in new.items()}
