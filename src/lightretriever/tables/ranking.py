@@ -24,12 +24,10 @@ class Kept:
     Attributes:
         overlap: of the model's ten best the share that is among the look-up's ten.
         ndcg: nDCG@10 of the look-up, the model's ten best being relevant and all else not.
-        error: the standard error of ``ndcg``.
     """
 
     overlap: float
     ndcg: float
-    error: float
 
 
 def compare_rankings(looked_up: Floats, wanted: Floats, candidates: Floats) -> Kept | None:
@@ -53,8 +51,7 @@ def compare_rankings(looked_up: Floats, wanted: Floats, candidates: Floats) -> K
         np.put_along_axis(relevant, _best(wanted[some] @ candidates.T), True, axis=1)
         found = np.take_along_axis(relevant, _best(looked_up[some] @ candidates.T), axis=1)
         overlap[some], ndcg[some] = found.mean(axis=1), found @ gains / gains.sum()
-    error = float(ndcg.std() / np.sqrt(len(ndcg)))
-    return Kept(round(float(overlap.mean()), 4), round(float(ndcg.mean()), 4), round(error, 4))
+    return Kept(round(float(overlap.mean()), 4), round(float(ndcg.mean()), 4))
 
 
 def _best(scores: Floats) -> NDArray[np.intp]:

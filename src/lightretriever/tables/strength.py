@@ -18,6 +18,7 @@ Places = NDArray[np.int64]
 _STRENGTHS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _HELD_OUT = 2000  # texts at most, and a tenth of all at most
 _RANKED = 500  # of these, for which the model's ranking is compared with the look-up's
+_RISE = 0.006  # of the nDCG that a weaker λ has to bring
 _FEW = 50
 
 
@@ -41,7 +42,7 @@ class Chosen:
         """Whether held-out texts speak for this λ, with another that is stronger to compare."""
         if not by_ranking or self.kept is None or stronger.kept is None:
             return (self.cosine or 0.0) > (stronger.cosine or 0.0)
-        return self.kept.ndcg > stronger.kept.ndcg + stronger.kept.error
+        return self.kept.ndcg > stronger.kept.ndcg + _RISE
 
 
 def scale_bags(bags: Bags, base: Floats) -> Bags:
@@ -85,8 +86,8 @@ def choose_l2(
     documents: int = 0,
     by_ranking: bool = True,
 ) -> Chosen:
-    """λ by the nDCG@10 of held-out texts against the model's own ranking, from strong to weak while it rises by its
-    standard error; by their mean cosine, while it rises at all, where there is too little to rank.
+    """λ by the nDCG@10 of held-out texts against the model's own ranking, from strong to weak while it clearly rises;
+    by their mean cosine, while it rises at all, where there is too little to rank.
 
     Held-out texts are of the same documents as the others, so a table that learns these by heart looks better by them
     than it is for people's questions.
