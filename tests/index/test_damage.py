@@ -133,6 +133,23 @@ def test_bits_flipped_in_the_database(whole: tuple[Path, Answers], tmp_path: Pat
     assert damage_table(path, tmp_path / "copy", wanted, table, random.Random(table), 4)
 
 
+def test_bits_flipped_in_the_terms(tmp_path: Path) -> None:
+    with fill(tmp_path / "i", 145, "bm25")[0] as index:
+        assert list(index.term_pages())
+        wanted = answers(index)
+    assert damage_table(tmp_path / "i", tmp_path / "copy", wanted, "terms", random.Random("terms"), 20) > 5
+
+
+def test_a_row_of_settings_under_another_name(whole: tuple[Path, Answers], tmp_path: Path) -> None:
+    path, wanted = whole
+    shutil.copytree(path, tmp_path / "copy")
+    database = sqlite3.connect(tmp_path / "copy/index.db")
+    changed = database.execute("UPDATE settings SET name = 'bm27' WHERE name = 'bm25'").rowcount
+    database.commit()
+    database.close()
+    assert judge(tmp_path / "copy", path, wanted) == bool(changed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_many_bits_flipped_in_the_database(whole: tuple[Path, Answers], tmp_path: Path, table: str) -> None:

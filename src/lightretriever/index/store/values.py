@@ -15,6 +15,13 @@ from lightretriever.index.store.terms import sparse_width
 SETTINGS, STATISTICS, COMING, WATCHED = "index", "bm25", "coming bm25", "watched"
 
 
+def check_names(connection: Connection) -> None:
+    """Raises ArtifactError for a row of another name than any has: the one that it was is missing then."""
+    for (name,) in connection.execute("SELECT name FROM settings"):
+        if name not in (SETTINGS, STATISTICS, COMING, WATCHED):
+            raise ArtifactError(f"the row {str(name)[:80]!r} of settings is no index's: restore a snapshot")
+
+
 def read_settings(connection: Connection, file: Path) -> Settings:
     """What the index is bound to. Raises ArtifactError when it is absent or damaged; the field is named."""
     return Settings.parse(_read(connection, SETTINGS), file)

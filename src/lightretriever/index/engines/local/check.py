@@ -17,7 +17,7 @@ from lightretriever.index.store.documents import document_pages, read_gone, read
 from lightretriever.index.store.files import read_files
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.terms import sparse_width, term_pages
-from lightretriever.index.store.values import read_settings, read_statistics
+from lightretriever.index.store.values import check_names, read_settings, read_statistics
 from lightretriever.index.store.wal import lost_commits
 from lightretriever.query.table import TokenTable
 from lightretriever.text.tokenizer import tokenizer_hash
@@ -172,6 +172,7 @@ def _metadata(connection: Connection) -> Iterator[tuple[int, Mapping[str, object
 
 
 def _check_statistics(connection: Connection, settings: Settings) -> str:
+    check_names(connection)
     read_statistics(connection, settings)
     return ""
 
