@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from lightretriever.tables import ranking
-from lightretriever.tables.ranking import Kept, compare_rankings
+from lightretriever.tables.ranking import Kept, compare_ranking, rank_by_model
 
 
 def unit(random: np.random.Generator, rows: int, dim: int = 8) -> np.ndarray:
     vectors = random.normal(size=(rows, dim)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def compare_rankings(looked_up: np.ndarray, wanted: np.ndarray, candidates: np.ndarray) -> Kept | None:
+    reference = rank_by_model(wanted, candidates)
+    return None if reference is None else compare_ranking(looked_up, reference)
 
 
 def test_the_same_vectors_keep_all_and_opposite_ones_nothing() -> None:

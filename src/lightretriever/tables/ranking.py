@@ -30,32 +30,49 @@ class Kept:
     ndcg: float
 
 
-def compare_rankings(looked_up: Floats, wanted: Floats, candidates: Floats) -> Kept | None:
-    """Rank candidates by both vectors of each query.
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A model's own ranking for q texts; `rank_by_model` makes it.
+
+    Attributes:
+        candidates: unit vectors [n, d].
+        best: [q, 10], places of the ten best for each text.
+    """
+
+    candidates: Floats
+    best: NDArray[np.intp]
+
+
+def rank_by_model(vectors: Floats, candidates: Floats) -> Reference | None:
+    """Rank candidates for q texts.
 
     Args:
-        looked_up, wanted: the table's and the model's unit vectors of the same q texts, [q, d].
+        vectors: the model's unit vectors of the texts, [q, d].
         candidates: unit vectors [n, d] of which none is of those texts; of many an even sample is taken.
 
     Returns:
-        None where there are not twice as many candidates as are ranked, or no queries.
+        None where there are not twice as many candidates as are ranked, or no texts.
     """
     candidates = candidates[:: max(1, -(-len(candidates) // _MOST))]
-    if len(candidates) < 2 * BEST or not len(wanted):
+    if len(candidates) < 2 * BEST or not len(vectors):
         return None
+    return Reference(candidates, _best(vectors, candidates))
+
+
+def compare_ranking(looked_up: Floats, reference: Reference) -> Kept:
+    """What a table's unit vectors [q, d] of the same texts keep of it."""
     gains = 1 / np.log2(np.arange(2, BEST + 2))
-    overlap, ndcg = np.empty(len(wanted)), np.empty(len(wanted))
-    for first in range(0, len(wanted), _BLOCK):
-        some = slice(first, first + _BLOCK)
-        relevant = np.zeros((len(wanted[some]), len(candidates)), dtype=bool)
-        np.put_along_axis(relevant, _best(wanted[some] @ candidates.T), True, axis=1)
-        found = np.take_along_axis(relevant, _best(looked_up[some] @ candidates.T), axis=1)
-        overlap[some], ndcg[some] = found.mean(axis=1), found @ gains / gains.sum()
-    return Kept(round(float(overlap.mean()), 4), round(float(ndcg.mean()), 4))
+    found = (_best(looked_up, reference.candidates)[:, :, None] == reference.best[:, None, :]).any(axis=2)
+    ndcg = float((found @ gains / gains.sum()).mean())
+    return Kept(round(float(found.mean()), 4), round(ndcg, 4))
 
 
-def _best(scores: Floats) -> NDArray[np.intp]:
-    """Places of the ten best of each row, best first."""
-    some = np.argpartition(-scores, BEST - 1, axis=1)[:, :BEST]
-    order = np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(some, order, axis=1)
+def _best(vectors: Floats, candidates: Floats) -> NDArray[np.intp]:
+    """Places of the ten best candidates for each vector, best first, [q, 10]."""
+    best = np.empty((len(vectors), BEST), np.intp)
+    for first in range(0, len(vectors), _BLOCK):
+        scores = vectors[first : first + _BLOCK] @ candidates.T
+        some = np.argpartition(-scores, BEST - 1, axis=1)[:, :BEST]
+        order = np.argsort(-np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
+        best[first : first + _BLOCK] = np.take_along_axis(some, order, axis=1)
+    return best

@@ -9,7 +9,7 @@ about join with the document's vector alone. Weights were chosen on development 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def fit_refined(
     l2, start = chosen.l2, chosen.rows
     if start is not None and phrases:
         start = np.concatenate([start, base[width:]])
-    rows = fit_rows(bags, targets, base, l2, start)
+    rows, chosen = fit_rows(bags, targets, base, l2, start), replace(chosen, rows=None)  # as large as the table
 
     known = set(texts)
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
@@ -109,7 +109,8 @@ def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats,
     if start is not None:
         l2 *= _GENERAL
         start = np.concatenate([start, base[width:]])
-    return Refined(fit_rows(bags, targets, base, l2, start), l2, chosen, None, bags, targets)
+    rows = fit_rows(bags, targets, base, l2, start)
+    return Refined(rows, l2, replace(chosen, rows=None), None, bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.tables.bags import Bags, unit_rows
-from lightretriever.tables.ranking import Kept, compare_rankings
+from lightretriever.tables.ranking import Kept, compare_ranking, rank_by_model
 from lightretriever.tables.ridge import solve_ridge
 
 Floats = NDArray[np.float32]
@@ -109,17 +109,20 @@ def choose_l2(
     train, train_targets = bags.take(kept), targets[kept]
     test, test_targets = bags.take(held), unit_rows(targets[held])
     asked, ranked = _to_rank(held, kept, documents)
-    found: list[Chosen] = []
+    reference = rank_by_model(vectors[held[asked]], vectors[ranked])
+    best: Chosen | None = None
     for strength in _STRENGTHS:
-        start = found[-1].rows if found else None
+        start = None if best is None else best.rows
         rows = fit_rows(train, train_targets, base, unit * strength, start, iterations=15, tolerance=1e-2)
         predicted = unit_rows(test.multiply(rows))
         cosine = round(float(np.mean(np.einsum("nd,nd->n", predicted, test_targets))), 4)
-        ranking = compare_rankings(predicted[asked], vectors[held[asked]], vectors[ranked])
-        found.append(Chosen(unit * strength, rows, cosine, ranking))
-        if len(found) > 1 and not found[-1].is_better_than(found[-2], by_ranking):
-            return found[-2]
-    return found[-1]
+        ranking = None if reference is None else compare_ranking(predicted[asked], reference)
+        weaker = Chosen(unit * strength, rows, cosine, ranking)
+        if best is not None and not weaker.is_better_than(best, by_ranking):
+            break
+        best = weaker
+    assert best is not None
+    return best
 
 
 def _to_rank(held: Places, kept: Places, documents: int) -> tuple[Places, Places]:
