@@ -282,10 +282,10 @@ class QueryEncoder:
             return self._terms.count(texts, self.counts == "bow")
         spaced = self.table.leading_space
         rows = dense if dense is not None and not spaced else self._ids(texts, spaced, report=dense is None)
-        counted = count_few(rows, self.vocab_size, self.counts == "bow")
-        if counted.indices.max(initial=0) >= self.vocab_size:
-            raise self._too_few_rows()
-        return counted
+        try:
+            return count_few(rows, self.vocab_size, self.counts == "bow")
+        except IndexError:
+            raise self._too_few_rows() from None
 
     def _count_batch(self, texts: Sequence[str], dense: FlatIds | None = None) -> SparseVectors:
         """Likewise of many."""
