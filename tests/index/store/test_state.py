@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +11,6 @@ from lightretriever.errors import ArtifactError
 from lightretriever.index.store.database import Connection, Database, create
 from lightretriever.index.store.schema import VERSION, statements
 from lightretriever.index.store.state import change_state, read_state, set_state
-
-
-@pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    create(tmp_path / "index.db", statements(), VERSION)
-    database = Database(tmp_path / "index.db")
-    with database.writing() as connection:
-        yield connection
-    database.close()
 
 
 def test_counts_begin_at_nothing_and_add_up(connection: Connection) -> None:

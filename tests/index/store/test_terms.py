@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from lightretriever.errors import ArtifactError
-from lightretriever.index.store.database import Connection, Database, create
-from lightretriever.index.store.schema import VERSION, statements
+from lightretriever.index.store.database import Connection
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.terms import add_terms, find_terms, next_term, term_pages
-
-
-@pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    create(tmp_path / "index.db", statements(), VERSION)
-    database = Database(tmp_path / "index.db")
-    with database.writing() as connection:
-        yield connection
-    database.close()
 
 
 def test_numbers_begin_at_one_and_are_kept(connection: Connection) -> None:
