@@ -122,10 +122,8 @@ def _search_documents(
     documents, more are asked for, of that query alone."""
     hits: list[list[Hit]] = [[] for _ in range(len(encoded))]
     pending, k = np.arange(len(encoded)), min(int(request.k), _ENDLESS)
-    depth, wide = (
-        max(_depth(request, settings), _MORE * k if _mode(request.mode, settings) != "hybrid" else 0),
-        _MORE * k,
-    )
+    wide = _MORE * k
+    depth = max(_depth(request, settings), wide if _mode(request.mode, settings) != "hybrid" else 0)
     while len(pending):
         asked = encoded if len(pending) == len(encoded) else encoded.take(pending.tolist())
         fused, found = _ranked(searcher, asked, request, settings, depth, wide)
