@@ -232,7 +232,7 @@ class Index:
             "revision": settings.revision,
             "dim": settings.dim,
             "sparse": settings.sparse,
-            "analyser": None if settings.sparse != "bm25" or settings.analyser is None else str(settings.analyser),
+            "analyser": settings.counted or None,
             "tenant": settings.tenant,
             "table": {"rows": len(table), "dtype": table.dtype, "prompt": table.prompt, "hash": table.hash},
             "fusion": settings.fusion.describe(),

@@ -267,7 +267,7 @@ class _Build:
             resumed=self.resumed,
             complete_before=complete_before,
             seconds={} if complete_before else self.clock.seconds,
-            analyser=str(self.settings.analyser or "") if self.settings.sparse == "bm25" else "",
+            analyser=self.settings.counted,
         )
 
 

@@ -177,6 +177,15 @@ class Settings:
         """Whether sparse vectors are counts of words, and not of the document model's tokens."""
         return self.sparse == "bm25" and self.analyser is not None and self.analyser.kind != PIECES
 
+    @property
+    def counted(self) -> str:
+        """What BM25 counts, as "words (english)"; "" where the sparse side is another, or nothing was stored yet."""
+        return "" if self.sparse != "bm25" or self.analyser is None else str(self.analyser)
+
+    def vocabulary(self, identity: int) -> int:
+        """What sparse vectors of the index of that identity are counts of, as of `SparseVectors`."""
+        return identity if self.counts_words else 0
+
     def named(self, engine: str | None) -> Settings:
         """The same, its engine named by the caller, if this is it.
 

@@ -64,7 +64,7 @@ class Current:
     @property
     def vocabulary(self) -> int:
         """What sparse vectors are counts of, as of `SparseVectors`."""
-        return self.version[0] if self.settings.counts_words else 0
+        return self.settings.vocabulary(self.version[0])
 
     def takes_vectors_of(self, before: Current) -> bool:
         """Whether documents encoded for what the index was before belong to what it is now."""

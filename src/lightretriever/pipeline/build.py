@@ -67,6 +67,11 @@ class BuildOptions:
     engine: str = LOCAL
 
     @property
+    def asked(self) -> str | None:
+        """The sparse side that is asked for: an analyser is BM25's; None: the model's own where it has one."""
+        return self.sparse or (None if self.analyser is None else "bm25")
+
+    @property
     def split(self) -> PassageOptions | None:
         """How documents are split; None where they stay whole."""
         return self.passages if self.passages and self.passages.tokens else None
@@ -176,8 +181,7 @@ def _nothing(sources: Sequence[Path], tally: Tally) -> str:
 
 def _load(options: BuildOptions) -> DocumentEncoder:
     named = options.tower
-    sparse = options.sparse or (None if options.analyser is None else "bm25")
-    tower = named.load({None: "auto", "lm": "lm"}.get(sparse, "none"))
+    tower = named.load({None: "auto", "lm": "lm"}.get(options.asked, "none"))
     if options.table is not None and named.model is None:
         table = TokenTable.load(options.table)
         try:
@@ -234,4 +238,4 @@ def _phases(options: BuildOptions, begin: Begin) -> Report:
 
 
 def _sparse(tower: DocumentEncoder, options: BuildOptions) -> str:
-    return options.sparse or ("lm" if tower.has_sparse and options.analyser is None else "bm25")
+    return options.asked or ("lm" if tower.has_sparse else "bm25")

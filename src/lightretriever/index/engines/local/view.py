@@ -74,7 +74,7 @@ class View:
     @property
     def vocabulary(self) -> int:
         """What sparse vectors are counts of, as of `SparseVectors`."""
-        return self.state.identity if self.settings.counts_words else 0
+        return self.settings.vocabulary(self.state.identity)
 
     @property
     def unbuilt(self) -> int:
