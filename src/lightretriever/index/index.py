@@ -189,11 +189,11 @@ class Index:
         with self._state.database.reading() as connection:
             return read_statistics(connection, self.settings)
 
-    def term_pages(self) -> Iterator[list[tuple[str, int]]]:
-        """The words that its sparse side has counted, and their numbers, some at a time; none where it counts the
-        document model's tokens."""
+    def term_pages(self, after: int = 0) -> Iterator[list[tuple[str, int]]]:
+        """The words that its sparse side has counted, and their numbers, as far as these are greater than ``after``,
+        some at a time; none where it counts the document model's tokens."""
         with self._state.database.reading() as connection:
-            yield from term_pages(connection)
+            yield from term_pages(connection, after)
 
     @property
     def fusion(self) -> Fusion:

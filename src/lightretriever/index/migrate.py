@@ -27,7 +27,7 @@ from lightretriever.index.folder import create_folder, load_settings
 from lightretriever.index.index import Index
 from lightretriever.index.settings import LOCAL, Settings, check_engine
 from lightretriever.index.state import State, open_state
-from lightretriever.index.store.terms import find_terms, insert_terms, next_term
+from lightretriever.index.store.terms import insert_terms, next_term
 from lightretriever.index.store.values import read_statistics, write_statistics
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress, Report, silent
@@ -144,20 +144,11 @@ class _Migrating:
             equal = _equal(rows, self._target.rows(list(self._target.existing(_ids(rows)))))
             wanted = [row for row, document in enumerate(rows.documents) if document.id not in equal]
             if wanted:
-                self._copy_terms_of(rows)
+                _copy_terms(self._index, self._state)  # some may be new since its own were copied
                 self._target.store(rows.take(wanted), None)
             copied, passed = copied + len(wanted), passed + len(rows) - len(wanted)
             progress(copied + passed, total)
         return copied, passed
-
-    def _copy_terms_of(self, rows: Rows) -> None:
-        """Terms that were new in the source since its own were copied."""
-        if rows.sparse is None or self._side.terms is None:
-            return
-        with self._state.database.reading() as connection:
-            known = next_term(connection)
-        if rows.sparse.indices.max(initial=0) >= known:
-            _copy_terms(self._index, self._state)
 
     def compare(self, progress: Progress, building: bool) -> int:
         """Read every document back from both; how many there are. Raises ArtifactError when they are not equal."""
@@ -215,11 +206,14 @@ def _copy_statistics(index: Index, target: State) -> BM25 | None:
 
 
 def _copy_terms(index: Index, target: State) -> None:
-    """Those that the new index lacks."""
-    with target.database.writing() as connection:
-        for page in index.term_pages():
-            known = find_terms(connection, dict(page))
-            insert_terms(connection, [(term, number) for term, number in page if term not in known])
+    """Those that the new index lacks; on a server it counts none."""
+    if not target.current.settings.counts_words:
+        return
+    with target.database.reading() as connection:
+        last = next_term(connection) - 1
+    for page in index.term_pages(last):
+        with target.database.writing() as connection:
+            insert_terms(connection, page)
 
 
 def _ids(rows: Rows) -> list[str]:

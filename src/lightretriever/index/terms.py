@@ -32,12 +32,8 @@ class Terms:
         self.words = Words(analyser)
         self._database = database
         self._identity = identity
-        self._begin()
-
-    def _begin(self) -> None:
-        """Remember nothing yet."""
-        self._numbers = {END: _END}
-        self._file = self._database.replaced
+        self._numbers: dict[str, int] = {}
+        self._file = -1
 
     def count(self, texts: Sequence[str], once: bool = False) -> SparseVectors:
         """Counts of queries' terms, [n, V], V as many as these need; terms that no document ever had are left out.
@@ -46,50 +42,48 @@ class Terms:
             texts: n queries.
             once: whether each distinct term counts 1.
         """
-        if self._file != self._database.replaced:  # by a copy, with the same identity
-            self._begin()
         if len(texts) > _FEW:
             return self._count_many(texts, once, store=False)
-        rows, numbers = list(map(self.words.split, texts)), self._numbers
+        rows, numbers = list(map(self.words.split, texts)), self._remembered()
         try:
             found = [[number for number in map(numbers.__getitem__, row) if number] for row in rows]
         except KeyError:
-            numbers, _ = self._numbers_of(chain.from_iterable(rows), store=False)
+            self._learn(chain.from_iterable(rows), numbers, store=False)
             found = [[number for word in row if (number := numbers.get(word, _STOP))] for row in rows]
         width = 1 + max(map(max, filter(None, found)), default=0)
         return count_few(found, width, once, self._identity)
 
     def count_new(self, texts: Sequence[str]) -> SparseVectors:
         """Counts of documents' terms, [n, V]; new terms are given numbers, in a transaction of the index's database."""
-        if self._file != self._database.replaced:
-            self._begin()
         return self._count_many(texts, False, store=True)
 
+    def _remembered(self) -> dict[str, int]:
+        """Numbers of words; none where they grew too many, or another file, be it a copy, took the database's place."""
+        if self._file != self._database.replaced or len(self._numbers) > _MOST:
+            self._numbers, self._file = {END: _END}, self._database.replaced
+        return self._numbers
+
     def _count_many(self, texts: Sequence[str], once: bool, store: bool) -> SparseVectors:
-        words, numbers = self.words.split_many(texts), self._numbers
+        words, numbers = self.words.split_many(texts), self._remembered()
         try:
             found = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
         except KeyError:
-            numbers, new = self._numbers_of(words, store)
+            new = self._learn(words, numbers, store)
             each = (number if (number := numbers.get(word)) is not None else new.get(word, _STOP) for word in words)
             found = np.fromiter(each, np.int32, len(words))
         counted = np.concatenate([[0], np.cumsum(found > 0)])
         offsets = np.concatenate([[0], counted[np.flatnonzero(found == _END)]])
         return count_flat(found[found > 0], offsets, 1 + int(found.max(initial=0)), once, self._identity)
 
-    def _numbers_of(self, words: Iterable[str], store: bool) -> tuple[dict[str, int], dict[str, int]]:
-        """The number of every word that has one, of stop words too; and with ``store`` of those that had none."""
-        numbers = self._numbers
-        if len(numbers) > _MOST:
-            self._begin()
-            numbers = self._numbers
+    def _learn(self, words: Iterable[str], numbers: dict[str, int], store: bool) -> dict[str, int]:
+        """Remember the numbers of words that have one, of stop words too; with ``store`` those that the others get."""
         terms = {word: self.words.term(word) for word in dict.fromkeys(words) if word not in numbers}
         with self._database.reading() as connection:
             found = find_terms(connection, filter(None, terms.values()), self._identity)
         numbers.update((word, found.get(term, _STOP)) for word, term in terms.items() if term in found or not term)
         new = {word: term for word, term in terms.items() if term and term not in found}
         if not store or not new:
-            return numbers, {}
+            return {}
         with self._database.writing(durable=False) as connection:
             found = add_terms(connection, new.values())  # not remembered yet: the transaction may come to nothing
-        return numbers, {word: found[term] for word, term in new.items()}
+        return {word: found[term] for word, term in new.items()}

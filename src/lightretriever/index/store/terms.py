@@ -38,8 +38,7 @@ def find_terms(connection: Connection, terms: Iterable[str], identity: int | Non
         "WHERE term IN (SELECT value FROM json_each(?))",
         (json.dumps(list(terms)),),
     ).fetchall()
-    for term, number, checksum, _ in rows:
-        check_seal(checksum, f"the term of number {number}", number, term)
+    _check(row[:3] for row in rows)
     return {term: number for term, number, _, found in rows if identity in (None, found)}
 
 
@@ -58,16 +57,20 @@ def insert_terms(connection: Connection, rows: Iterable[tuple[str, int]]) -> Non
     connection.executemany("INSERT INTO terms VALUES (?, ?, ?)", sealed)
 
 
-def term_pages(connection: Connection) -> Iterator[list[tuple[str, int]]]:
-    """All terms and their numbers, ascending, some at a time. Raises ArtifactError when a row is damaged."""
-    after = 0
+def term_pages(connection: Connection, after: int = 0) -> Iterator[list[tuple[str, int]]]:
+    """All terms whose number is greater than ``after``, with these, ascending, some at a time. Raises ArtifactError
+    when a row is damaged."""
     while True:
         rows = connection.execute(
-            "SELECT number, term, checksum FROM terms WHERE number > ? ORDER BY number LIMIT ?", (after, _PAGE)
+            "SELECT term, number, checksum FROM terms WHERE number > ? ORDER BY number LIMIT ?", (after, _PAGE)
         ).fetchall()
         if not rows:
             return
-        for number, term, checksum in rows:
-            check_seal(checksum, f"the term of number {number}", number, term)
-        yield [(term, number) for number, term, _ in rows]
-        after = rows[-1][0]
+        _check(rows)
+        yield [(term, number) for term, number, _ in rows]
+        after = rows[-1][1]
+
+
+def _check(rows: Iterable[tuple[str, int, int]]) -> None:
+    for term, number, checksum in rows:
+        check_seal(checksum, f"the term of number {number}", number, term)
