@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from statistics import median
 
+from lightretriever.bench.clock import take_turns
 from lightretriever.document.options import TowerOptions
 from lightretriever.errors import InputError, UsageError
 from lightretriever.query.encoder import QueryEncoder
@@ -27,6 +27,7 @@ from lightretriever.text.sentences import split_sentences
 LEAST = 100
 """Documents: of fewer, too few texts are held out to say anything."""
 _QUERIES = 200  # whose encoding is timed
+_PATIENCE = 10.0  # seconds that this may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +119,8 @@ def _screen(model: str, sample: Sequence[Document], options: ScreenOptions, begi
 
 def _microseconds(encoder: QueryEncoder, queries: Sequence[str]) -> float:
     encoder.encode(queries)  # whose words it remembers from then on
-    times = []
-    for query in queries:
-        began = time.perf_counter()
-        encoder.encode([query])
-        times.append(time.perf_counter() - began)
-    return 1e6 * median(times)
+    (timing,) = take_turns("", {"": encoder.encode}, queries, {"": 1}, turns=1, seconds=_PATIENCE, calls=len(queries))
+    return 1e6 * timing.p50
 
 
 def _sample(documents: Iterable[Document], most: int) -> list[Document]:
