@@ -24,7 +24,7 @@ from lightretriever.evaluation.compare import compare
 from lightretriever.evaluation.lists import ndcg
 from lightretriever.fusion import DEFAULT_FUSION, heard_weights, hearing_of
 from lightretriever.index.bm25 import BM25
-from lightretriever.index.engines.engine import pages
+from lightretriever.index.engines.engine import ends_of, pages
 from lightretriever.index.postings import Postings, best_places
 from lightretriever.text.analysers.analyser import PIECES, Analyser
 from lightretriever.types import concatenate_sparse
@@ -74,7 +74,8 @@ def try_parameters(
     encoded = index.encoder.encode(list(queries.values()))
     assert encoded.sparse is not None
     dense = encoded.dense @ vectors.T
-    floors = encoded.dense @ (vectors.sum(axis=0) / (len(names) + 16))
+    orders = np.argsort(-dense, axis=1, kind="stable")
+    floors = ends_of(encoded.dense, vectors.sum(axis=0, dtype=np.float64), len(names))[:, 0]
     statistics, found = BM25.of([counts], counts.width), []
     for k1, b in PARAMETERS:
         postings = Postings.of(statistics.impacts(counts, k1, b))
@@ -82,7 +83,7 @@ def try_parameters(
         for row, query in enumerate(queries):
             sparse = postings.scores(*encoded.sparse.row(row))
             best = best_places(sparse, np.flatnonzero(sparse), DEPTH)
-            order = np.argsort(-dense[row], kind="stable")
+            order = orders[row]
             place_of = np.empty_like(order)
             place_of[order] = np.arange(len(order))
             scores = Scores(dense[row][order].astype(float), sparse[order], place_of[best], float(floors[row]))

@@ -23,7 +23,7 @@ from time import perf_counter
 import numpy as np
 from results import ROOT, SAVED, Result, report
 
-from lightretriever import DocumentEncoder, Encoded, Index, QueryEncoder, fit_table
+from lightretriever import DocumentEncoder, Encoded, Index, QueryEncoder, TokenTable, fit_table
 from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.learn import best_weight, fit_weigher
@@ -47,7 +47,8 @@ WORD = re.compile(r"\w+")
 
 
 def open_index(path: Path, kept: Path, analyser: Analyser | None = None) -> Index:
-    """The collection's index, made if there is none; under an analyser of its own, or the one that it gets."""
+    """The collection's index, made if there is none; under an analyser of its own, or the one that it gets. All of its
+    indexes have one table."""
     folder = kept / f"{path.name}{'' if analyser is None else f'.{analyser.kind}'}.index"
     if folder.is_dir():
         return Index.open(folder)
@@ -57,8 +58,11 @@ def open_index(path: Path, kept: Path, analyser: Analyser | None = None) -> Inde
     parts = list(VectorsFolder.open(vectors).parts())
     documents = [document for part, _ in parts for document in part]
     encoded = Encoded(np.concatenate([part.dense for _, part in parts]))
-    tokenizer = VectorsFolder.open(vectors).tokenizer
-    table = fit_table(vectors=([document.input for document in documents], encoded.dense), tokenizer=tokenizer)
+    fitted = kept / f"{path.name}.table"
+    if not fitted.is_dir():
+        tokenizer = VectorsFolder.open(vectors).tokenizer
+        fit_table(vectors=([document.input for document in documents], encoded.dense), tokenizer=tokenizer).save(fitted)
+    table = TokenTable.load(fitted)
     index = Index.create(folder, QueryEncoder(table), sparse="bm25", analyser=analyser)
     payloads = [{"title": document.title, "text": document.text} for document in documents]
     index.add([document.id for document in documents], encoded, payloads)
