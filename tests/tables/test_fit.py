@@ -349,6 +349,7 @@ def test_sentences_of_documents_draw_queries_towards_them() -> None:
     table = fit_table(vectors=(texts, vectors), tokenizer=wordpiece())
     plain = fit_table(vectors=(texts, vectors), tokenizer=wordpiece(), l2=table.fitted["l2"])  # type: ignore[arg-type]
     assert table.fitted["passages"] == len({sentence for text in texts for sentence in split_sentences(text)})
+    assert (table.fitted["ranked"], plain.fitted["ranked"]) == (table.fitted["samples"], 0)
     queries = [text.split(". ")[1] for text in texts]
 
     def own_score(rows: NDArray[np.float32]) -> float:

@@ -25,6 +25,7 @@ from lightretriever.tables.bags import Bags, Tokens, make_bags, tokenise
 from lightretriever.tables.checks import check_prediction, check_texts
 from lightretriever.tables.evidence import PRIOR_CONFIDENCE, evidence_of
 from lightretriever.tables.given import Given, GivenVectors, Texts, join, read_given
+from lightretriever.tables.listwise import fit_lists
 from lightretriever.tables.options import FitOptions
 from lightretriever.tables.phrases import (
     add_corrections,
@@ -62,8 +63,8 @@ def fit_table(
 ) -> TokenTable:
     """Fit a token table on unlabelled text encoded by the tower, on documents encoded before, or on both.
 
-    Memory beside the table, in bytes: at most 16 · d for each text, 32 for each of its distinct tokens, 4 for each of
-    its tokens, and 10 KiB for each token of the vocabulary that occurs, whatever d.
+    Memory beside the table, in bytes: at most 16 · d for each text, 512 where there are documents, 32 for each of its
+    distinct tokens, 4 for each of its tokens, and 10 KiB for each token of the vocabulary that occurs, whatever d.
 
     Args:
         tower: the frozen document tower; may be None when ``vectors`` and ``tokenizer`` are given, and then
@@ -225,10 +226,15 @@ def _fit(
     base = prior_rows(prior, of_model, words.bags.width, targets.shape[1], tokenizer_hash(given.tokenizer))
     base = np.concatenate([base, np.zeros((len(words.phrases), base.shape[1]), np.float32)])
     refined = _fit_rows(given, words, targets, base, options)
+    rows, width = refined.rows, words.bags.width
+    shares = held_out_shares(refined.bags, refined.targets, rows, refined.l2, width)
+    rows[width:] *= shares[:, None]
+    if refined.lists is not None:
+        rows = fit_lists(rows, refined.bags, refined.lists)
     check_prediction(refined.chosen.cosine, len(words.texts))
     fitted_to = words.tokens if refined.passages is None else words.tokens.joined(refined.passages)
     table = TokenTable.from_rows(
-        refined.rows[: words.bags.width],
+        rows[:width],
         given.tokenizer,
         model=given.model,
         revision=given.revision,
@@ -244,6 +250,7 @@ def _fit(
             **{name: count for part in samples for name, count in part.counts.items()},
             "without_tokens": int((np.diff(words.bags.indptr) == 0).sum()),
             "passages": len(fitted_to) - len(words.texts),
+            "ranked": 0 if refined.lists is None else len(refined.lists.places),
             "prior": prior_name(prior, of_model),
             "l2": refined.l2,
             **_held_out(refined.chosen),
@@ -252,8 +259,7 @@ def _fit(
         },
     )
     if words.phrases:
-        shares = held_out_shares(refined.bags, refined.targets, refined.rows, refined.l2, words.bags.width)
-        table = add_corrections(table, words.phrases, refined.rows, shares)
+        table = add_corrections(table, words.phrases, rows, shares)
     documents = len(given.documents or ())
     return _turned(table, targets[:documents] if documents else targets, bool(documents), options)
 
@@ -270,7 +276,7 @@ def _fit_rows(given: Given, words: _Words, targets: Floats, base: Floats, option
     scaled = scale_bags(words.phrased, base)
     if options.l2 is not None:
         rows = fit_rows(scaled, targets, base, options.l2)
-        return Refined(rows, options.l2, Chosen(options.l2), None, scaled, targets)
+        return Refined(rows, options.l2, Chosen(options.l2), scaled, targets)
     if options.general:
         return fit_general(words.texts, targets, scaled, base, len(words.phrases))
     titles = given.documents.titles if given.documents is not None else ()

@@ -86,3 +86,46 @@ def try_corrections(
                 length += without * without
             agreed[phrase] += weight * product
             lengths[phrase] += weight * weight * length
+
+
+@compiled(reassociate=True)
+def rank_gradient(
+    sums: Floats, documents: Floats, places: Ids, shares: Floats, temperature: np.float32, gradient: Floats
+) -> None:
+    """The gradient of the cross-entropy between shares and the softmax over cosines / temperature, in the sums.
+
+    Args:
+        sums: [n, d], of table rows, one for each text, of any length.
+        documents: unit vectors [m, d].
+        places: [n, c], of the documents of each text.
+        shares: [n, c], of each text 1 in all.
+        temperature: above 0.
+        gradient: [n, d], filled; times the temperature, which makes no difference to a step of fixed length.
+    """
+    listed, width = places.shape[1], sums.shape[1]
+    scores = np.empty(listed, np.float32)
+    for row in range(len(sums)):
+        squares = np.float32(0.0)
+        for c in range(width):
+            squares += sums[row, c] * sums[row, c]
+        scale = np.float32(1.0) / max(np.sqrt(squares), np.float32(1e-12))
+        best = np.float32(-1e30)
+        for entry in range(listed):
+            place, product = places[row, entry], np.float32(0.0)
+            for c in range(width):
+                product += sums[row, c] * documents[place, c]
+            scores[entry] = product * scale
+            best = max(best, scores[entry])
+        total = np.float32(0.0)
+        for entry in range(listed):
+            total += np.exp((scores[entry] - best) / temperature)
+        gradient[row, :] = 0.0
+        along = np.float32(0.0)  # of the gradient in the unit vector, what would only change the length
+        for entry in range(listed):
+            place = places[row, entry]
+            excess = np.exp((scores[entry] - best) / temperature) / total - shares[row, entry]
+            along += excess * scores[entry]
+            for c in range(width):
+                gradient[row, c] += excess * documents[place, c]
+        for c in range(width):
+            gradient[row, c] = (gradient[row, c] - along * sums[row, c] * scale) * scale

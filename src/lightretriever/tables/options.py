@@ -17,8 +17,9 @@ class FitOptions:
 
     Attributes:
         l2: λ, against bags that are scaled so that their prediction under the prior has unit length (under a zero one:
-            their weights have): the plain formula. None: chosen by the cosine on held-out texts, then all are fitted;
-            and where documents are given, their sentences refine the table, see `fit_refined`.
+            their weights have): the plain formula. None: chosen on held-out texts, then all are fitted; and
+            where documents are given, their sentences refine the table and all texts rank them, see `fit_refined` and
+            `fit_lists`.
         dim: the first so many dimensions of the vectors only (Matryoshka towers); with ``rotate`` so many principal
             axes.
         rotate: turn vectors and table to the principal axes of the documents given with vectors, or else of the texts,

@@ -115,6 +115,8 @@ def held_out_shares(bags: Bags, targets: Floats, rows: Floats, l2: float, width:
         width: V.
     """
     corrections = np.ascontiguousarray(rows[width:])
+    if not len(corrections):
+        return np.empty(0, np.float32)
     squares = np.bincount(bags.ids, weights=bags.weights.astype(np.float64) ** 2, minlength=bags.width)[width:]
     agreed, lengths = np.zeros(len(corrections)), np.zeros(len(corrections))
     for first in range(0, len(bags), _PIECE):
@@ -128,16 +130,16 @@ def held_out_shares(bags: Bags, targets: Floats, rows: Floats, l2: float, width:
 def add_corrections(
     table: TokenTable, phrases: Sequence[Sequence[int]], rows: Floats, shares: Floats, least: float = 0.0
 ) -> TokenTable:
-    """The table with a row for each phrase whose share is above ``least``: its tokens' rows and share · correction.
+    """The table with a row for each phrase whose share is above ``least``: its tokens' rows and its correction.
 
     Args:
-        rows: [V + P, d], the table's rows and the corrections as fitted.
-        shares: of the corrections, [P].
+        rows: [V + P, d], the table's rows and the corrections, each times its share.
+        shares: [P].
     """
     width = len(rows) - len(phrases)
     kept = [number for number in range(len(phrases)) if shares[number] > least]
     sums = np.stack([rows[list(phrases[number])].sum(axis=0) for number in kept]) if kept else rows[:0]
-    whole = sums + rows[[width + number for number in kept]] * shares[kept, None]
+    whole = sums + rows[[width + number for number in kept]]
     return table.with_phrases([phrases[number] for number in kept], [], whole, shares[kept])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightretriever.tables.bags import Bags, Tokens, join_bags, text_key, unit_rows
+from lightretriever.tables.listwise import Lists, make_lists
 from lightretriever.tables.strength import Chosen, choose_l2, fit_rows, scale_bags
 from lightretriever.text.sentences import split_sentences
 
@@ -30,26 +31,32 @@ _TEMPERATURE = 0.05
 _GENERAL = 3.0  # times the λ that is best by cosine on text held out: text of other corpora is further away
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Refined:
-    """What `fit_refined` found: rows [V, d], how λ was chosen, λ in the end, and the passages that joined.
+    """What least squares found, and what is left to do.
 
-    ``bags`` and ``targets`` are what the rows were fitted to in the end, weighted; ``passages`` are tokens, None where
-    none joined.
+    Attributes:
+        rows: [V, d].
+        l2: λ in the end.
+        chosen: how it was chosen.
+        bags, targets: what the rows were fitted to in the end, weighted.
+        passages: tokens of the texts that joined, the last of these; None where none did.
+        lists: how these are to rank the documents, see `fit_lists`; None where there are none.
     """
 
     rows: Floats
     l2: float
     chosen: Chosen
-    passages: Tokens | None
     bags: Bags
     targets: Floats
+    passages: Tokens | None = None
+    lists: Lists | None = None
 
 
 def fit_refined(
     titles: Sequence[str],
     texts: Sequence[str],
-    targets: Floats,
+    vectors: Floats,
     bags: Bags,
     base: Floats,
     read: Callable[[Sequence[str]], tuple[Tokens, Bags]],
@@ -60,17 +67,20 @@ def fit_refined(
     Args:
         titles: of the documents, which come first among the texts; "" for none.
         texts: n, distinct.
-        targets: their unit vectors [n, d].
+        vectors: their unit vectors [n, d].
         bags: of the texts, scaled under ``base``.
         base: the prior, [V, d].
         read: makes tokens and unscaled bags of further texts.
         phrases: how many of the last ids are phrases; λ is chosen, and its cosine measured, without them.
     """
-    count, vectors = len(titles), targets
-    documents = targets[:count]
+    count = len(titles)
+    documents = vectors[:count]
     homes = _sentence_homes(titles, texts[:count])
-    targets = _mix_in_documents(texts, targets, documents, homes)
-    weights = np.ones(len(texts), dtype=np.float32)
+    own = np.array([*range(count), *(homes.get(text, -1) for text in texts[count:])], dtype=np.int64)
+    found = agreement(vectors, own, documents)
+    targets, weights = vectors.copy(), np.ones(len(texts), dtype=np.float32)
+    rest = count + np.flatnonzero(own[count:] >= 0)  # sentences of documents: they lean towards these
+    targets[rest] = unit_rows(vectors[rest] + _MIXED * found[rest, None] * documents[own[rest]])
     if count < len(texts):
         weights[:count] = np.sqrt(_DOCUMENT_WEIGHT)
     bags, targets = bags.scaled(weights), targets * weights[:, None]
@@ -81,18 +91,22 @@ def fit_refined(
     if start is not None and phrases:
         start = np.concatenate([start, base[width:]])
     rows, chosen = fit_rows(bags, targets, base, l2, start), replace(chosen, rows=None)  # as large as the table
+    if not count:
+        return Refined(rows, l2, chosen, bags, targets)
 
-    known = set(texts)
+    known, passages = set(texts), None
     fresh = sorted((text for text in homes if text not in known), key=text_key)[:_PASSAGES]
-    if not fresh:
-        return Refined(rows, l2, chosen, None, bags, targets)
-    (passages, more), places = read(fresh), np.array([homes[text] for text in fresh])
-    weights = np.sqrt(_PASSAGE_WEIGHT) * agreement(unit_rows(more.multiply(rows)), places, documents)
-    bags = join_bags(bags, scale_bags(more, base).scaled(weights))
-    targets = np.concatenate([targets, documents[places] * weights[:, None]])
-    l2 *= _RELAXED
-    rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
-    return Refined(rows, l2, chosen, passages, bags, targets)
+    if fresh:
+        (passages, more), places = read(fresh), np.array([homes[text] for text in fresh])
+        agreed = agreement(unit_rows(more.multiply(rows)), places, documents)
+        weights = np.sqrt(_PASSAGE_WEIGHT) * agreed
+        bags = join_bags(bags, scale_bags(more, base).scaled(weights))
+        targets = np.concatenate([targets, documents[places] * weights[:, None]])
+        vectors, own = np.concatenate([vectors, documents[places]]), np.concatenate([own, places])
+        found = np.concatenate([found, agreed])
+        l2 *= _RELAXED
+        rows = fit_rows(bags, targets, base, l2, rows, tolerance=1e-3)
+    return Refined(rows, l2, chosen, bags, targets, passages, make_lists(vectors, documents, own, found))
 
 
 def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats, phrases: int = 0) -> Refined:
@@ -110,19 +124,20 @@ def fit_general(texts: Sequence[str], targets: Floats, bags: Bags, base: Floats,
         l2 *= _GENERAL
         start = np.concatenate([start, base[width:]])
     rows = fit_rows(bags, targets, base, l2, start)
-    return Refined(rows, l2, replace(chosen, rows=None), None, bags, targets)
+    return Refined(rows, l2, replace(chosen, rows=None), bags, targets)
 
 
 def agreement(vectors: Floats, places: NDArray[np.int64], documents: Floats) -> Floats:
     """How nearly each unit vector [n, d] finds the document at its place, float32 [n] in 0 … 1.
 
     1 where no document scores higher, else exp((its score − best score) / 0.05), against all documents [m, d] or an
-    even sample of at most 8,192.
+    even sample of at most 8,192; 0 where the place is -1.
     """
-    rivals = documents[:: -(-len(documents) // _RIVALS)]
-    result = np.empty(len(vectors), dtype=np.float32)
-    for first in range(0, len(vectors), 1024):
-        part = slice(first, first + 1024)
+    rivals = documents[:: max(1, -(-len(documents) // _RIVALS))]
+    result = np.zeros(len(vectors), dtype=np.float32)
+    placed = np.flatnonzero(places >= 0)
+    for first in range(0, len(placed), 1024):
+        part = placed[first : first + 1024]
         own = np.einsum("nd,nd->n", vectors[part], documents[places[part]])
         best = (vectors[part] @ rivals.T).max(axis=1)
         result[part] = np.exp(np.minimum(own - best, 0) / _TEMPERATURE)
@@ -136,15 +151,3 @@ def _sentence_homes(titles: Sequence[str], texts: Sequence[str]) -> dict[str, in
         for sentence in (*split_sentences(title), *split_sentences(text[len(title) :])):
             homes.setdefault(sentence, row)
     return homes
-
-
-def _mix_in_documents(texts: Sequence[str], targets: Floats, documents: Floats, homes: dict[str, int]) -> Floats:
-    """Targets where each sentence of a document leans towards that document, as far as it finds it."""
-    rows = np.array([row for row in range(len(documents), len(texts)) if texts[row] in homes], dtype=np.int64)
-    if not len(rows):
-        return targets
-    places = np.array([homes[texts[row]] for row in rows])
-    share = _MIXED * agreement(targets[rows], places, documents)
-    mixed = targets.copy()
-    mixed[rows] = unit_rows(targets[rows] + share[:, None] * documents[places])
-    return mixed
