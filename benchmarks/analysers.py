@@ -2,8 +2,7 @@
 
 Documents, vectors and tables are those of fusion.py; each collection has two indexes, one that counts the tokens of
 `minilm` and one with the analyser that its documents get: `python benchmarks/analysers.py DIR/scifact DIR/cisi …`. With
-`--parameters` instead the k1 and b of BM25, on at most 400 queries of the train splits; with `--full` what look-up
-keeps of a search whose queries the full model encodes. Needs the `all` extra.
+`--parameters` instead the k1 and b of BM25, on at most 400 queries of the train splits. Needs the `all` extra.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from fusion import open_index, real_queries
 from fusion_ways import DEPTH, OURS, WAYS, Scores
 from results import SAVED, Result, report
 
-from lightretriever import DocumentEncoder, Index
+from lightretriever import Index
 from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import read_collection
 from lightretriever.evaluation.compare import compare
@@ -32,28 +31,19 @@ from lightretriever.types import concatenate_sparse
 MEASURE = "nDCG@10"
 TOKENS = Analyser(PIECES)
 MOST = 400
-FORETOLD = ("overlap", "ndcg", "cosine")
-KEPT = ("dense kept", "hybrid kept, words", "of full, tokens")
 PARAMETERS = [(0.6, 0.4), (0.9, 0.4), (0.9, 0.6), (0.9, 0.75), (1.2, 0.4), (1.2, 0.75), (1.5, 0.75)]
 
 
-def compare_analysers(path: Path, kept: Path, tower: DocumentEncoder | None) -> list[str]:
-    """The collection's line: its test queries under tokens and under its own analyser; with a tower, as shares of what
-    its own vectors of the queries give."""
+def compare_analysers(path: Path, kept: Path) -> list[str]:
+    """The collection's line: its test queries under tokens and under its own analyser."""
     found: list[dict[str, float]] = []
     for analyser in (TOKENS, None):
         with open_index(path, kept, analyser) as index:
-            evaluations = compare(index, read_collection(path, "test"), tower, [MEASURE]).evaluations
+            evaluations = compare(index, read_collection(path, "test"), None, [MEASURE]).evaluations
             found.append({system: 100 * result.means[MEASURE] for system, result in evaluations.items()})
-            named, fitted = str(index.settings.analyser), index.encoder.table.fitted or {}
+            named = str(index.settings.analyser)
     tokens, words = found
-    if tower is None:
-        cells = [words["dense"], tokens["sparse"], words["sparse"], tokens["hybrid"], words["hybrid"]]
-    else:
-        full, ours = words["symmetric hybrid"], words["hybrid"]
-        shares = [words["dense"] / words["symmetric dense"], ours / full, ours / tokens["symmetric hybrid"]]
-        cells = [words["symmetric dense"], tokens["symmetric hybrid"], full, *(100 * share for share in shares)]
-        cells += [100 * float(str(fitted[f"held_out_{measure}"])) for measure in FORETOLD]
+    cells = [words["dense"], tokens["sparse"], words["sparse"], tokens["hybrid"], words["hybrid"]]
     return [path.name, named, *(f"{cell:.1f}" for cell in cells)]
 
 
@@ -123,33 +113,10 @@ def of_parameters(paths: Sequence[Path], kept: Path) -> Result:
     return Result("bm25_parameters", header, rows, notes)
 
 
-def of_full(paths: Sequence[Path], kept: Path) -> Result:
-    """What look-up keeps."""
-    tower = DocumentEncoder.load("minilm", sparse="none")
-    header = ["collection", "analyser", "full dense", "full, tokens", "full, words", *KEPT, *FORETOLD]
-    rows = [compare_analysers(path, kept, tower) for path in paths]
-    shares = [float(row[5]) for row in rows]
-    told = {name: alike(shares, [float(row[8 + place]) for row in rows]) for place, name in enumerate(FORETOLD)}
-    notes = (
-        "100 × nDCG@10 on the test splits where all-MiniLM-L6-v2 encodes the queries: dense, and fused with BM25 over "
-        "tokens and over words. Then what look-up keeps of these, in percent: dense of dense, hybrid over words of "
-        "that over words, and of that over tokens. Tables fitted to the documents' vectors alone, without the model. "
-        "Last what the fit itself measured on documents held out of it, × 100; Spearman's correlation with what is "
-        f"kept of dense: {', '.join(f'{name} {value:.2f}' for name, value in told.items())}."
-    )
-    return Result("kept", header, with_mean(rows), notes)
-
-
-def alike(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's rank correlation."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
-
-
 def of_analysers(paths: Sequence[Path], kept: Path) -> Result:
     """Tokens and words."""
     header = ["collection", "analyser", "dense", "tokens alone", "words alone", "tokens hybrid", "words hybrid"]
-    rows = with_mean([compare_analysers(path, kept, None) for path in paths])
+    rows = with_mean([compare_analysers(path, kept) for path in paths])
     notes = (
         "100 × nDCG@10 on the test splits, as a new index searches: BM25 over the tokens of all-MiniLM-L6-v2 or over "
         "what its analyser makes of the text, alone and fused with the dense list; tables fitted to the documents' "
@@ -162,11 +129,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="BEIR folders")
     parser.add_argument("--parameters", action="store_true", help="compare k1 and b")
-    parser.add_argument("--full", action="store_true", help="beside the full model's own vectors of the queries")
     options = parser.parse_args()
     kept = SAVED / "fusion"
     kept.mkdir(parents=True, exist_ok=True)
-    measure = of_parameters if options.parameters else of_full if options.full else of_analysers
+    measure = of_parameters if options.parameters else of_analysers
     report(measure(options.collections, kept))
 
 

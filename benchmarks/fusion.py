@@ -61,7 +61,7 @@ def open_index(path: Path, kept: Path, analyser: Analyser | None = None) -> Inde
     fitted = kept / f"{path.name}.table"
     if not fitted.is_dir():
         tokenizer = VectorsFolder.open(vectors).tokenizer
-        fit_table(vectors=([document.input for document in documents], encoded.dense), tokenizer=tokenizer).save(fitted)
+        fit_table(vectors=(documents, encoded.dense), tokenizer=tokenizer).save(fitted)
     table = TokenTable.load(fitted)
     index = Index.create(folder, QueryEncoder(table), sparse="bm25", analyser=analyser)
     payloads = [{"title": document.title, "text": document.text} for document in documents]

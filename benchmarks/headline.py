@@ -1,13 +1,16 @@
 """The few figures that the README shows, out of what the benchmarks named beside them have saved.
 
-`python benchmarks/headline.py` measures nothing itself: run those first, then `python benchmarks/results.py`.
+`python benchmarks/headline.py [quality] [cost]` measures nothing itself: run those first, then
+`python benchmarks/results.py`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
+from quality import ALONE, FITTED, RAW
 from results import SAVED, Result, report
 
 from lightretriever.bench.encoding import LOOK_UP
@@ -31,30 +34,47 @@ def duration(seconds: float) -> str:
     raise AssertionError
 
 
-def main() -> None:
-    quality = saved("quality")["data"][COLLECTION]
-    full, fitted = quality["raw table"], quality["fitted to sentences and documents' vectors"]
+def of_quality() -> Result:
+    """What look-up keeps of the full model's quality."""
+    found = saved("quality")["data"]
+
+    def shares(way: str, system: str) -> dict[str, float]:
+        return {name: each[way][system] / each[RAW][f"symmetric {system}"] for name, each in found.items()}
+
+    rows = []
+    for system, called in (("dense", "dense"), ("hybrid", "hybrid with BM25")):
+        full = [each[RAW][f"symmetric {system}"] for each in found.values()]
+        of_all = [f"{len(found)} collections, {called}", f"{sum(full) / len(full):.3f}"]
+        one = found[COLLECTION]
+        of_one = [f"SciFact, {called}", f"{one[RAW][f'symmetric {system}']:.3f}"]
+        for way in (FITTED, ALONE):
+            kept = shares(way, system)
+            least = min(kept, key=kept.__getitem__)
+            mean = sum(each[way][system] for each in found.values()) / len(found)
+            share = sum(kept.values()) / len(kept)
+            of_all.append(f"{mean:.3f} (keeps {share:.1%}; least {kept[least]:.1%}, {least})")
+            of_one.append(f"{one[way][system]:.3f}")
+        rows += [of_all, of_one]
+    notes = (
+        "nDCG@10, test queries. The full model, all-MiniLM-L6-v2, is frozen, and in its column encodes the queries; "
+        "a table is fitted to a collection's documents, never to queries. `benchmarks/quality.py`; each "
+        "collection is in [docs/results.md](docs/results.md#what-look-up-keeps)."
+    )
+    header = ["", "full model", "look-up", "look-up, fitted to vectors alone"]
+    return Result("headline_quality", header, rows, notes)
+
+
+def of_cost() -> Result:
+    """What it costs."""
     times = {(each["system"], each["way"]): each["p50"] for each in saved("bench")["encoding"]}
-    others = {
-        name: [found["full model"], found["sentences and documents"]]
-        for name, found in saved("fitting")["data"].items()
-    }
     fit = saved("fit_cost")["data"]["fit MODEL --texts CORPUS"]
     (scale,) = (row for row in saved("index_scale_latency")["rows"] if row[:3] == [f"{DOCUMENTS:,}", "384", "hybrid"])
-    recall = scale[-2]
 
     def against(name: str, way: str) -> list[str]:
         model, look_up = times[name, way], times[LOOK_UP, way]
         return [duration(model), f"{duration(look_up)} ({model / look_up:,.0f}×)", "`lightretriever bench --full`"]
 
-    by = "`benchmarks/quality.py`"
     rows = [
-        ["SciFact, nDCG@10, dense", f"{full['symmetric dense']:.3f}", f"{fitted['dense']:.3f}", by],
-        *(
-            [f"… {name}, dense", *(f"{value:.3f}" for value in both), "`benchmarks/fitting.py`"]
-            for name, both in others.items()
-        ),
-        ["SciFact, hybrid with BM25", f"{full['symmetric hybrid']:.3f}", f"{fitted['hybrid']:.3f}", by],
         ["one query", *against(FULL, SINGLY)],
         ["… of many, each", *against(FULL, BATCHES)],
         ["one query, a model of Qwen2-0.5B's shape", *against(LARGE, SINGLY)],
@@ -67,16 +87,23 @@ def main() -> None:
         [
             f"hybrid search of {DOCUMENTS:,} documents",
             "",
-            f"{scale[3].split(' / ')[0]} ms, recall@10 {recall}",
+            f"{scale[3].split(' / ')[0]} ms, recall@10 {scale[-2]}",
             "`benchmarks/index_scale.py`",
         ],
     ]
     notes = (
-        "Two cores, no GPU. The full model is all-MiniLM-L6-v2, frozen; a table is fitted to a collection's documents, "
-        "never to queries. Times are medians, tokenisation included. Everything else, what was missed too: "
+        "Two cores, no GPU. Times are medians, tokenisation included. Everything else, what was missed too: "
         "[docs/results.md](docs/results.md)."
     )
-    report(Result("headline", ["", "full model", "look-up", "measured by"], rows, notes))
+    return Result("headline", ["", "full model", "look-up", "measured by"], rows, notes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    tables = {"quality": of_quality, "cost": of_cost}
+    parser.add_argument("tables", nargs="*", choices=[*tables, []], help="which of them; both by default")
+    for name in parser.parse_args().tables or tables:
+        report(tables[name]())
 
 
 if __name__ == "__main__":

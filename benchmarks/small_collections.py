@@ -69,12 +69,12 @@ def draw(collection: Collection, vectors: VectorsFolder, size: int, rng: np.rand
 
 def fitted(part: Part, tower: DocumentEncoder | None, l2: float | None = None) -> TokenTable:
     """A table by the defaults of `lightretriever index`; without the tower its tokenizer is minilm's."""
-    texts = [document.input for document in part.documents]
+    vectors = (part.documents, part.dense)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of few texts, which is what this is about
         if l2 is not None:
-            return fit_table(tower, (), (texts, part.dense), l2=l2)
-        return fit_table(tower, part.documents, (texts, part.dense), options=FitOptions(max_sentences=SENTENCES))
+            return fit_table(tower, (), vectors, l2=l2)
+        return fit_table(tower, part.documents, vectors, options=FitOptions(max_sentences=SENTENCES))
 
 
 def dense_run(queries: NDArray[np.float32], part: Part) -> Run:
