@@ -63,7 +63,7 @@ def command(
         store = partial(add_provided, given=given)
     else:
         documents, total = begin_corpus(source)
-        from lightretriever.cli.towers import load_document_tower
+        from lightretriever.pipeline.towers import load_document_tower
 
         tower = load_document_tower(settings, model, base, device, compute)
         store = partial(Index.add_documents, documents=documents)

@@ -147,7 +147,7 @@ def _measure_index(
         tower = None
         if asked.symmetric:
             check_comparable(index, collection, asked.measures, asked.filter)
-            from lightretriever.cli.towers import load_tower_of
+            from lightretriever.pipeline.towers import load_tower_of
 
             tower = load_tower_of(index.settings, model, base, device, sparse="none")
         found = measure_index(index, collection, asked, tower)

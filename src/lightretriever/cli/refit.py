@@ -28,9 +28,9 @@ def command(
 
     The documents' vectors are there. The model encodes some of their sentences, which makes a better table.
     """
-    from lightretriever.cli.towers import load_tower_of
     from lightretriever.index.index import Index
     from lightretriever.pipeline.refit import refit_table
+    from lightretriever.pipeline.towers import load_tower_of
 
     with Index.open(index) as opened:
         tower = load_tower_of(opened.settings, model, base, device, "none") if sentences else None

@@ -59,7 +59,7 @@ def command(
     with Index.open(index) as opened:
 
         def load() -> None:
-            from lightretriever.cli.towers import load_document_tower
+            from lightretriever.pipeline.towers import load_document_tower
 
             opened.model = load_document_tower(opened.settings, model, base, device, compute)
 

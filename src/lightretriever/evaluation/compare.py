@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lightretriever.counted import counted
-from lightretriever.errors import InputError, UsageError
+from lightretriever.errors import InputError
 from lightretriever.evaluation.collection import Collection
 from lightretriever.evaluation.measures import MEASURES, Evaluation, check_measures, check_qrels, depth_of, evaluate
 from lightretriever.evaluation.runs import search_queries, without_own_ids
 from lightretriever.index.filter.language import Filter, matches, parse_filter
+from lightretriever.index.full import full_vectors
 from lightretriever.index.stored_passages import existing_documents, stored_documents
 from lightretriever.index.tenant import check_tenant
 from lightretriever.progress import Report
 from lightretriever.types import Encoded, Run
-from lightretriever.vectors.parts import usable
 
 if TYPE_CHECKING:
     from lightretriever.document.encoder import DocumentEncoder
@@ -164,15 +164,8 @@ def symmetric_encoder(index: Index, tower: DocumentEncoder, queries: Sequence[st
     Only the queries named beforehand can be asked for, which are encoded once. Raises UsageError for a model that does
     not fit the index's vectors.
     """
-    dim, rotation = index.encoder.dim, index.encoder.table.rotation
-    if tower.dim < dim or (rotation is not None and tower.dim != len(rotation)):
-        raise UsageError(
-            f"the model {tower.name} has {tower.dim} dimensions, the index {dim}: name the index's own model"
-        )
     texts = list(dict.fromkeys(queries))
-    # A table without a prompt may be one fitted to vectors alone, which says nothing about prompts.
-    given = Encoded(tower.encode_queries(texts, index.encoder.table.prompt or None))
-    vectors = usable(given, dim, rotation).dense
+    vectors = full_vectors(tower, texts, index.encoder.table)
     rows = {text: row for row, text in enumerate(texts)}
 
     def encode(batch: list[str]) -> Encoded:

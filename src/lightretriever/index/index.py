@@ -19,6 +19,7 @@ from lightretriever.index.durability import FlushPolicy
 from lightretriever.index.engines.engine import START, Engine, Found
 from lightretriever.index.filter.language import Filter, matches, parse_filter
 from lightretriever.index.folder import create_folder, load_settings
+from lightretriever.index.full import QueryTower, encode_full
 from lightretriever.index.given import check_encoded, given_documents, given_ids
 from lightretriever.index.search import Request, find, search
 from lightretriever.index.set_aside import set_aside
@@ -30,10 +31,11 @@ from lightretriever.index.store.files import NotedFile, read_files
 from lightretriever.index.store.state import read_state
 from lightretriever.index.store.terms import term_pages
 from lightretriever.index.store.values import read_statistics
-from lightretriever.index.stored_passages import changed_rows
+from lightretriever.index.stored_passages import changed_rows, stored_passages
 from lightretriever.index.tenant import check_tenant, of_tenants
 from lightretriever.index.upkeep import Upkeep
 from lightretriever.index.writing import follow, remove, replace_files, store_encoded, store_vectors
+from lightretriever.passages.fields import document_id
 from lightretriever.passages.options import PassageOptions
 from lightretriever.paths import absolute
 from lightretriever.progress import Progress
@@ -419,11 +421,22 @@ class Index:
         *,
         min_dense: float | None = None,
         group: bool = True,
+        fusion: Fusion | None = None,
+        encoder: QueryTower | None = None,
     ) -> list[Hit]:
-        """The k best documents for a query; fewer where fewer are found. See `search_encoded`."""
+        """The k best documents for a query; fewer where fewer are found. See `search_encoded`.
+
+        Args:
+            encoder: the index's document model, to read the query in full; None looks it up. The documents' vectors
+                are the same: look up what is being typed, and read what was entered.
+
+        Raises:
+            UsageError: besides, what is no model, or one of other dimensions than the documents' vectors.
+        """
         if not isinstance(query, str):
             raise UsageError(f"the query is of type {type(query).__name__}: a string is needed")
-        return self.search_many([query], k, mode, filter, min_dense=min_dense, group=group)[0]
+        options = Request(k, mode, filter, True, min_dense, group, fusion)
+        return self._search([query], options, encoder=encoder)[0]
 
     def search_many(
         self,
@@ -435,9 +448,11 @@ class Index:
         texts: bool = True,
         min_dense: float | None = None,
         group: bool = True,
+        fusion: Fusion | None = None,
+        encoder: QueryTower | None = None,
     ) -> list[list[Hit]]:
-        """The hits of each query, in order; one string is one query. See `search_encoded`."""
-        return self._search(queries, Request(k, mode, filter, texts, min_dense, group))
+        """The hits of each query, in order; one string is one query. See `search` and `search_encoded`."""
+        return self._search(queries, Request(k, mode, filter, texts, min_dense, group, fusion), encoder=encoder)
 
     def search_encoded(
         self,
@@ -450,6 +465,7 @@ class Index:
         min_dense: float | None = None,
         group: bool = True,
         queries: Sequence[str] | None = None,
+        fusion: Fusion | None = None,
     ) -> list[list[Hit]]:
         """The hits of queries encoded before, by this index's encoder or by the document tower.
 
@@ -471,6 +487,7 @@ class Index:
                 so many are asked for that the k best documents are among theirs. False gives passages, each under an
                 id of its own.
             queries: what they were before they were encoded, for the hits' snippets.
+            fusion: how these searches make one list of two; None for the index's own way.
 
         Returns:
             For each query its hits, best first. Ties are ordered by dense score, then by when they were stored. Each
@@ -485,10 +502,14 @@ class Index:
         check_encoded(encoded)
         if queries is not None and (isinstance(queries, str) or len(queries) != len(encoded)):
             raise MismatchError(f"there are vectors of {len(encoded)} queries: give as many texts in a list")
-        return self._search(encoded, Request(k, mode, filter, texts, min_dense, group), queries)
+        return self._search(encoded, Request(k, mode, filter, texts, min_dense, group, fusion), queries)
 
     def _search(
-        self, queries: Sequence[str] | Encoded, request: Request, said: Sequence[str] | None = None
+        self,
+        queries: Sequence[str] | Encoded,
+        request: Request,
+        said: Sequence[str] | None = None,
+        encoder: QueryTower | None = None,
     ) -> list[list[Hit]]:
         """Of queries, or of their vectors; ``said`` is what encoded ones were, as far as it is known."""
         if not isinstance(queries, Encoded):
@@ -499,7 +520,7 @@ class Index:
             with self._undisturbed() if last else nullcontext():
                 current, searcher = self._state.searching()
                 request.check(current.settings.sparse)  # before the queries are encoded
-                encoded = queries if isinstance(queries, Encoded) else current.encoder.encode(queries)
+                encoded = queries if isinstance(queries, Encoded) else _encoded(queries, current.encoder, encoder)
                 markers = [QueryMarker(current.encoder, text) for text in said] if said and request.texts else None
                 found = search(searcher, encoded, request, current.settings, last, markers)
             if found is not None:
@@ -526,6 +547,32 @@ class Index:
                 with suppress(LockedError):  # others write for long: then what they leave is found
                     held.enter_context(state.database.writing(durable=False))
             yield
+
+    def get(self, ids: Iterable[str], *, filter: Mapping[str, object] | None = None) -> dict[str, list[Document]]:
+        """Documents as they are stored, by id: each alone, or where the index splits documents, all passages of it in
+        their order. Ids that there are not are left out.
+
+        Args:
+            ids: whose; one string is one id.
+            filter: as for `search_encoded`: documents that do not pass are left out. Needed where the index keeps
+                tenants apart.
+
+        Raises:
+            UsageError: a filter that is none, or that does not fix the tenant.
+            InputError: an id that no document can have.
+            ArtifactError: the engine failed.
+        """
+        names = list(dict.fromkeys(given_ids(ids)))
+        where, split = self._where(filter), self.settings.passages is not None
+        engine = self.engine
+        rows = stored_passages(engine, dict.fromkeys(names, 0)) if split else names
+        found: dict[str, list[Document]] = {}
+        stored = engine.documents(rows)
+        for name in rows:
+            document = stored.get(name)
+            if document is not None and matches(where, document.metadata):
+                found.setdefault(document_id(name) if split else name, []).append(document)
+        return found
 
     def documents(self, filter: Mapping[str, object] | None = None) -> Iterator[Document]:
         """Every document stored, or every one that passes a filter, in no order that means anything.
@@ -604,6 +651,12 @@ def _check(folder: Path, tower: DocumentEncoder | None, settings: Settings) -> N
         raise ArtifactError(f"{folder} is half-built: run the same `index` command again, it resumes, or remove it")
     if tower is not None:
         check_model("the model given", tower.name, tower.revision, f"{folder}", settings.model, settings.revision)
+
+
+def _encoded(queries: Sequence[str] | str, encoder: QueryEncoder, tower: QueryTower | None) -> Encoded:
+    if tower is None:
+        return encoder.encode(queries)
+    return encode_full(tower, [queries] if isinstance(queries, str) else queries, encoder)
 
 
 def _split(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, pairwise
 from math import isfinite
@@ -49,10 +49,11 @@ class Request:
     texts: bool = True
     min_dense: float | None = None
     group: bool = True
+    fusion: Fusion | None = None
 
     def check(self, sparse: str) -> None:
-        """Raises UsageError for k below 1, an unknown mode, the sparse mode of an index that has no sparse side, or a
-        least dense score that is no number."""
+        """Raises UsageError for k below 1, an unknown mode, the sparse mode of an index that has no sparse side, a
+        least dense score that is no number, or a fusion that is none."""
         if isinstance(self.k, bool) or not isinstance(self.k, int | np.integer) or self.k < 1:
             raise UsageError(f"k is {self.k!r}: ask for at least 1 hit")
         if self.mode not in MODES:
@@ -63,6 +64,8 @@ class Request:
         number = least is None or (isinstance(least, int | float | np.number) and not isinstance(least, bool))
         if not number or (least is not None and not isfinite(least)):
             raise UsageError(f"min_dense is {least!r}: give a number, of the cosines that hits shall have at least")
+        if not (self.fusion is None or isinstance(self.fusion, Fusion)):
+            raise UsageError(f"the fusion is of type {type(self.fusion).__name__}: give one, as Fusion(dense=0.5)")
 
 
 def search(
@@ -78,6 +81,8 @@ def search(
     Without ``gaps`` None when a document went after the lists were made: another version may have taken its place.
     ``markers``: one for each query, for its hits.
     """
+    if request.fusion is not None:
+        settings = replace(settings, fusion=request.fusion)
     threads = len(encoded) // SHARE if settings.local else 1  # a server has its own ways
     together = max(1, min(TOGETHER, _ROOM // max(int(request.k), CANDIDATES)))
     one = _search_documents if settings.passages and request.group else _search
