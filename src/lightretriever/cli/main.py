@@ -29,6 +29,7 @@ from lightretriever.cli import (
     fit,
     index,
     info,
+    key,
     migrate,
     optimise,
     queries,
@@ -38,6 +39,7 @@ from lightretriever.cli import (
     run,
     screen,
     search,
+    serve,
     set_table,
     snapshot,
     sync,
@@ -69,6 +71,8 @@ VERBS = {
     "check": check,
     "search": search,
     "run": run,
+    "serve": serve,
+    "key": key,
     "queries": queries,
     "eval": evaluation,
     "tune": tune,
@@ -78,7 +82,7 @@ VERBS = {
 }
 RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
 COMPLETE = "_LIGHTRETRIEVER_COMPLETE"  # as typer's scripts for shells name it
-READING = ("search", "check", "screen", "info", "bench")
+READING = ("search", "serve", "check", "screen", "info", "bench")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 
