@@ -15,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
+from lightretriever.index.earned import earned_words
 from lightretriever.serving import documents, health, search
 from lightretriever.serving.endpoint import Endpoint
 from lightretriever.serving.errors import Refused
@@ -24,6 +25,7 @@ from lightretriever.serving.keys import load_keys
 from lightretriever.serving.log import say
 from lightretriever.serving.metrics import IndexCollector, Metrics
 from lightretriever.serving.openapi import openapi_endpoint
+from lightretriever.serving.page.endpoints import page_endpoints
 from lightretriever.serving.rate import Rate
 from lightretriever.serving.remote import TowerLink
 from lightretriever.serving.served import DATABASE, Served
@@ -87,12 +89,15 @@ def warm_up(served: Served) -> None:
         if opened.index is None:
             opened.encoder(None)[1].encode_dense("warm")
         elif opened.index.settings.tenant is None:
-            opened.index.search("warm", 10)
+            hits = opened.index.search("a warm start")
+            earned_words(opened.index, "a warm start", hits)
+            for hit in hits[:1]:
+                hit.marked()
 
 
 def build_app(site: Site) -> ASGIApp:
     """The routes of a site."""
-    endpoints = [*DESCRIBED, openapi_endpoint(DESCRIBED)]
+    endpoints = [*DESCRIBED, openapi_endpoint(DESCRIBED), *page_endpoints(DESCRIBED)]
     router = Router(_routes(site, endpoints), redirect_slashes=False, default=not_found(site), lifespan=_lifespan(site))
     if not site.options.origins:
         return router

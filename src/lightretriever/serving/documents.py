@@ -226,7 +226,7 @@ def _shown(name: str, rows: Sequence[Document], split: bool) -> DocumentOut:
     return DocumentOut(name, title, own, UNSET, passages)
 
 
-_PUT: dict[str, Any] = {"may": WRITE, "gives": Stored, "mime": f"{JSON}, {LINES[0]}"}
+_PUT: dict[str, Any] = {"may": WRITE, "gives": Stored, "reads": ((JSON, DocumentsIn), (LINES[0], DocumentIn))}
 ENDPOINTS = (
     Endpoint("PUT", "/documents", put_documents, "Store documents, replacing those of equal id.", **_PUT),
     Endpoint("POST", "/documents", put_documents, "The same.", **_PUT),

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope
 
 from lightretriever.serving.errors import Refused
 from lightretriever.serving.keys import READ, Key
+from lightretriever.serving.page.markup import Html, html
 
 if TYPE_CHECKING:
     from lightretriever.serving.site import Site
@@ -52,7 +53,7 @@ class Face:
 
     Attributes:
         name: for the description.
-        write_error: what it says of a refusal, JSON-able.
+        write_error: what it says of a refusal, JSON-able, or a page.
         statuses: which it gives in place of ours.
     """
 
@@ -82,7 +83,7 @@ class Endpoint:
         asks: the type of its query parameters.
         gives: the type of its answer, or several, for the description.
         face: whose errors it gives.
-        mime: of the body that it reads itself; "" for none.
+        reads: the media types of a body that it reads itself, and what each holds; none for no such body.
         shown: whether the description has it.
     """
 
@@ -95,7 +96,7 @@ class Endpoint:
     asks: type | None = None
     gives: Any = None
     face: Face = OWN
-    mime: str = ""
+    reads: tuple[tuple[str, Any], ...] = ()
     shown: bool = True
 
 
@@ -110,4 +111,7 @@ def answer(value: object, status: int = 200, headers: Mapping[str, str] | None =
 def refuse(refused: Refused, face: Face = OWN) -> Response:
     """A refusal, as a face words it."""
     status = face.statuses.get(refused.status, refused.status)
-    return answer(face.write_error(refused), status, dict(refused.headers))
+    said = face.write_error(refused)
+    if isinstance(said, Html):
+        return html(said, status, dict(refused.headers))
+    return answer(said, status, dict(refused.headers))

@@ -77,7 +77,7 @@ class Guarded:
             self._site.metrics.in_flight.inc()
             try:
                 # A stream of documents goes on as long as its parts come.
-                async with asyncio.timeout(None if endpoint.mime else self._site.options.limits.seconds):
+                async with asyncio.timeout(None if endpoint.reads else self._site.options.limits.seconds):
                     return await self._handle(endpoint, key, scope, receive, notes)
             finally:
                 self._gate.inside -= 1

@@ -22,7 +22,8 @@ PATH = "/openapi.json"
 def describe(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """An OpenAPI 3.1 document."""
     shown = [endpoint for endpoint in endpoints if endpoint.shown]
-    kinds = [kind for each in shown for kind in (each.takes, each.asks, *_gives(each)) if kind is not None]
+    named = [(each.takes, each.asks, *_gives(each), *(kind for _, kind in each.reads)) for each in shown]
+    kinds = [kind for some in named for kind in some if kind is not None]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     of_kind = dict(zip(map(repr, kinds), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -63,8 +64,8 @@ def _operation(each: Endpoint, of_kind: dict[str, Any], components: dict[str, An
         said["parameters"] = asked
     if each.takes is not None:
         said["requestBody"] = {"required": True, "content": {JSON: {"schema": of_kind[repr(each.takes)]}}}
-    elif each.mime:
-        content = {kind: {"schema": _STREAMED.get(kind, {})} for kind in each.mime.split(", ")}
+    elif each.reads:
+        content = {mime: {"schema": of_kind[repr(kind)]} for mime, kind in each.reads}
         said["requestBody"] = {"required": True, "content": content}
     given = [of_kind[repr(kind)] for kind in _gives(each)]
     schema = given[0] if len(given) == 1 else {"anyOf": given}
@@ -84,15 +85,6 @@ def _gives(each: Endpoint) -> tuple[Any, ...]:
     if each.gives is None:
         return ()
     return each.gives if isinstance(each.gives, tuple) else (each.gives,)
-
-
-_STREAMED = {
-    JSON: {
-        "type": "object",
-        "required": ["documents"],
-        "properties": {"documents": {"type": "array", "items": {"type": "object", "required": ["id"]}}},
-    }
-}
 
 
 def _error_name(face: Face) -> str:

@@ -50,7 +50,8 @@ class Wanted:
 def search(index: Index, texts: Sequence[str], wanted: Wanted, metrics: Metrics) -> list[list[Hit]]:
     """Look queries up and search. Raises as `Index.search_encoded`."""
     started = perf_counter()
-    encoded = index.encoder.encode(texts)
+    encoder = index.encoder
+    encoded = encoder.encode(texts)
     encoded_at = perf_counter()
     try:
         found = search_encoded(index, encoded, texts, wanted)
@@ -59,6 +60,9 @@ def search(index: Index, texts: Sequence[str], wanted: Wanted, metrics: Metrics)
     metrics.stage("encode", "lookup", encoded_at - started)
     metrics.stage("search", wanted.mode, perf_counter() - encoded_at)
     metrics.searched(len(texts), encoded.trust if encoded.trust is not None else np.ones(0, np.float32))
+    phrases = encoder.table.phrases
+    if phrases is not None:
+        metrics.met_phrases(sum(len(phrases.segment(encoder.chunks.ids(text, False))[1]) for text in texts))
     return found
 
 
