@@ -42,7 +42,7 @@ class BoundConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
-        super().connection_made(transport)
+        super().connection_made(_Gathered(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > self._limits.connections:
             self._refuse(Refused(503, "too many connections: come back in a second", headers=(("retry-after", "1"),)))
             return
@@ -128,3 +128,32 @@ class BoundConnection(HttpToolsProtocol):
             lines = [f"{name}: {value}\r\n".encode() for name, value in [*headers, ("connection", "close")]]
             self.transport.write(b"".join([STATUS_LINE[refused.status], *lines, b"\r\n", body]))
         self.transport.close()
+
+
+class _Gathered:
+    """A transport that sends together what is written in one turn of the event loop. uvicorn writes an answer's headers
+    and its body apart, and each is a call of the system, which takes longer than to encode a query."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send it when this turn ends."""
+        if not self._held:
+            self._loop.call_soon(self._send)
+        self._held.append(data)
+
+    def close(self) -> None:
+        """Once all is sent."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        held, self._held = self._held, []
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
