@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -129,6 +130,8 @@ def _lifespan(site: Site) -> Callable[[object], AbstractAsyncContextManager[None
 
         if sys.platform != "win32":
             loop.add_signal_handler(signal.SIGHUP, reload)
+        gc.freeze()  # what was loaded stays: nobody looks through it for garbage while a request waits
+        gc.enable()
         say("ready", models=site.served.now.names)
         yield
         await asyncio.to_thread(close, site)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -58,6 +59,7 @@ def address_of(bound: socket.socket) -> str:
 
 
 def _run(options: ServeOptions, bound: socket.socket) -> None:
+    gc.disable()  # until all is loaded: there is no garbage yet, and looking for it takes a tenth of the time
     try:
         import uvicorn.server
 
@@ -77,6 +79,7 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
 
 def worker_app(options: ServeOptions) -> ASGIApp:
     """The application in a worker process, which says why it cannot start, and is not started again."""
+    gc.disable()
     from uvicorn.config import STARTUP_FAILURE
 
     from lightretriever.serving.app import create_app
