@@ -112,7 +112,11 @@ def test_the_models_process_is_begun_again_and_ends_with_its_server(tower: Path,
         alive = models(server)[1]
         server.process.kill()
         server.process.wait()
-        until(lambda: not Path(f"/proc/{alive}/stat").exists() or _is_dead(alive), "it ends too")
+        until(lambda: _is_dead(alive), "it ends too")
+    with running(modelled.index, "--model", tower, "--limit", "seconds=300") as server:
+        assert server.post("/search", ask).status == 200
+        (alive,) = models(server)
+    until(lambda: _is_dead(alive), "it ends where the server ends as it should")
 
 
 def test_a_model_that_is_another_or_none_is_named(modelled: Modelled, tower: Path) -> None:
@@ -124,4 +128,5 @@ def test_a_model_that_is_another_or_none_is_named(modelled: Modelled, tower: Pat
 
 
 def _is_dead(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    file = Path(f"/proc/{process}/stat")
+    return not file.exists() or file.read_text().rpartition(")")[2].split()[0] == "Z"

@@ -121,7 +121,7 @@ def _end_with_server(folder: Path) -> None:
         except LockedError:
             time.sleep(_GLANCE)
             continue
-        except LightRetrieverError:  # the folder is gone
+        except OSError:  # the folder is gone: the server ended as it should
             pass
         os._exit(0)
 
