@@ -88,7 +88,7 @@ def measure_collection(path: Path, split: str, part: str, tower: DocumentEncoder
     """Recipe to what its table is worth."""
     collection = read_collection(path, split)
     place = SAVED / "vectors" / path.name
-    encode_corpus(collection.documents(), tower, place)
+    encode_corpus(collection.documents(), tower, place, dtype="float32")
     folder = VectorsFolder.open(place)
     recipes = {
         "vectors, no model": fit_table(vectors=folder, prior="zero"),
