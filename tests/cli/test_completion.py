@@ -24,7 +24,7 @@ def completions(words: str, **environment: str) -> list[str]:
 
 
 def test_verbs_and_options() -> None:
-    assert set(completions("lightretriever se")) == {"set-table", "search"}
+    assert set(completions("lightretriever se")) == {"set-table", "search", "serve"}
     assert completions("lightretriever search x --mi") == ["--min-dense"]
     assert "--install-completion" in completions("lightretriever --")
     assert completions("lightretriever search my.in") == []  # files are the shell's own business

@@ -79,17 +79,17 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: object, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+def running(*arguments: object, environment: Mapping[str, str] | None = None, verb: str = "serve") -> Iterator[Running]:
     """`lightretriever serve` with these arguments, on a port that the system picks; ended as a supervisor does it."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        program = [sys.executable, "-m", "lightretriever", "serve", *map(str, arguments), "--port", "0"]
+        program = [sys.executable, "-m", "lightretriever", verb, *map(str, arguments), "--port", "0"]
         with log.open("wb") as out:
             process = subprocess.Popen(program, stderr=out, stdout=out, env={**os.environ, **(environment or {})})
         try:
             url = until(lambda: _address(log, process), "the server says where it is")
             server = Running(url, process, log)
-            until(lambda: _is_ready(server), "the server is ready")
+            until(lambda: _is_ready(server, verb), "the server is ready")
             yield server
         finally:
             if process.poll() is None:
@@ -119,9 +119,9 @@ def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
     return found[0] if found else ""
 
 
-def _is_ready(server: Running) -> bool:
+def _is_ready(server: Running, verb: str) -> bool:
     assert server.process.poll() is None, server.log_file.read_text(encoding="utf-8")
     try:
-        return server.get("/readyz").status == 200
+        return server.get("/readyz").status == (200 if verb == "serve" else 404)
     except OSError:
         return False

@@ -30,6 +30,7 @@ from lightretriever.cli import (
     index,
     info,
     key,
+    mcp,
     migrate,
     optimise,
     queries,
@@ -72,6 +73,7 @@ VERBS = {
     "search": search,
     "run": run,
     "serve": serve,
+    "mcp": mcp,
     "key": key,
     "queries": queries,
     "eval": evaluation,
@@ -82,7 +84,7 @@ VERBS = {
 }
 RESUMABLE = ("encode", "index", "sync", "add", "reindex", "migrate", "demo")
 COMPLETE = "_LIGHTRETRIEVER_COMPLETE"  # as typer's scripts for shells name it
-READING = ("search", "serve", "check", "screen", "info", "bench")
+READING = ("search", "serve", "mcp", "check", "screen", "info", "bench")
 MANY_VALUES = ("--texts",)
 ParseError: type[Exception] = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
 

@@ -38,6 +38,7 @@ def log_settings() -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": {
             "uvicorn": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+            "mcp": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
             NAME: {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         },
     }

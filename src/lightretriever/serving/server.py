@@ -40,7 +40,7 @@ def serve(options: ServeOptions, listening: Callable[[str], None] | None = None)
         MissingExtraError: without the extra `serve`.
         LightRetrieverError: what is to be served cannot be opened, the keys cannot be read, or the address is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="lightretriever-") as folder, _bound(options) as bound:
+    with tempfile.TemporaryDirectory(prefix="lightretriever-") as folder, listen(options) as bound:
         options = replace(options, runtime=folder)
         with lock_folder(Path(folder), SERVING):
             if listening is not None:
@@ -61,8 +61,6 @@ def address_of(bound: socket.socket) -> str:
 def _run(options: ServeOptions, bound: socket.socket) -> None:
     gc.disable()  # until all is loaded: there is no garbage yet, and looking for it takes a tenth of the time
     try:
-        import uvicorn.server
-
         from lightretriever.serving.app import create_app
         from lightretriever.serving.workers import Workers
     except ImportError as error:
@@ -70,11 +68,20 @@ def _run(options: ServeOptions, bound: socket.socket) -> None:
             raise
         raise MissingExtraError("the server", "serve") from None
     if options.workers == 1:
-        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signal anew once it has finished
-            signal.signal(number, lambda *_: None)
-        uvicorn.server.Server(configuration(partial(create_app, options), options)).run([bound])
+        run_here(partial(create_app, options), options, bound)
     else:
         Workers(configuration(partial(worker_app, options), options), [bound]).run()
+
+
+def run_here(make: Callable[[], ASGIApp], options: ServeOptions, bound: socket.socket) -> None:
+    """Answer in this process until SIGINT or SIGTERM; what was accepted by then is finished."""
+    try:
+        from uvicorn.server import Server
+    except ImportError:
+        raise MissingExtraError("the server", "serve") from None
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signal anew once it has finished
+        signal.signal(number, lambda *_: None)
+    Server(configuration(make, options)).run([bound])
 
 
 def worker_app(options: ServeOptions) -> ASGIApp:
@@ -118,7 +125,7 @@ def configuration(make: Callable[[], ASGIApp], options: ServeOptions) -> Config:
 
 
 @contextmanager
-def _bound(options: ServeOptions) -> Iterator[socket.socket]:
+def listen(options: ServeOptions) -> Iterator[socket.socket]:
     """The socket that is listened on. Raises ArtifactError: the address is taken, or not this machine's."""
     host = options.host.strip("[]")
     try:

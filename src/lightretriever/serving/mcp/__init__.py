@@ -1,0 +1,1 @@
+"""Search as a tool of agents, over the Model Context Protocol."""
