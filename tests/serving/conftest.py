@@ -12,7 +12,7 @@ from index.conftest import tmp_path as tmp_path
 from serving.running import Running, running
 
 from lightretriever import Index
-from lightretriever.serving.keys import new_key
+from lightretriever.serving.access.keys import new_key
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from serving.conftest import Guarded
 
 from lightretriever.errors import ArtifactError, UsageError
-from lightretriever.serving.keys import Key, find_key, load_keys, new_key, presented, tenant_value
+from lightretriever.serving.access.keys import Key, find_key, load_keys, new_key, presented, tenant_value
 from lightretriever.serving.settings import ServeOptions
 
 

@@ -17,7 +17,7 @@ from serving.running import Running, running
 
 from lightretriever import Index
 from lightretriever.passages.options import PassageOptions
-from lightretriever.serving.keys import new_key
+from lightretriever.serving.access.keys import new_key
 from lightretriever.text.corpus import Document
 
 pytest.importorskip("mcp")
@@ -256,7 +256,7 @@ def test_a_search_loads_neither_torch_nor_transformers(made_index: Path) -> None
 import sys
 from pathlib import Path
 import lightretriever.serving.mcp.stdio
-from lightretriever.serving.keys import ANYONE
+from lightretriever.serving.access.keys import ANYONE
 from lightretriever.serving.mcp.options import McpOptions
 from lightretriever.serving.mcp.tools import Tools
 from lightretriever.serving.settings import ServeOptions

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 
 from lightretriever.errors import UsageError
-from lightretriever.serving.body import body_lines, check_keys, decode
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import ANYONE, Key
-from lightretriever.serving.limits import parse_limits
-from lightretriever.serving.messages import SearchRequest
-from lightretriever.serving.rate import Rate
+from lightretriever.serving.access.keys import ANYONE, Key
+from lightretriever.serving.access.limits import parse_limits
+from lightretriever.serving.access.rate import Rate
+from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.api.messages import SearchRequest
+from lightretriever.serving.http.body import body_lines, check_keys, decode
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.settings import Limits
-from lightretriever.serving.tenants import narrowed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -21,7 +21,7 @@ def command(
     ] = None,
 ) -> None:
     """Make an API key: it is printed once, and the file holds its SHA-256 only."""
-    from lightretriever.serving.keys import new_key, tenant_value
+    from lightretriever.serving.access.keys import new_key, tenant_value
 
     secret = new_key(file, name, may, tenant_value(tenant))
     print(secret)

@@ -55,7 +55,7 @@ def command(
 
     SIGHUP, or POST /reload, has it open what the folder holds now; SIGTERM ends it once all is answered.
     """
-    from lightretriever.serving.limits import parse_limits
+    from lightretriever.serving.access.limits import parse_limits
     from lightretriever.serving.server import serve
     from lightretriever.serving.settings import ServeOptions
 

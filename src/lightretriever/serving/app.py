@@ -17,23 +17,23 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 from lightretriever.index.earned import earned_words
-from lightretriever.serving import documents, health, search
-from lightretriever.serving.endpoint import Endpoint
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.access.guard import Gate, Guarded, not_found
+from lightretriever.serving.access.keys import load_keys
+from lightretriever.serving.access.rate import Rate
+from lightretriever.serving.api import documents, health, search
+from lightretriever.serving.api.openapi import openapi_endpoint
+from lightretriever.serving.api.together import Together
 from lightretriever.serving.faces import cohere, openai, tei, weaviate
-from lightretriever.serving.guard import Gate, Guarded, not_found
-from lightretriever.serving.keys import load_keys
+from lightretriever.serving.http.endpoint import Endpoint
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.log import say
 from lightretriever.serving.metrics import IndexCollector, Metrics
-from lightretriever.serving.openapi import openapi_endpoint
 from lightretriever.serving.page.endpoints import page_endpoints
-from lightretriever.serving.rate import Rate
-from lightretriever.serving.remote import TowerLink
 from lightretriever.serving.served import DATABASE, Served
 from lightretriever.serving.settings import ServeOptions
 from lightretriever.serving.site import Site
-from lightretriever.serving.together import Together
-from lightretriever.serving.tower_messages import TowerSettings
+from lightretriever.serving.tower.messages import TowerSettings
+from lightretriever.serving.tower.remote import TowerLink
 
 _THREADS = 4
 DESCRIBED: tuple[Endpoint, ...] = (

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from lightretriever.errors import ArtifactError, UsageError
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.settings import ServeOptions
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index
     from lightretriever.index.settings import Settings
-    from lightretriever.serving.remote import TowerLink
+    from lightretriever.serving.tower.remote import TowerLink
 
 DATABASE = "index.db"
 _MOMENT = 0.1  # seconds
@@ -155,7 +155,7 @@ def open_all(options: ServeOptions, tower: TowerLink | None = None) -> Opened:
         index = Index.open(path)
         own_encoder = index.encoder
         if tower is not None:
-            from lightretriever.serving.remote import RemoteTower
+            from lightretriever.serving.tower.remote import RemoteTower
 
             index.model = RemoteTower(tower, own_encoder.table.tokenizer)  # type: ignore[assignment]
     elif path.is_dir():

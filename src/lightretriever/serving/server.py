@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError, LightRetrieverError, MissingExtraError
 from lightretriever.serving.settings import Limits, ServeOptions
-from lightretriever.serving.tower_messages import SERVING
+from lightretriever.serving.tower.messages import SERVING
 from lightretriever.vectors.lock import lock_folder
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def configuration(make: Callable[[], ASGIApp], options: ServeOptions) -> Config:
     """What uvicorn is told."""
     from uvicorn.config import Config
 
-    from lightretriever.serving.connection import BoundConnection
+    from lightretriever.serving.http.connection import BoundConnection
     from lightretriever.serving.log import log_settings
 
     limits: Limits = options.limits

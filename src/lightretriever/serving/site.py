@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from lightretriever.serving.keys import Key
+from lightretriever.serving.access.keys import Key
+from lightretriever.serving.api.together import Together
 from lightretriever.serving.metrics import IndexCollector, Metrics
-from lightretriever.serving.remote import TowerLink
 from lightretriever.serving.served import Served
 from lightretriever.serving.settings import ServeOptions
-from lightretriever.serving.together import Together
+from lightretriever.serving.tower.remote import TowerLink
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from starlette.responses import Response
 
-from lightretriever.serving.endpoint import Call, Endpoint, Face, answer
-from lightretriever.serving.errors import Refused
 from lightretriever.serving.faces.embed import as_base64, count_tokens, embed
 from lightretriever.serving.faces.openai import KINDS
+from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
+from lightretriever.serving.http.errors import Refused
 
 
 class Content(Struct, frozen=True):

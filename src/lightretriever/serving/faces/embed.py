@@ -13,11 +13,11 @@ from lightretriever.errors import MismatchError
 from lightretriever.index.full import full_vectors
 from lightretriever.index.settings import check_model
 from lightretriever.query.encoder import QueryEncoder
-from lightretriever.serving.endpoint import Call
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.remote import RemoteTower
-from lightretriever.serving.search import check_texts
-from lightretriever.serving.tower_messages import Ask
+from lightretriever.serving.api.search import check_texts
+from lightretriever.serving.http.endpoint import Call
+from lightretriever.serving.http.errors import Refused
+from lightretriever.serving.tower.messages import Ask
+from lightretriever.serving.tower.remote import RemoteTower
 from lightretriever.text.corpus import Document
 from lightretriever.text.memo import BATCH
 from lightretriever.types import Encoded

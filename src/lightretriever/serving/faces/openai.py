@@ -8,9 +8,9 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from lightretriever.query.encoder import QueryEncoder
-from lightretriever.serving.endpoint import Call, Endpoint, Face, answer
-from lightretriever.serving.errors import Refused
 from lightretriever.serving.faces.embed import DOCUMENT, FULL, QUERY, as_base64, count_tokens, embed, texts_of_ids
+from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
+from lightretriever.serving.http.errors import Refused
 
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 KINDS = {

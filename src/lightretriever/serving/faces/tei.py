@@ -8,12 +8,12 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from lightretriever import __version__
-from lightretriever.serving.endpoint import Call, Endpoint, Face, answer
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.access.keys import OPEN
+from lightretriever.serving.api.search import check_texts
 from lightretriever.serving.faces.embed import embed
 from lightretriever.serving.faces.openai import KINDS
-from lightretriever.serving.keys import OPEN
-from lightretriever.serving.search import check_texts
+from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
+from lightretriever.serving.http.errors import Refused
 
 Prompt = Literal["query", "document", "passage", "full"]
 

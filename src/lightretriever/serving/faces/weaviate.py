@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from lightretriever.serving.endpoint import Call, Endpoint, Face, answer
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.access.keys import OPEN
 from lightretriever.serving.faces.embed import embed
 from lightretriever.serving.faces.openai import KINDS
-from lightretriever.serving.keys import OPEN
+from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
+from lightretriever.serving.http.errors import Refused
 
 
 class VectorConfig(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lightretriever.errors import ArtifactError
 from lightretriever.paths import absolute
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.served import DATABASE, Served
 from lightretriever.serving.settings import ServeOptions
 

@@ -14,15 +14,15 @@ from urllib.parse import urlsplit
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lightretriever.serving.endpoint import refuse
-from lightretriever.serving.errors import Refused, busy
-from lightretriever.serving.guard import Gate, check_host, known_method, log_request
-from lightretriever.serving.keys import ANYONE, Key, find_key, load_keys, presented
+from lightretriever.serving.access.guard import Gate, check_host, known_method, log_request
+from lightretriever.serving.access.keys import ANYONE, Key, find_key, load_keys, presented
+from lightretriever.serving.access.rate import Rate
+from lightretriever.serving.http.endpoint import refuse
+from lightretriever.serving.http.errors import Refused, busy
 from lightretriever.serving.log import say
 from lightretriever.serving.mcp.options import McpOptions
 from lightretriever.serving.mcp.protocol import KEY, make_server
 from lightretriever.serving.mcp.tools import Tools
-from lightretriever.serving.rate import Rate
 from lightretriever.serving.settings import ServeOptions, is_loopback
 
 PATH = "/mcp"

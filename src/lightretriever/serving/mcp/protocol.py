@@ -20,7 +20,7 @@ from mcp_types import (
 )
 
 from lightretriever import __version__
-from lightretriever.serving.keys import ANYONE, Key
+from lightretriever.serving.access.keys import ANYONE, Key
 from lightretriever.serving.mcp.tools import Described, Tools
 
 KEY = "lightretriever_key"

@@ -11,8 +11,9 @@ import msgspec
 
 from lightretriever.errors import LightRetrieverError
 from lightretriever.passages.fields import document_id
-from lightretriever.serving.errors import Refused, refusal
-from lightretriever.serving.keys import Key, tenant_value
+from lightretriever.serving.access.keys import Key, tenant_value
+from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.http.errors import Refused, refusal
 from lightretriever.serving.log import say
 from lightretriever.serving.mcp.answers import document_text, found_passages, hits_text, whole_document
 from lightretriever.serving.mcp.described import FETCH, SEARCH, fields_of, needs_tenant, what_it_is
@@ -25,7 +26,6 @@ from lightretriever.serving.mcp.messages import (
     schema_of,
 )
 from lightretriever.serving.mcp.options import McpOptions
-from lightretriever.serving.tenants import narrowed
 
 if TYPE_CHECKING:
     from lightretriever.index.index import Index

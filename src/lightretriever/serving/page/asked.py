@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 
 from lightretriever.errors import UsageError
 from lightretriever.index.filter.language import read_filter
-from lightretriever.serving.messages import Mode, SearchParameters
+from lightretriever.serving.api.messages import Mode, SearchParameters
 from lightretriever.serving.page.markup import link
 
 

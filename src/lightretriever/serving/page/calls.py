@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from lightretriever.serving.endpoint import Endpoint
-from lightretriever.serving.openapi import PATH, describe
+from lightretriever.serving.api.openapi import PATH, describe
+from lightretriever.serving.http.endpoint import Endpoint
 from lightretriever.serving.page.markup import Html, element, join
 
 

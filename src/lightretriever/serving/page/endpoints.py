@@ -11,16 +11,16 @@ from starlette.responses import Response
 
 from lightretriever.errors import LightRetrieverError
 from lightretriever.passages.fields import without_fields
-from lightretriever.serving.endpoint import Call, Endpoint, Face
-from lightretriever.serving.errors import Refused, refusal
-from lightretriever.serving.keys import OPEN, tenant_value
+from lightretriever.serving.access.keys import OPEN, tenant_value
+from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.api.search import find, options_of
+from lightretriever.serving.http.endpoint import Call, Endpoint, Face
+from lightretriever.serving.http.errors import Refused, refusal
 from lightretriever.serving.page.asked import PageParameters
 from lightretriever.serving.page.calls import calls
 from lightretriever.serving.page.form import form
 from lightretriever.serving.page.markup import Html, asset, element, html, join, whole_page
 from lightretriever.serving.page.results import failure, results
-from lightretriever.serving.search import find, options_of
-from lightretriever.serving.tenants import narrowed
 from lightretriever.types import Hit
 
 _KINDS = {"css": "text/css", "js": "text/javascript"}

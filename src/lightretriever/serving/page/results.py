@@ -10,7 +10,7 @@ from urllib.parse import quote
 from msgspec import UNSET
 
 from lightretriever.counted import counted
-from lightretriever.serving.messages import FoundHit
+from lightretriever.serving.api.messages import FoundHit
 from lightretriever.serving.page.asked import PageParameters
 from lightretriever.serving.page.markup import Html, element, join, link, marked
 

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lightretriever.errors import LightRetrieverError
-from lightretriever.serving.body import ClientLeft, convert, decode, read_body
-from lightretriever.serving.endpoint import JSON, OWN, Call, Endpoint, Face, refuse
-from lightretriever.serving.errors import Refused, busy, refusal
-from lightretriever.serving.keys import ANYONE, OPEN, WRITE, Key, find_key, presented
+from lightretriever.serving.access.keys import ANYONE, OPEN, WRITE, Key, find_key, presented
+from lightretriever.serving.access.rate import Rate
+from lightretriever.serving.http.body import ClientLeft, convert, decode, read_body
+from lightretriever.serving.http.endpoint import JSON, OWN, Call, Endpoint, Face, refuse
+from lightretriever.serving.http.errors import Refused, busy, refusal
 from lightretriever.serving.log import say
-from lightretriever.serving.rate import Rate
 from lightretriever.serving.settings import ServeOptions, is_loopback
 from lightretriever.serving.site import Site
 

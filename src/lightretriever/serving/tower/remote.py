@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 
 from lightretriever.errors import LockedError, ModelError, UsageError
 from lightretriever.progress import Progress
-from lightretriever.serving import tower_messages as messages
 from lightretriever.serving.log import say
-from lightretriever.serving.tower_messages import Ask, AskDocuments, Asked, AskQueries, Reply
+from lightretriever.serving.tower import messages
+from lightretriever.serving.tower.messages import Ask, AskDocuments, Asked, AskQueries, Reply
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
 from lightretriever.vectors.lock import lock_folder
@@ -104,7 +104,7 @@ class TowerLink:
                 (self._folder / messages.FAILED).unlink(missing_ok=True)
                 (self._folder / messages.SETTINGS).write_bytes(msgspec.json.encode(self._settings))
                 say("the document model is being loaded", model=self._settings.model)
-                program = [sys.executable, "-m", "lightretriever.serving.tower_process", str(self._folder)]
+                program = [sys.executable, "-m", "lightretriever.serving.tower.process", str(self._folder)]
                 return subprocess.Popen(program, stdin=subprocess.DEVNULL)
         except LockedError:
             return None

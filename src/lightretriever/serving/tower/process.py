@@ -1,4 +1,4 @@
-"""The process that has the document tower: `python -m lightretriever.serving.tower_process FOLDER`.
+"""The process that has the document tower: `python -m lightretriever.serving.tower.process FOLDER`.
 
 It ends when its server does, however that ends: the server holds a lock as long as it lives.
 """
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lightretriever.errors import InputError, LightRetrieverError, LockedError, UsageError
-from lightretriever.serving import tower_messages as messages
 from lightretriever.serving.log import log_settings, say
-from lightretriever.serving.tower_messages import Ask, AskDocuments, Asked, Reply, TowerSettings
+from lightretriever.serving.tower import messages
+from lightretriever.serving.tower.messages import Ask, AskDocuments, Asked, Reply, TowerSettings
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded
 from lightretriever.vectors.lock import lock_folder

@@ -11,7 +11,7 @@ import msgspec
 from starlette.types import Receive
 
 from lightretriever.errors import LightRetrieverError
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.settings import Limits
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from typing import Any
 from starlette.responses import Response
 
 from lightretriever.errors import LightRetrieverError
-from lightretriever.serving.endpoint import Call, Endpoint, answer
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import OPEN, WRITE
+from lightretriever.serving.access.keys import OPEN, WRITE
+from lightretriever.serving.api.messages import Reloaded
+from lightretriever.serving.http.endpoint import Call, Endpoint, answer
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.log import say
-from lightretriever.serving.messages import Reloaded
 from lightretriever.serving.metrics import exposition
 from lightretriever.serving.site import Site
 

@@ -10,8 +10,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import READ, Key
+from lightretriever.serving.access.keys import READ, Key
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.page.markup import Html, html
 
 if TYPE_CHECKING:

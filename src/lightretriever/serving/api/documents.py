@@ -17,11 +17,9 @@ from starlette.responses import Response
 from lightretriever.errors import LightRetrieverError
 from lightretriever.index.added import Added
 from lightretriever.passages.fields import without_fields
-from lightretriever.serving.body import body_lines, decode, read_body
-from lightretriever.serving.endpoint import JSON, Call, Endpoint, answer
-from lightretriever.serving.errors import Refused, refusal
-from lightretriever.serving.keys import WRITE, tenant_value
-from lightretriever.serving.messages import (
+from lightretriever.serving.access.keys import WRITE, tenant_value
+from lightretriever.serving.access.tenants import narrowed, of_key
+from lightretriever.serving.api.messages import (
     Deleted,
     DocumentIn,
     DocumentOut,
@@ -30,7 +28,9 @@ from lightretriever.serving.messages import (
     PlaceOf,
     Stored,
 )
-from lightretriever.serving.tenants import narrowed, of_key
+from lightretriever.serving.http.body import body_lines, decode, read_body
+from lightretriever.serving.http.endpoint import JSON, Call, Endpoint, answer
+from lightretriever.serving.http.errors import Refused, refusal
 from lightretriever.text.corpus import Document
 from lightretriever.types import Encoded, Hit, SparseVectors
 

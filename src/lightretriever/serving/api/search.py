@@ -17,10 +17,9 @@ from lightretriever.fusion import Fusion
 from lightretriever.index.earned import Earned, earned_words
 from lightretriever.index.filter.language import parse_filter, read_filter
 from lightretriever.index.full import full_vectors
-from lightretriever.serving.endpoint import Call, Endpoint, answer
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import tenant_value
-from lightretriever.serving.messages import (
+from lightretriever.serving.access.keys import tenant_value
+from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.api.messages import (
     FoundHit,
     FusionWeights,
     PlaceOf,
@@ -32,12 +31,13 @@ from lightretriever.serving.messages import (
     Span,
     Word,
 )
-from lightretriever.serving.remote import RemoteTower
+from lightretriever.serving.api.together import Wanted, search_encoded
+from lightretriever.serving.api.together import search as search_together
+from lightretriever.serving.http.endpoint import Call, Endpoint, answer
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.settings import Limits
 from lightretriever.serving.site import Site
-from lightretriever.serving.tenants import narrowed
-from lightretriever.serving.together import Wanted, search_encoded
-from lightretriever.serving.together import search as search_together
+from lightretriever.serving.tower.remote import RemoteTower
 from lightretriever.types import Encoded, Hit
 
 if TYPE_CHECKING:

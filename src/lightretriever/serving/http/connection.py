@@ -11,8 +11,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from lightretriever.serving.endpoint import OWN
-from lightretriever.serving.errors import Refused
+from lightretriever.serving.http.endpoint import OWN
+from lightretriever.serving.http.errors import Refused
 from lightretriever.serving.log import say
 from lightretriever.serving.settings import Limits
 

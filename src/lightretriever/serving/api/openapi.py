@@ -10,9 +10,9 @@ import msgspec
 from starlette.responses import Response
 
 from lightretriever import __version__
-from lightretriever.serving.endpoint import JSON, OWN, Call, Endpoint, Face
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import OPEN
+from lightretriever.serving.access.keys import OPEN
+from lightretriever.serving.http.endpoint import JSON, OWN, Call, Endpoint, Face
+from lightretriever.serving.http.errors import Refused
 
 _REF = "#/components/schemas/{name}"
 _PATH = re.compile(r"{(\w+)(?::\w+)?}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lightretriever.serving.errors import Refused
-from lightretriever.serving.keys import Key
-from lightretriever.serving.messages import Tenant
+from lightretriever.serving.access.keys import Key
+from lightretriever.serving.api.messages import Tenant
+from lightretriever.serving.http.errors import Refused
 
 
 def narrowed(

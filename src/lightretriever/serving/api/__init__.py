@@ -1,0 +1,1 @@
+"""The calls of our own: search, documents, health, and their description."""

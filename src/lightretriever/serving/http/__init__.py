@@ -1,0 +1,1 @@
+"""How a request is read, answered and refused, whatever it asks for."""

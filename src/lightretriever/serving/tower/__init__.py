@@ -1,0 +1,1 @@
+"""The document model in a process of its own, beside the workers."""
