@@ -105,13 +105,7 @@ class Guarded:
             return ANYONE
         key = check_key(scope, endpoint, site.keys)
         notes["key"] = key.name
-        client = scope.get("client")
-        wait = self._gate.rate.wait(key.name or (client[0] if client else ""))
-        if wait:
-            seconds = str(max(math.ceil(wait), 1))
-            raise Refused(429, f"too many requests: come back in {seconds} s", headers=(("retry-after", seconds),))
-        if self._gate.inside >= site.options.limits.requests:
-            raise busy(f"{self._gate.inside} requests are being answered: come back in a second")
+        check_room(self._gate, key, scope, site.options.limits.requests)
         return key
 
     async def _handle(
@@ -129,6 +123,17 @@ class Guarded:
             if "\0" in value or "\ufffd" in value:
                 raise Refused(400, f"the {name} in the path is not UTF-8", name)
         return await endpoint.handle(Call(self._site, key, body, query, path, scope, receive, notes))
+
+
+def check_room(gate: Gate, key: Key, scope: Scope, most: int) -> None:
+    """Raises Refused for who asks too often (429), or where ``most`` are inside (503)."""
+    client = scope.get("client")
+    wait = gate.rate.wait(key.name or (client[0] if client else ""))
+    if wait:
+        seconds = str(max(math.ceil(wait), 1))
+        raise Refused(429, f"too many requests: come back in {seconds} s", headers=(("retry-after", seconds),))
+    if gate.inside >= most:
+        raise busy(f"{gate.inside} requests are being answered: come back in a second")
 
 
 def check_key(scope: Scope, endpoint: Endpoint, keys: tuple[Key, ...]) -> Key:

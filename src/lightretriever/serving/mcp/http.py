@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from time import perf_counter
 from urllib.parse import urlsplit
 
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lightretriever.serving.access.guard import Gate, check_host, known_method, log_request
+from lightretriever.serving.access.guard import Gate, check_host, check_room, known_method, log_request
 from lightretriever.serving.access.keys import ANYONE, Key, find_key, load_keys, presented
 from lightretriever.serving.access.rate import Rate
 from lightretriever.serving.http.endpoint import refuse
@@ -88,13 +87,7 @@ class Door:
         if known_method(scope) != "POST":  # no stream to listen to, no session to end
             raise Refused(405, f"{PATH} takes POST", headers=(("allow", "POST"),))
         key = ANYONE if not self._keys else _key_of(scope, self._keys)
-        client = scope.get("client")
-        wait = self._gate.rate.wait(key.name or (client[0] if client else ""))
-        if wait:
-            seconds = str(max(math.ceil(wait), 1))
-            raise Refused(429, f"too many requests: come back in {seconds} s", headers=(("retry-after", seconds),))
-        if self._gate.inside >= self._options.limits.requests:
-            raise busy(f"{self._gate.inside} requests are being answered: come back in a second")
+        check_room(self._gate, key, scope, self._options.limits.requests)
         return key
 
 
