@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from serving.running import running
 
 from lightretriever.cli.main import VERBS
 
@@ -68,18 +69,20 @@ def _recipe(of: str) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_console_recipe_indexes_a_folder_and_follows_it(tmp_path: Path) -> None:
+def test_the_console_recipe_indexes_a_folder_follows_and_serves_it(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "start.md").write_text("# Setting up\n\nInstall it, then make a configuration file.\n")
     (tmp_path / "docs" / "bread.txt").write_text("Knead the dough, and bake it in a hot oven.\n")
-    index, search, sync = _recipe("lightretriever index docs/")
-    assert [command[3] for command in (index, search, sync)] == ["index", "search", "sync"]
+    index, search, sync, serve = _recipe("lightretriever index docs/")
+    assert [command[3] for command in (index, search, sync, serve)] == ["index", "search", "sync", "serve"]
     _run(index, tmp_path)
     assert "Setting up" in _run(search, tmp_path).splitlines()[0]
     (tmp_path / "docs" / "moon.txt").write_text("The moon causes the tides.\n")
     _run(sync, tmp_path)
     hits = _run([*PROGRAM, "search", "my.index", "tides of the moon", "-k", "1", "--json"], tmp_path)
     assert json.loads(hits.splitlines()[0])["id"] == "moon.txt"
+    with running(*(tmp_path / name for name in serve[4:])) as server:
+        assert server.get("/search?q=tides+of+the+moon").json["hits"][0]["id"] == "moon.txt"
 
 
 @pytest.mark.slow
