@@ -1,9 +1,9 @@
 """What encoding documents costs: `DocumentEncoder` beside sentence-transformers on the same model and texts.
 
 All run in one process, taking turns round by round, on texts of mixed lengths (Python's own documentation topics, or a
-corpus) with the `minilm` tower, after each has warmed up; their vectors are compared. With `--before` another checkout
-of this repository takes its turns too, in a process of its own. Needs the `dev` extra:
-`python benchmarks/document_encoding.py`.
+corpus) with the `minilm` tower, after each has warmed up; their vectors are compared. Ours computes in what the verbs
+choose, and in float32. With `--before` another checkout of this repository takes its turns too, in its own process.
+Needs the `dev` extra: `python benchmarks/document_encoding.py`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from results import Result, report
 
 from lightretriever import DocumentEncoder
+from lightretriever.document.device import fastest
 from lightretriever.text.corpus import read_corpus
 
 Turn = Callable[[Sequence[str]], tuple[NDArray[np.float32], float, float]]
@@ -121,7 +122,7 @@ def main() -> None:
         texts += [document.input for document in islice(read_corpus(arguments.corpus), arguments.texts - len(texts))]
     towers = {
         f"DocumentEncoder, {dtype}": DocumentEncoder.load("minilm", device=arguments.device, dtype=dtype)
-        for dtype in dict.fromkeys((DocumentEncoder.load("minilm", device=arguments.device).dtype, "float32"))
+        for dtype in dict.fromkeys((fastest("auto", arguments.device), "float32"))
     }
     tower = next(iter(towers.values()))
     other = SentenceTransformer(str(tower.backbone.folder.path), device=arguments.device)
