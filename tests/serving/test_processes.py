@@ -220,3 +220,10 @@ def _connects(server: Running) -> bool:
 
 def _processes(server: Running, event: str) -> set[int]:
     return {line["process"] for line in server.log if line["event"] == event}
+
+
+def test_where_there_is_nothing_no_address_is_told(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "lightretriever", "serve", str(tmp_path / "nowhere"), "--port", "0"]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.count("\n") == 1 and "nowhere does not exist" in ended.stderr

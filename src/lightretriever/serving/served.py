@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from lightretriever.errors import ArtifactError, UsageError
+from lightretriever.errors import UsageError
 from lightretriever.paths import absolute
 from lightretriever.query.encoder import QueryEncoder
 from lightretriever.serving.http.errors import Refused
@@ -141,6 +141,7 @@ def open_all(options: ServeOptions, tower: TowerLink | None = None) -> Opened:
         ArtifactError: one is absent or damaged.
         UsageError: two tables have one name.
     """
+    options.check_path()
     path = options.path.resolve()  # a link may be led elsewhere while what it led to is still served
     tables = {name: QueryEncoder.load(folder.resolve()) for name, folder in options.tables}
     if len(tables) < len(options.tables):
@@ -158,10 +159,8 @@ def open_all(options: ServeOptions, tower: TowerLink | None = None) -> Opened:
             from lightretriever.serving.tower.remote import RemoteTower
 
             index.model = RemoteTower(tower, own_encoder.table.tokenizer)  # type: ignore[assignment]
-    elif path.is_dir():
-        own_encoder = QueryEncoder.load(path)
     else:
-        raise ArtifactError(f"{options.path} does not exist: name an index or a table's folder")
+        own_encoder = QueryEncoder.load(path)
     encoders = {own: own_encoder, **tables}
     return Opened(index, encoders, own, _aliases(encoders))
 

@@ -40,6 +40,7 @@ def serve(options: ServeOptions, listening: Callable[[str], None] | None = None)
         MissingExtraError: without the extra `serve`.
         LightRetrieverError: what is to be served cannot be opened, the keys cannot be read, or the address is taken.
     """
+    options.check_path()  # before anybody is told an address
     with tempfile.TemporaryDirectory(prefix="lightretriever-") as folder, listen(options) as bound:
         options = replace(options, runtime=folder)
         with lock_folder(Path(folder), SERVING):

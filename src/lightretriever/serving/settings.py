@@ -7,7 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
-from lightretriever.errors import UsageError
+from lightretriever.errors import ArtifactError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,11 @@ class ServeOptions:
                 f"others can reach {self.host}, and nobody needs a key: make one (lightretriever key KEYS NAME) and "
                 "name the file with --keys, or say --insecure"
             )
+
+    def check_path(self) -> None:
+        """Raises ArtifactError where there is nothing to serve."""
+        if not self.path.is_dir():
+            raise ArtifactError(f"{self.path} does not exist: name an index or a table's folder")
 
     @property
     def private(self) -> bool:
