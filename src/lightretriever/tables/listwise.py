@@ -60,8 +60,9 @@ def make_lists(vectors: Floats, documents: Floats, own: Places, agreement: Float
         agreement: [n], 0 … 1, how nearly the text finds that.
     """
     texts = np.sort(np.random.default_rng(0).permutation(len(vectors))[: _STEPS * _BATCH])
-    sampled = np.arange(0, len(documents), max(1, -(-len(documents) // _MOST)))
-    among, listed = documents[sampled], min(_LISTED, len(sampled))
+    step = max(1, -(-len(documents) // _MOST))
+    among = documents[::step]
+    listed = min(_LISTED, len(among))
     places = np.empty((len(texts), listed), np.int32)
     shares = np.empty((len(texts), listed), np.float32)
     for first in range(0, len(texts), _BATCH):
@@ -69,7 +70,7 @@ def make_lists(vectors: Floats, documents: Floats, own: Places, agreement: Float
         asked, home, given = vectors[part], own[part], np.where(own[part] >= 0, _OWN * agreement[part], 0)
         scores = asked @ among.T
         best = np.argpartition(-scores, listed - 1, axis=1)[:, :listed]
-        found, scores = sampled[best], np.take_along_axis(scores, best, axis=1)
+        found, scores = step * best, np.take_along_axis(scores, best, axis=1)
         missing = np.flatnonzero((home >= 0) & ~(found == home[:, None]).any(axis=1))
         last = scores[missing].argmin(axis=1)  # gives its place to the text's own document
         found[missing, last] = home[missing]

@@ -77,7 +77,8 @@ def fit_refined(
     documents = vectors[:count]
     homes = _sentence_homes(titles, texts[:count])
     own = np.array([*range(count), *(homes.get(text, -1) for text in texts[count:])], dtype=np.int64)
-    found = agreement(vectors, own, documents)
+    found = np.ones(len(texts), np.float32)  # a document finds itself
+    found[count:] = agreement(vectors[count:], own[count:], documents)
     targets, weights = vectors.copy(), np.ones(len(texts), dtype=np.float32)
     rest = count + np.flatnonzero(own[count:] >= 0)  # sentences of documents: they lean towards these
     targets[rest] = unit_rows(vectors[rest] + _MIXED * found[rest, None] * documents[own[rest]])
