@@ -101,7 +101,8 @@ def of_cost() -> Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     tables = {"quality": of_quality, "cost": of_cost}
-    parser.add_argument("tables", nargs="*", choices=[*tables, []], help="which of them; both by default")
+    choices = [*tables, []]  # of which the last is what argparse checks where none is named
+    parser.add_argument("tables", nargs="*", choices=choices, help="which of them; both by default")
     for name in parser.parse_args().tables or tables:
         report(tables[name]())
 

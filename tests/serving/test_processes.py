@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,16 +107,12 @@ def test_another_index_takes_its_place_without_a_failed_request(tmp_path: Path, 
     now = tmp_path / "now"
     now.symlink_to(tmp_path / "one", target_is_directory=True)
     with running(now) as server:
-        statuses, stop = list[int](), threading.Event()
+        statuses = list[int]()
 
         def ask() -> None:
-            while not stop.is_set():
-                statuses.append(server.post("/search", {"query": READ}).status)
+            statuses.append(server.post("/search", {"query": READ}).status)
 
-        callers = [threading.Thread(target=ask) for _ in range(3)]
-        for caller in callers:
-            caller.start()
-        try:
+        with asking(ask, 3):
             until(lambda: len(statuses) > 20, "some were answered")
             (tmp_path / "next").symlink_to(tmp_path / "two", target_is_directory=True)
             (tmp_path / "next").rename(now)
@@ -125,10 +123,6 @@ def test_another_index_takes_its_place_without_a_failed_request(tmp_path: Path, 
             until(lambda: server.get("/readyz").json["documents"] == 50, "the other is served")
             before = len(statuses)
             until(lambda: len(statuses) > before + 20, "more were answered")
-        finally:
-            stop.set()
-            for caller in callers:
-                caller.join()
         assert set(statuses) == {200}
         # What cannot be opened changes nothing.
         (tmp_path / "gone").symlink_to(tmp_path / "nowhere", target_is_directory=True)
@@ -163,28 +157,20 @@ def test_two_workers_share_the_socket_the_counters_and_the_fate(made_index: Path
         server.ask("POST", "/reload")
         until(lambda: _processes(server, "reloaded") >= seen, "both reload")
 
-        failed, answered, stop = list[str](), list[int](), threading.Event()
+        failed, answered = list[str](), list[int]()
 
         def ask() -> None:
-            while not stop.is_set():
-                try:
-                    answered.append(server.post("/search", {"query": READ}).status)
-                except OSError as error:
-                    failed.append(type(error).__name__)
+            try:
+                answered.append(server.post("/search", {"query": READ}).status)
+            except OSError as error:
+                failed.append(type(error).__name__)
 
-        callers = [threading.Thread(target=ask) for _ in range(4)]
-        for caller in callers:
-            caller.start()
-        try:
+        with asking(ask, 4):
             until(lambda: len(answered) > 20, "some were answered")
             os.kill(min(seen), signal.SIGKILL)
             until(lambda: len(_processes(server, "ready")) > 2, "another takes its place")
             before = len(answered)
             until(lambda: len(answered) > before + 50, "they go on")
-        finally:
-            stop.set()
-            for caller in callers:
-                caller.join()
         assert set(answered) == {200}
         assert len(failed) <= 4  # those that it was answering, one of each caller at most
     with Index.open(tmp_path / "i") as index:
@@ -208,6 +194,26 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, made_index: P
     monkeypatch.setitem(sys.modules, "uvicorn.server", None)
     with pytest.raises(LightRetrieverError, match=r"pip install 'lightretriever\[serve\]'"):
         serve(ServeOptions(made_index, port=0))
+
+
+@contextmanager
+def asking(ask: Callable[[], None], callers: int) -> Iterator[None]:
+    """So many threads ask again and again until the block ends."""
+    stop = threading.Event()
+
+    def call() -> None:
+        while not stop.is_set():
+            ask()
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def _connects(server: Running) -> bool:

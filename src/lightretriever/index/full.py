@@ -55,12 +55,13 @@ def full_vectors(tower: QueryTower, texts: Sequence[str], table: TokenTable) -> 
     `encode_full`."""
     if not hasattr(tower, "encode_queries"):
         raise UsageError(f"the encoder is of type {type(tower).__name__}: DocumentEncoder.load(model) makes one")
-    if tower.dim < table.dim or (table.rotation is not None and tower.dim != len(table.rotation)):
+    dim = tower.dim  # asked once: of a tower in another process that is a call
+    if dim < table.dim or (table.rotation is not None and dim != len(table.rotation)):
         raise UsageError(
-            f"the model {tower.name} has {tower.dim} dimensions, the index {table.dim}: name the index's own model"
+            f"the model {tower.name} has {dim} dimensions, the index {table.dim}: name the index's own model"
         )
     # A table without a prompt may be one fitted to vectors alone, which says nothing about prompts.
     dense = tower.encode_queries(texts, table.prompt or None)
-    if dense.shape != (len(texts), tower.dim):
+    if dense.shape != (len(texts), dim):
         raise MismatchError(f"{tower.name} gives vectors of shape {dense.shape} for {len(texts)} queries")
     return usable(Encoded(dense), table.dim, table.rotation).dense

@@ -21,7 +21,7 @@ from lightretriever.serving.access.guard import Gate, Guarded, not_found
 from lightretriever.serving.access.keys import load_keys
 from lightretriever.serving.access.rate import Rate
 from lightretriever.serving.api import documents, health, search
-from lightretriever.serving.api.openapi import openapi_endpoint
+from lightretriever.serving.api.openapi import describe, openapi_endpoint
 from lightretriever.serving.api.together import Together
 from lightretriever.serving.faces import cohere, openai, tei, weaviate
 from lightretriever.serving.http.endpoint import Endpoint
@@ -98,7 +98,8 @@ def warm_up(served: Served) -> None:
 
 def build_app(site: Site) -> ASGIApp:
     """The routes of a site."""
-    endpoints = [*DESCRIBED, openapi_endpoint(DESCRIBED), *page_endpoints(DESCRIBED)]
+    described = describe(DESCRIBED)
+    endpoints = [*DESCRIBED, openapi_endpoint(described), *page_endpoints(described)]
     router = Router(_routes(site, endpoints), redirect_slashes=False, default=not_found(site), lifespan=_lifespan(site))
     if not site.options.origins:
         return router

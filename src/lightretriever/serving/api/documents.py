@@ -66,14 +66,22 @@ async def put_documents(call: Call) -> Response:
 
 async def get_document(call: Call) -> Response:
     """`GET /documents/{id}`."""
+    rows, split = await stored_rows(call)
+    return answer(_shown(call.path["id"], rows, split))
+
+
+async def stored_rows(call: Call) -> tuple[list[Document], bool]:
+    """The document of the id in a call's path, as `Index.get` gives it, and whether the index splits documents. Raises
+    Refused: there is none (404), or it is another tenant's."""
+    name = call.path["id"]
     with call.site.served.use() as opened:
         index = opened.needs_index()
-        name = call.path["id"]
-        where = narrowed(index.settings.tenant, call.key, tenant_value(call.query.tenant or None), None)
+        settings = opened.look(index)[1]
+        where = narrowed(settings.tenant, call.key, tenant_value(call.query.tenant or None), None)
         rows = (await call.site.aside(index.get, [name], filter=where)).get(name)
-        if rows is None:
-            raise Refused(404, f"there is no document {name[:80]!r}", "id")
-        return answer(_shown(name, rows, index.settings.passages is not None))
+    if rows is None:
+        raise Refused(404, f"there is no document {name[:80]!r}", "id")
+    return rows, settings.passages is not None
 
 
 async def delete_document(call: Call) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -102,9 +102,9 @@ def _schema_of(value: object) -> dict[str, Any]:
     return {"type": ["string", "null"]}
 
 
-def openapi_endpoint(endpoints: Sequence[Endpoint]) -> Endpoint:
-    """Gives the description of some endpoints."""
-    body = msgspec.json.encode(describe(endpoints))
+def openapi_endpoint(described: Mapping[str, Any]) -> Endpoint:
+    """Gives a description."""
+    body = msgspec.json.encode(described)
 
     async def openapi(_: Call) -> Response:
         return Response(body, media_type=JSON)

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from starlette.responses import Response
 
-from lightretriever.serving.faces.embed import as_base64, count_tokens, embed
-from lightretriever.serving.faces.openai import KINDS
+from lightretriever.serving.faces.embed import KINDS, as_base64, count_tokens, embed
 from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
 from lightretriever.serving.http.errors import Refused
 

@@ -25,6 +25,15 @@ from lightretriever.vectors.parts import usable
 
 QUERY, DOCUMENT, FULL = "query", "document", "full"
 """What texts are: queries, looked up; documents; or queries that the model is to read in full."""
+KINDS = {
+    "query": QUERY,
+    "search_query": QUERY,
+    "document": DOCUMENT,
+    "passage": DOCUMENT,
+    "search_document": DOCUMENT,
+    "full": FULL,
+}
+"""What callers name the kinds of texts, here and in other services."""
 Floats = NDArray[np.float32]
 
 

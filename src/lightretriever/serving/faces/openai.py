@@ -8,20 +8,11 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from lightretriever.query.encoder import QueryEncoder
-from lightretriever.serving.faces.embed import DOCUMENT, FULL, QUERY, as_base64, count_tokens, embed, texts_of_ids
+from lightretriever.serving.faces.embed import KINDS, as_base64, count_tokens, embed, texts_of_ids
 from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
 from lightretriever.serving.http.errors import Refused
 
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-KINDS = {
-    "query": QUERY,
-    "search_query": QUERY,
-    "document": DOCUMENT,
-    "passage": DOCUMENT,
-    "search_document": DOCUMENT,
-    "full": FULL,
-}
-"""What callers name the kinds of texts, here and in other services."""
 
 
 class EmbeddingsRequest(Struct, frozen=True, kw_only=True):

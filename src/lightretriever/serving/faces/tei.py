@@ -10,8 +10,7 @@ from starlette.responses import Response
 from lightretriever import __version__
 from lightretriever.serving.access.keys import OPEN
 from lightretriever.serving.api.search import check_texts
-from lightretriever.serving.faces.embed import embed
-from lightretriever.serving.faces.openai import KINDS
+from lightretriever.serving.faces.embed import KINDS, embed
 from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
 from lightretriever.serving.http.errors import Refused
 

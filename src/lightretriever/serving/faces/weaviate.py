@@ -9,8 +9,7 @@ from msgspec import Meta, Struct
 from starlette.responses import Response
 
 from lightretriever.serving.access.keys import OPEN
-from lightretriever.serving.faces.embed import embed
-from lightretriever.serving.faces.openai import KINDS
+from lightretriever.serving.faces.embed import KINDS, embed
 from lightretriever.serving.http.endpoint import Call, Endpoint, Face, answer
 from lightretriever.serving.http.errors import Refused
 

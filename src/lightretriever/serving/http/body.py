@@ -83,7 +83,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         value = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Refused(422, _plain(error)) from None
+        raise Refused(422, plain(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     except RecursionError:
@@ -145,11 +145,11 @@ def convert(values: dict[str, object], kind: type[T]) -> T:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise Refused(422, _plain(error)) from None
+        raise Refused(422, plain(error)) from None
     except LightRetrieverError as error:
         raise Refused(422, str(error)) from None
 
 
-def _plain(error: msgspec.ValidationError) -> str:
+def plain(error: msgspec.ValidationError) -> str:
     """What msgspec says, with the place as people write it: ``filter.year`` for ``$.filter.year``."""
     return str(error).replace("`$.", "`").replace(" - at `$`", "")

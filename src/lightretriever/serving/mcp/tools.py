@@ -13,6 +13,7 @@ from lightretriever.errors import LightRetrieverError
 from lightretriever.passages.fields import document_id
 from lightretriever.serving.access.keys import Key, tenant_value
 from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.http.body import plain
 from lightretriever.serving.http.errors import Refused, refusal
 from lightretriever.serving.log import say
 from lightretriever.serving.mcp.answers import document_text, found_passages, hits_text, whole_document
@@ -168,5 +169,4 @@ def _read(arguments: Mapping[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(arguments, kind)
     except msgspec.ValidationError as error:
-        reason = str(error).replace("`$.", "`").replace(" - at `$`", "")
-        raise Refused(422, f"{reason}: the tool's input schema says what it takes") from None
+        raise Refused(422, f"{plain(error)}: the tool's input schema says what it takes") from None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
-from lightretriever.serving.api.openapi import PATH, describe
-from lightretriever.serving.http.endpoint import Endpoint
+from lightretriever.serving.api.openapi import PATH
 from lightretriever.serving.page.markup import Html, element, join
 
 
-def calls(endpoints: Sequence[Endpoint]) -> Html:
-    """Every call with what it takes and gives, by face, and every type."""
-    said = describe(endpoints)
+def calls(said: Mapping[str, Any]) -> Html:
+    """Every call of a description with what it takes and gives, by face, and every type."""
     listed = [
         (call["tags"][0], method.upper(), path, call)
         for path, methods in said["paths"].items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from time import perf_counter
 from typing import Any
@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from lightretriever.errors import LightRetrieverError
 from lightretriever.passages.fields import without_fields
-from lightretriever.serving.access.keys import OPEN, tenant_value
-from lightretriever.serving.access.tenants import narrowed
+from lightretriever.serving.access.keys import OPEN
+from lightretriever.serving.api.documents import stored_rows
 from lightretriever.serving.api.search import find, options_of
 from lightretriever.serving.http.endpoint import Call, Endpoint, Face
 from lightretriever.serving.http.errors import Refused, refusal
@@ -74,16 +74,10 @@ class ReadParameters(PageParameters, frozen=True, kw_only=True):
 async def read_page(call: Call) -> Response:
     """`GET /read/{id}`."""
     name = call.path["id"]
-    with call.site.served.use() as opened:
-        index = opened.needs_index()
-        settings = opened.look(index)[1]
-        where = narrowed(settings.tenant, call.key, tenant_value(call.query.tenant or None), None)
-        rows = (await call.site.aside(index.get, [name], filter=where)).get(name)
-    if rows is None:
-        raise Refused(404, f"there is no document {name[:80]!r}", "id")
+    rows, split = await stored_rows(call)
     title, parts = rows[0].title, list[Html]()
     for number, row in enumerate(rows):
-        if settings.passages is not None:
+        if split:
             title, _, place = without_fields(row.metadata)
             location = Hit(name, 0.0, place=place).location
             parts.append(element("p", location, class_="where", id=f"p{number}"))
@@ -115,8 +109,8 @@ def _foot() -> Html:
     return element("footer", join(keys))
 
 
-def page_endpoints(described: Sequence[Endpoint]) -> list[Endpoint]:
-    """The pages, and what they load; ``described`` are the calls that /docs tells of."""
+def page_endpoints(described: Mapping[str, Any]) -> list[Endpoint]:
+    """The pages, and what they load; ``described`` are the calls that /docs tells of, as `describe` does."""
     told = whole_page("What can be called", join([_head(), calls(described), _foot()]))
 
     async def docs_page(_: Call) -> Response:
